@@ -1,0 +1,117 @@
+/* http.h - all of libmicrohttpd: REST routes as rows of data, checked by one engine in one order.
+ *
+ * A row says method, path, who may call, what the body holds and which function answers. The engine checks, in this order: limits (header, body, time),
+ * route, method, access token, content type, body by its table, step-up grant; then it runs the handler on the worker pool inside a transaction, again on PL_RETRY,
+ * and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and write rows; they never log or send.
+ * Not here: what a token is (hooks below, given by node/), WebSockets (link.h).  Threads: handlers run on pool threads, one call at a time each.
+ * Memory: all of a call lives in its arena (1 MiB).
+ *     static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr) { const struct rename_body *b = c->body; ... jw_uuid(&c->out, "id", id); return PL_OK; }
+ *     const struct http_route system_routes[] = { { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", HTTP_BODY(struct rename_body, rename_fields) }, HTTP_END };
+ */
+#pragma once
+#include "db.h"
+#include "json.h"
+#include "pool.h"
+
+enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
+enum http_auth {
+    HTTP_PUBLIC, /**< nobody need be signed in; a token is not looked at */
+    HTTP_USER    /**< a valid access token; c->actor says whose */
+};
+enum http_tx {
+    HTTP_TX,    /**< the engine begins before the handler and commits after it */
+    HTTP_OWN_TX /**< the handler begins and commits by c->db itself (hashing, counting before comparing, asking a relay) */
+};
+
+struct http_actor {
+    struct pl_uuid account_id;
+    struct pl_uuid client_id;
+    bool step_up; /**< a grant for this route's purpose was spent by this call */
+};
+
+struct http_call {
+    struct pl_arena *arena;
+    const struct pl_clock *clock;
+    struct pl_rand *rand;
+    struct pl_log log;         /**< carries the request id; for the hooks and the engine */
+    struct pl_uuid request_id;
+    struct pl_utc now;         /**< one time for the whole call; pass it to SQL */
+    struct db *db;
+    struct db_tx *tx;          /**< HTTP_TX: open. HTTP_OWN_TX: NULL */
+    void *self;                /**< what http_mount was given */
+    struct http_actor actor;
+    const void *body;          /**< the row's body struct, filled; NULL for a row without one */
+    struct pl_str peer;        /**< caller's address as text */
+    struct pl_str user_agent;  /**< cut at 200 bytes */
+    /* the reply */
+    int status;                /**< 0: 200, or 204 when nothing was written */
+    struct pl_buf buf;
+    struct jw out;             /**< an object is open: write members; nothing written = no body */
+    bool raw;                  /**< buf was written directly, with content_type */
+    const char *content_type;
+    bool keep_on_error;        /**< commit though the handler failed (counters of wrong tries) */
+    struct http_after *after;  /**< http_after's list */
+    struct http_header *headers;
+    const void *engine;        /**< private */
+};
+typedef enum pl_err (*http_handler)(struct http_call *c, struct pl_fail *reterr);
+
+struct http_route {
+    enum http_method method; /* HTTP_END: path NULL */
+    const char *path;        /**< "/v1/systems/{id}/hub" */
+    enum http_auth auth;
+    http_handler run;
+    const char *summary;     /**< one line; equal to the OpenAPI summary */
+    const struct json_field *fields; /**< body table; NULL: the route takes no body (one that is sent is refused) */
+    size_t body_size;
+    enum http_tx tx;
+    const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none */
+};
+#define HTTP_BODY(st, table) .fields = (table), .body_size = sizeof(st)
+#define HTTP_END { .path = NULL }
+
+/* Path and query values. The engine has matched the path, so a named parameter is there; one that does not parse is PL_NOT_FOUND. */
+PL_MUST enum pl_err http_param_uuid(const struct http_call *c, const char *name, struct pl_uuid *ret);
+struct pl_str http_param(const struct http_call *c, const char *name);
+/* .p NULL when absent. */
+struct pl_str http_query(const struct http_call *c, const char *name);
+struct pl_str http_header(const struct http_call *c, const char *name);
+/* Adds a reply header; value is copied. */
+void http_reply_header(struct http_call *c, const char *name, struct pl_str value);
+/* fn(arg) after the commit, before the reply, on the same thread: nudges. Not called when the transaction fails. */
+void http_after(struct http_call *c, void (*fn)(void *arg), void *arg);
+
+struct http_hooks {
+    void *self;
+    /* Looks a bearer token up. PL_UNAUTHENTICATED when it is none. Runs in a transaction of its own. */
+    enum pl_err (*authenticate)(void *self, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret);
+    /* Spends a step-up grant in the call's transaction (or one of its own for HTTP_OWN_TX). PL_STEP_UP_REQUIRED when it is none for this purpose. */
+    enum pl_err (*spend_grant)(void *self, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const char *purpose, struct pl_str grant);
+};
+struct http_conf {
+    const char *listen;       /**< "127.0.0.1:8080"; port 0 takes a free one; "unix:/path" for the admin listener (mode 0600) */
+    const char *type_base;    /**< URI prefix of problem types */
+    const char *bearer;       /**< fixed bearer token for every route (admin listener on loopback); NULL: hooks decide */
+    unsigned workers;         /**< threads, each with a db connection */
+    unsigned queue;           /**< calls that may wait; past it 503 overloaded */
+    unsigned max_connections; /**< over all; 0: 1000 */
+    unsigned max_per_address; /**< 0: 64 */
+    size_t max_body;          /**< 0: 64 KiB */
+    int64_t call_deadline;    /**< us from whole request to reply; 0: 15 s, then 503 */
+    struct db_conf db;
+    const struct pl_clock *clock;
+    struct pl_rand *rand;
+    const struct pl_log *log;
+    struct http_hooks hooks;
+};
+struct http;
+PL_MUST enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_fail *reterr);
+/* Adds a table before http_start; `self` becomes c->self. */
+PL_MUST enum pl_err http_mount(struct http *h, const struct http_route *routes, void *self);
+PL_MUST enum pl_err http_start(struct http *h, struct pl_fail *reterr);
+/* "127.0.0.1:41233": the address in fact listened on. */
+const char *http_address(const struct http *h);
+/* Takes no new calls (503), answers those under way, closes, frees. At most `grace_us`. Takes NULL; returns NULL. */
+struct http *http_stop(struct http *h, int64_t grace_us);
+/* For the OpenAPI lint and /openapi.json: visits every mounted row. */
+void http_each_route(const struct http *h, void (*fn)(void *arg, const struct http_route *r), void *arg);

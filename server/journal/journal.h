@@ -1,0 +1,47 @@
+/* journal.h - what happened, written in the transaction in which it happened: facts for upper modules, events for apps, audit for people.
+ *
+ * A fact is how an effect travels upward against the arrows ("account deleted", "device freed"): a typed row; its handlers stand in one table in node/.
+ * An event is what an app sees on /v1/events: per account, numbered 1, 2, 3… without gaps (UPDATE … RETURNING), kept 24 hours, resumed by cursor.
+ * An audit row is insert-only and hash-chained per subject (S-S11): h(n) = SHA-256(h(n-1) || row); `journal_audit_verify` names the first row that was changed.
+ * Not here: sending (notify.h), the event socket (account_link.c).  Threads: any.  Memory: the transaction's arena.
+ *     e = journal_event(tx, now, account, "device.connectivity", json);
+ *     e = journal_fact(tx, rand, now, JOURNAL_DEVICE_FREED, account, device_id, PL_STR("{}"));
+ *     e = journal_audit(tx, now, &(struct journal_audit){ .subject = device_id, .actor = client_id, .action = "device.bound", .detail = json });
+ */
+#pragma once
+#include "db.h"
+
+enum journal_fact_kind { JOURNAL_ACCOUNT_DELETED, JOURNAL_SESSION_REVOKED, JOURNAL_SYSTEM_DELETED, JOURNAL_DEVICE_FREED, JOURNAL_DEVICE_BOUND, JOURNAL_FACT_KINDS };
+
+struct journal_fact_row {
+    struct pl_uuid id;
+    enum journal_fact_kind kind;
+    struct pl_uuid account_id, subject; /**< whose, and what about */
+    struct pl_str detail;               /**< JSON object */
+};
+PL_MUST enum pl_err journal_fact(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, enum journal_fact_kind kind, struct pl_uuid account_id, struct pl_uuid subject, struct pl_str detail);
+/* Takes the oldest fact not yet handled (leased for 30 s); *ret_found false: none. The handler's effects and journal_fact_done go into one transaction. */
+PL_MUST enum pl_err journal_fact_take(struct db_tx *tx, struct pl_utc now, struct journal_fact_row *ret, bool *ret_found);
+PL_MUST enum pl_err journal_fact_done(struct db_tx *tx, struct pl_uuid id);
+
+struct journal_event_row {
+    int64_t cursor;
+    struct pl_utc at;
+    struct pl_str type, data; /**< data: JSON object */
+};
+/* After the commit the caller nudges "account.<id>". */
+PL_MUST enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_str data);
+/* Events after `cursor`, oldest first, at most `limit`. PL_EXPIRED: the cursor is older than what is kept; the app reads /v1/home and starts from *ret_head. */
+PL_MUST enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret, size_t *ret_n, int64_t *ret_head);
+
+struct journal_audit {
+    struct pl_uuid subject; /**< account or device: the chain */
+    struct pl_uuid actor;   /**< client, relay or admin; zero: the server itself */
+    const char *action;
+    struct pl_str detail;   /**< JSON object without personal data or secrets */
+};
+PL_MUST enum pl_err journal_audit(struct db_tx *tx, struct pl_utc now, const struct journal_audit *row);
+/* *ret_bad: number of the first changed or missing row of the chain, 0: whole. */
+PL_MUST enum pl_err journal_audit_verify(struct db_tx *tx, struct pl_uuid subject, int64_t *ret_rows, int64_t *ret_bad);
+/* Deletes events older than 24 h and handled facts older than 7 days; audit stays. */
+PL_MUST enum pl_err journal_expire(struct db_tx *tx, struct pl_utc now);
