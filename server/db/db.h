@@ -50,6 +50,7 @@ PL_MUST enum pl_err db_durability_check(struct db *db, struct pl_arena *a, struc
 /* ---- What generated code uses; nobody else calls this. ---- */
 enum db_type { DB_BOOL, DB_INT2, DB_INT4, DB_INT8, DB_TEXT, DB_BYTEA, DB_UUID, DB_TIME, DB_JSON, DB_FLOAT8 };
 struct db_col {
+    const char *name;
     enum db_type type;
     size_t offset;     /**< in the row struct: bool, int16_t, int32_t, int64_t, pl_str, pl_str, pl_uuid, pl_utc, pl_str, double */
     size_t has_offset; /**< offset + 1 of `bool has_x` for nullable numbers; 0: NULL reads as .p NULL, zero uuid, us 0 */
