@@ -1,0 +1,274 @@
+#include "rtcp.h"
+
+enum { PT_SR = 200, PT_RR, PT_SDES, PT_BYE, PT_APP, PT_RTPFB, PT_PSFB };
+enum { FB_NACK = 1, FB_PLI = 1, FB_FIR = 4, FB_AFB = 15, BLOCK = 24 };
+
+static enum pl_err read_reports(struct pl_rd *b, struct rtcp_item *it)
+{
+    if (it->type == RTCP_SR) {
+        it->sr.ntp = pl_rd_u64(b);
+        it->sr.timestamp = pl_rd_u32(b);
+        it->sr.packets = pl_rd_u32(b);
+        it->sr.bytes = pl_rd_u32(b);
+    }
+    struct pl_str blocks = pl_rd_bytes(b, (size_t)it->count * BLOCK);
+    it->list = (const uint8_t *)blocks.p;
+    it->list_n = blocks.n;
+    return b->short_ ? PL_SHORT : PL_OK;
+}
+
+/* SDES holds chunks of items; only the first chunk's CNAME is of use. `it->ssrc` is its source. */
+static enum pl_err read_sdes(struct pl_rd *b, struct rtcp_item *it)
+{
+    while (pl_rd_left(b) > 0) {
+        uint8_t kind = pl_rd_u8(b);
+        if (kind == 0)
+            return PL_OK;
+        struct pl_str text = pl_rd_bytes(b, pl_rd_u8(b));
+        if (b->short_)
+            return PL_SHORT;
+        if (kind == 1 && !it->cname.p)
+            it->cname = text;
+    }
+    return PL_OK;
+}
+
+static enum pl_err read_remb(struct pl_rd *b, struct rtcp_item *it)
+{
+    if (pl_rd_left(b) < 8 || memcmp(b->p, "REMB", 4) != 0) {
+        it->type = RTCP_OTHER;
+        return PL_OK;
+    }
+    (void)pl_rd_u32(b);
+    (void)pl_rd_u8(b);
+    uint32_t packed = pl_rd_u24(b);
+    unsigned exp = packed >> 18;
+    uint64_t mantissa = packed & 0x3ffff;
+    it->type = RTCP_REMB;
+    it->remb_bps = exp > 46 ? UINT64_MAX : mantissa << exp;
+    return PL_OK;
+}
+
+static enum pl_err read_feedback(struct pl_rd *b, struct rtcp_item *it, uint8_t pt)
+{
+    uint8_t fmt = it->count;
+    it->media_ssrc = pl_rd_u32(b);
+    if (b->short_)
+        return PL_SHORT;
+    it->type = RTCP_OTHER;
+    it->list = b->p;
+    it->list_n = pl_rd_left(b);
+    if (pt == PT_RTPFB && fmt == FB_NACK) {
+        it->type = RTCP_NACK;
+        it->count = (uint8_t)(it->list_n / 4 > 255 ? 255 : it->list_n / 4);
+    } else if (pt == PT_PSFB && fmt == FB_PLI) {
+        it->type = RTCP_PLI;
+    } else if (pt == PT_PSFB && fmt == FB_FIR) {
+        it->type = RTCP_FIR;
+        it->media_ssrc = pl_rd_u32(b);
+        it->fir_seq = pl_rd_u8(b);
+    } else if (pt == PT_PSFB && fmt == FB_AFB) {
+        return read_remb(b, it);
+    }
+    return b->short_ ? PL_SHORT : PL_OK;
+}
+
+static enum pl_err read_app(struct pl_rd *b, struct rtcp_item *it)
+{
+    struct pl_str name = pl_rd_bytes(b, 4);
+    if (!name.p)
+        return PL_SHORT;
+    it->app_subtype = it->count;
+    memcpy(it->app_name, name.p, 4);
+    it->list = b->p;
+    it->list_n = pl_rd_left(b);
+    return PL_OK;
+}
+
+enum pl_err rtcp_next(struct pl_rd *r, struct rtcp_item *ret)
+{
+    if (pl_rd_left(r) == 0) {
+        *ret = (struct rtcp_item){ .type = RTCP_END };
+        return PL_OK;
+    }
+    uint8_t first = pl_rd_u8(r), pt = pl_rd_u8(r);
+    size_t words = pl_rd_u16(r);
+    struct pl_str body = pl_rd_bytes(r, words * 4);
+    if (r->short_)
+        return PL_SHORT;
+    if (first >> 6 != 2)
+        return PL_PROTOCOL;
+    if (first & 0x20) { /* padding: counted in the last byte, whole words */
+        size_t padding = body.n ? (uint8_t)body.p[body.n - 1] : 0;
+        if (padding == 0 || padding % 4 != 0 || padding > body.n)
+            return PL_PROTOCOL;
+        body.n -= padding;
+    }
+    struct rtcp_item it = { .type = RTCP_OTHER, .count = first & 31 };
+    struct pl_rd b = pl_rd_of(body.p, body.n);
+    enum pl_err e = PL_OK;
+    if (body.n < 4) { /* an SDES or BYE of no source is legal and says nothing */
+        *ret = it;
+        return pt >= PT_SR && pt <= PT_PSFB && it.count && pt != PT_APP ? PL_SHORT : PL_OK;
+    }
+    it.ssrc = pl_rd_u32(&b);
+    switch (pt) {
+    case PT_SR: it.type = RTCP_SR, e = read_reports(&b, &it); break;
+    case PT_RR: it.type = RTCP_RR, e = read_reports(&b, &it); break;
+    case PT_SDES: it.type = RTCP_SDES, e = read_sdes(&b, &it); break;
+    case PT_BYE: it.type = RTCP_BYE; break;
+    case PT_APP: it.type = RTCP_APP, e = read_app(&b, &it); break;
+    case PT_RTPFB:
+    case PT_PSFB: e = read_feedback(&b, &it, pt); break;
+    default: break;
+    }
+    if (e == PL_OK)
+        *ret = it;
+    return e;
+}
+
+struct rtcp_block rtcp_block_at(const struct rtcp_item *item, unsigned i)
+{
+    struct pl_rd r = pl_rd_of(item->list + (size_t)i * BLOCK, BLOCK);
+    struct rtcp_block k = { .ssrc = pl_rd_u32(&r), .fraction_lost = pl_rd_u8(&r) };
+    uint32_t lost = pl_rd_u24(&r);
+    k.lost = lost & 0x800000 ? (int32_t)lost - 0x1000000 : (int32_t)lost;
+    k.highest_seq = pl_rd_u32(&r);
+    k.jitter = pl_rd_u32(&r);
+    k.last_sr = pl_rd_u32(&r);
+    k.delay_last_sr = pl_rd_u32(&r);
+    return k;
+}
+
+void rtcp_nack_at(const struct rtcp_item *item, unsigned i, uint16_t *ret_seq, uint16_t *ret_mask)
+{
+    struct pl_rd r = pl_rd_of(item->list + (size_t)i * 4, 4);
+    *ret_seq = pl_rd_u16(&r);
+    *ret_mask = pl_rd_u16(&r);
+}
+
+static void put_head(struct pl_buf *b, unsigned count, uint8_t pt, size_t body_bytes)
+{
+    pl_buf_u8(b, (uint8_t)(0x80 | (count & 31)));
+    pl_buf_u8(b, pt);
+    pl_buf_u16(b, (uint16_t)(body_bytes / 4));
+}
+
+static void put_blocks(struct pl_buf *b, const struct rtcp_block *blocks, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const struct rtcp_block *k = &blocks[i];
+        int32_t lost = k->lost > 0x7fffff ? 0x7fffff : k->lost < -0x800000 ? -0x800000 : k->lost;
+        pl_buf_u32(b, k->ssrc);
+        pl_buf_u32(b, (uint32_t)k->fraction_lost << 24 | ((uint32_t)lost & 0xffffff));
+        pl_buf_u32(b, k->highest_seq);
+        pl_buf_u32(b, k->jitter);
+        pl_buf_u32(b, k->last_sr);
+        pl_buf_u32(b, k->delay_last_sr);
+    }
+}
+
+void rtcp_put_sr(struct pl_buf *b, uint32_t ssrc, uint64_t ntp, uint32_t timestamp, uint32_t packets, uint32_t bytes, const struct rtcp_block *blocks, unsigned n)
+{
+    n = n > RTCP_BLOCKS ? RTCP_BLOCKS : n;
+    put_head(b, n, PT_SR, 24 + (size_t)n * BLOCK);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u64(b, ntp);
+    pl_buf_u32(b, timestamp);
+    pl_buf_u32(b, packets);
+    pl_buf_u32(b, bytes);
+    put_blocks(b, blocks, n);
+}
+
+void rtcp_put_rr(struct pl_buf *b, uint32_t ssrc, const struct rtcp_block *blocks, unsigned n)
+{
+    n = n > RTCP_BLOCKS ? RTCP_BLOCKS : n;
+    put_head(b, n, PT_RR, 4 + (size_t)n * BLOCK);
+    pl_buf_u32(b, ssrc);
+    put_blocks(b, blocks, n);
+}
+
+void rtcp_put_cname(struct pl_buf *b, uint32_t ssrc, struct pl_str cname)
+{
+    size_t n = cname.n > 255 ? 255 : cname.n;
+    size_t pad = 4 - (2 + n) % 4; /* 1..4: the list ends with at least one zero */
+    put_head(b, 1, PT_SDES, 4 + 2 + n + pad);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u8(b, 1);
+    pl_buf_u8(b, (uint8_t)n);
+    pl_buf_add(b, cname.p, n);
+    for (size_t i = 0; i < pad; i++)
+        pl_buf_u8(b, 0);
+}
+
+void rtcp_put_bye(struct pl_buf *b, uint32_t ssrc)
+{
+    put_head(b, 1, PT_BYE, 4);
+    pl_buf_u32(b, ssrc);
+}
+
+void rtcp_put_pli(struct pl_buf *b, uint32_t ssrc, uint32_t media_ssrc)
+{
+    put_head(b, FB_PLI, PT_PSFB, 8);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u32(b, media_ssrc);
+}
+
+void rtcp_put_fir(struct pl_buf *b, uint32_t ssrc, uint32_t media_ssrc, uint8_t seq)
+{
+    put_head(b, FB_FIR, PT_PSFB, 16);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u32(b, 0);
+    pl_buf_u32(b, media_ssrc);
+    pl_buf_u32(b, (uint32_t)seq << 24);
+}
+
+void rtcp_put_nack(struct pl_buf *b, uint32_t ssrc, uint32_t media_ssrc, const uint16_t *seqs, unsigned n)
+{
+    unsigned entries = 0;
+    for (unsigned i = 0; i < n; entries++) { /* counted first: the length stands in front */
+        unsigned base = i++;
+        while (i < n && (uint16_t)(seqs[i] - seqs[base]) <= 16)
+            i++;
+    }
+    put_head(b, FB_NACK, PT_RTPFB, 8 + (size_t)entries * 4);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u32(b, media_ssrc);
+    for (unsigned i = 0; i < n;) {
+        unsigned base = i++;
+        uint16_t mask = 0;
+        for (; i < n && (uint16_t)(seqs[i] - seqs[base]) <= 16; i++)
+            if (seqs[i] != seqs[base])
+                mask |= (uint16_t)(1U << ((uint16_t)(seqs[i] - seqs[base]) - 1));
+        pl_buf_u16(b, seqs[base]);
+        pl_buf_u16(b, mask);
+    }
+}
+
+void rtcp_put_remb(struct pl_buf *b, uint32_t ssrc, uint32_t media_ssrc, uint64_t bps)
+{
+    unsigned exp = 0;
+    while (bps >> exp > 0x3ffff)
+        exp++;
+    put_head(b, FB_AFB, PT_PSFB, 20);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u32(b, 0);
+    pl_buf_add(b, "REMB", 4);
+    pl_buf_u32(b, 1U << 24 | exp << 18 | (uint32_t)(bps >> exp));
+    pl_buf_u32(b, media_ssrc);
+}
+
+void rtcp_put_app(struct pl_buf *b, uint32_t ssrc, uint8_t subtype, const char name[4], const void *data, size_t n)
+{
+    put_head(b, subtype, PT_APP, 8 + n);
+    pl_buf_u32(b, ssrc);
+    pl_buf_add(b, name, 4);
+    pl_buf_add(b, data, n);
+}
+
+uint64_t rtcp_ntp_of(int64_t utc_us)
+{
+    uint64_t seconds = (uint64_t)(utc_us / 1000000) + UINT64_C(2208988800);
+    uint64_t us = (uint64_t)(utc_us % 1000000);
+    return seconds << 32 | ((us << 32) / 1000000);
+}

@@ -1,0 +1,163 @@
+#include "srtp.h"
+#include <srtp2/srtp.h>
+
+enum { WINDOW = 1024, RTCP_LEAST = 8 };
+
+struct pl_srtp {
+    srtp_t ctx;
+    bool receive, any;
+    unsigned proved_n;                /**< `any`: SSRCs that have sent a packet that verified */
+    uint32_t proved[PL_SRTP_ANY_MAX];
+};
+
+static const struct {
+    const char *name;
+    size_t key, tag;
+} suites[] = {
+    [PL_SRTP_GCM] = { "AEAD_AES_128_GCM", 28, 16 },
+    [PL_SRTP_SHA1_80] = { "AES_CM_128_HMAC_SHA1_80", 30, 10 },
+};
+
+size_t pl_srtp_key_bytes(enum pl_srtp_suite suite) { return suites[suite].key; }
+size_t pl_srtp_tag_bytes(enum pl_srtp_suite suite) { return suites[suite].tag; }
+const char *pl_srtp_suite_name(enum pl_srtp_suite suite) { return suites[suite].name; }
+
+enum pl_err pl_srtp_suite_of(struct pl_str name, enum pl_srtp_suite *ret)
+{
+    for (size_t i = 0; i < PL_COUNT(suites); i++)
+        if (pl_str_eqz(name, suites[i].name)) {
+            *ret = (enum pl_srtp_suite)i;
+            return PL_OK;
+        }
+    return PL_UNSUPPORTED_MEDIA;
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool ready;
+static void start(void) { ready = srtp_init() == srtp_err_status_ok; }
+
+static enum pl_err err_of(srtp_err_status_t s)
+{
+    switch (s) {
+    case srtp_err_status_ok: return PL_OK;
+    case srtp_err_status_replay_fail:
+    case srtp_err_status_replay_old:
+    case srtp_err_status_pkt_idx_old: return PL_REPLAY;
+    case srtp_err_status_alloc_fail: return PL_NO_MEMORY;
+    case srtp_err_status_parse_err:
+    case srtp_err_status_bad_param: return PL_SHORT;
+    case srtp_err_status_key_expired: return PL_EXPIRED;
+    default: return PL_AUTH;
+    }
+}
+
+enum pl_err pl_srtp_new(const struct pl_srtp_conf *conf, struct pl_srtp **ret)
+{
+    pthread_once(&once, start);
+    if (!ready)
+        return PL_UNAVAILABLE;
+    if (conf->key_n != pl_srtp_key_bytes(conf->suite) || conf->ssrcs_n > PL_SRTP_SSRCS)
+        return PL_INVALID_REQUEST;
+    struct pl_srtp *s = pl_heap(sizeof *s);
+    if (!s)
+        return PL_NO_MEMORY;
+    s->receive = conf->receive;
+    s->any = conf->ssrcs_n == 0;
+    uint8_t key[PL_SRTP_KEY_MAX];
+    memcpy(key, conf->key, conf->key_n);
+    srtp_policy_t policies[PL_SRTP_SSRCS];
+    memset(policies, 0, sizeof policies);
+    unsigned n = s->any ? 1 : conf->ssrcs_n;
+    for (unsigned i = 0; i < n; i++) {
+        srtp_policy_t *p = &policies[i];
+        if (conf->suite == PL_SRTP_GCM) {
+            srtp_crypto_policy_set_aes_gcm_128_16_auth(&p->rtp);
+            srtp_crypto_policy_set_aes_gcm_128_16_auth(&p->rtcp);
+        } else {
+            srtp_crypto_policy_set_rtp_default(&p->rtp);
+            srtp_crypto_policy_set_rtcp_default(&p->rtcp);
+        }
+        p->ssrc.type = !s->any ? ssrc_specific : s->receive ? ssrc_any_inbound : ssrc_any_outbound;
+        p->ssrc.value = s->any ? 0 : conf->ssrcs[i];
+        p->key = key;
+        p->window_size = WINDOW;
+        p->next = i + 1 < n ? &policies[i + 1] : NULL;
+    }
+    srtp_err_status_t st = srtp_create(&s->ctx, policies);
+    explicit_bzero(key, sizeof key);
+    if (st != srtp_err_status_ok) {
+        pl_heap_free(s);
+        return st == srtp_err_status_bad_param ? PL_INVALID_REQUEST : PL_NO_MEMORY;
+    }
+    *ret = s;
+    return PL_OK;
+}
+
+struct pl_srtp *pl_srtp_free(struct pl_srtp *s)
+{
+    if (s && s->ctx)
+        srtp_dealloc(s->ctx); /* libsrtp wipes its keys */
+    return pl_heap_free(s);
+}
+
+/* A context that takes any SSRC gives each new one memory, after it has proved itself; this is the ceiling. */
+static bool may_speak(const struct pl_srtp *s, uint32_t ssrc, bool *ret_new)
+{
+    *ret_new = false;
+    if (!s->any)
+        return true;
+    for (unsigned i = 0; i < s->proved_n; i++)
+        if (s->proved[i] == ssrc)
+            return true;
+    *ret_new = true;
+    return s->proved_n < PL_SRTP_ANY_MAX;
+}
+
+static uint32_t ssrc_at(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+
+typedef srtp_err_status_t (*step)(srtp_t ctx, void *p, int *n);
+
+static enum pl_err run(struct pl_srtp *s, step f, bool receive, uint32_t ssrc, uint8_t *p, size_t *n)
+{
+    bool fresh;
+    if (s->receive != receive || !may_speak(s, ssrc, &fresh))
+        return PL_AUTH;
+    int len = (int)*n;
+    enum pl_err e = err_of(f(s->ctx, p, &len));
+    if (e != PL_OK)
+        return e;
+    if (fresh)
+        s->proved[s->proved_n++] = ssrc;
+    *n = (size_t)len;
+    return PL_OK;
+}
+
+enum { RTP_LEAST = 12, LONGEST = 65535 };
+
+enum pl_err pl_srtp_protect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap)
+{
+    if (*n < RTP_LEAST || *n > LONGEST || cap < *n + PL_SRTP_RTP_OVERHEAD)
+        return PL_SHORT;
+    return run(s, srtp_protect, false, ssrc_at(p + 8), p, n);
+}
+
+enum pl_err pl_srtp_protect_rtcp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap)
+{
+    if (*n < RTCP_LEAST || *n > LONGEST || cap < *n + PL_SRTP_RTCP_OVERHEAD)
+        return PL_SHORT;
+    return run(s, srtp_protect_rtcp, false, ssrc_at(p + 4), p, n);
+}
+
+enum pl_err pl_srtp_unprotect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n)
+{
+    if (*n < RTP_LEAST || *n > LONGEST)
+        return PL_SHORT;
+    return run(s, srtp_unprotect, true, ssrc_at(p + 8), p, n);
+}
+
+enum pl_err pl_srtp_unprotect_rtcp(struct pl_srtp *s, uint8_t *p, size_t *n)
+{
+    if (*n < RTCP_LEAST || *n > LONGEST)
+        return PL_SHORT;
+    return run(s, srtp_unprotect_rtcp, true, ssrc_at(p + 4), p, n);
+}
