@@ -1,0 +1,64 @@
+/* live.h - live sessions: who watches which camera, through which relay, until when.
+ *
+ * A device has at most one running session; the hub sends its stream once and further viewers join. PostgreSQL holds the intent (live row: device, relay,
+ * generation, expiry); the relay owns what happens (viewers, counters) and its own expiry clock, so that nobody has to be alive to end a session. Keys are drawn here, go to
+ * relay, hub and viewer in messages, and stand in no row: a generation's keys die with it (S-M6). A session ends in exactly one coded state, which the app
+ * sees as event `live.state` and in the live resource: ended_by_user, hub_offline, hub_lost, hub_failed, relay_restarted, relay_lost, expired, device_freed,
+ * revoked, control_lost, start_timeout.
+ * A viewer is no row: it is asked of the relay, which must hold it before the 201 leaves.
+ * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
+ *     e = live_device_freed(ctx, tx, now, account, device, &endings);      ends what runs, in the caller's transaction
+ *     live_tell(ctx, arena, &endings);                                     after the commit: relay and hub stop
+ */
+#pragma once
+#include "bus.h"
+#include "device.h"
+#include "http.h"
+#include "link.h"
+
+struct live_ctx {
+    struct bus *bus;
+    const struct pl_clock *clock;
+    struct pl_rand *rand;
+    const struct pl_log *log;
+    struct pl_uuid node_id;
+    const char *server_name; /**< what relays sign */
+};
+
+extern const struct http_route live_routes[];        /* self: struct live_ctx */
+extern const struct link_message live_relay_messages[]; /* self: struct live_ctx; protocol porchlight.relay.v1 */
+extern const struct link_message live_hub_messages[];   /* self: struct live_ctx; beside device's in porchlight.hub.v1 */
+
+/* opened/closed of the relay protocol; self: struct live_ctx. */
+void live_relay_opened(void *self, struct link_conn *conn);
+void live_relay_closed(void *self, struct link_conn *conn, struct link_call *c);
+/* After a hub's welcome: sends live.sync, the whole set that this hub is wanted to run. */
+PL_MUST enum pl_err live_hub_welcome(void *self, struct link_call *c, const struct device_conn *hub);
+
+/* Sessions that a transaction ended and that relay and hub have not been told of. Lives in the transaction's arena. */
+struct live_ending {
+    struct pl_uuid live_id, account_id, relay_id;
+    struct pl_str hub_serial;
+    int32_t generation;
+    const char *code;
+    struct live_ending *next;
+};
+/* Ends a session, whoever asks: row, place, event. Adds to *endings; ended already is PL_OK and adds nothing. `code`: a literal of the list above. */
+PL_MUST enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *code, struct live_ending **endings);
+/* Tells relay (session.close), hub (live.stop) and apps (nudge). A message that is lost costs nothing: live.sync repeats it at the next hello. */
+void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live_ending *endings);
+
+/* Handlers of facts (node's table). */
+PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct live_ending **endings);
+PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings);
+PL_MUST enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings);
+/* Job, once a second: ends what is past its time or whose relay has been away for ten minutes, warns of ends that are near. Nudges what it warned. */
+PL_MUST enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
+
+/* Relays: a node's key is registered before it may dial in. The same name with the same key is the same relay (*ret_id its id); another key is VERSION_CONFLICT. */
+PL_MUST enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_str name, const uint8_t public_key[32], struct pl_uuid *ret_id,
+                                      struct pl_fail *reterr);
+/* For operators: appends members `relays` / `sessions` (arrays) to an open object; live_explain writes one session with its stages. */
+PL_MUST enum pl_err live_list_relays(struct db_tx *tx, struct jw *out);
+PL_MUST enum pl_err live_list_sessions(struct db_tx *tx, struct jw *out);
+PL_MUST enum pl_err live_explain(struct db_tx *tx, struct pl_uuid live_id, struct jw *out);

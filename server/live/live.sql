@@ -1,0 +1,158 @@
+-- name: relay_add :one
+-- in: id uuid, name text, public_key bytea, now timestamptz
+-- null: nothing
+-- Registers a relay's key. No row: a relay of this name is there already.
+INSERT INTO relay (id, name, public_key, created_at) VALUES ($1, $2, $3, $4) ON CONFLICT (name) DO NOTHING RETURNING id;
+
+-- name: relay_by_name :one
+-- in: name text
+-- The relay of that name.
+SELECT id, public_key, revoked_at FROM relay WHERE name = $1;
+
+-- name: relay_key :one
+-- in: id uuid
+-- The key by which a relay proves itself. No row: unknown or revoked.
+SELECT public_key FROM relay WHERE id = $1 AND revoked_at IS NULL;
+
+-- name: relay_hello :one
+-- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz
+-- A relay has connected: takes the next epoch.
+UPDATE relay SET epoch = epoch + 1, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6, sessions = $7, connected = true, seen_at = $8
+WHERE id = $1 AND revoked_at IS NULL RETURNING epoch, name;
+
+-- name: relay_gone :exec
+-- in: id uuid, epoch bigint, now timestamptz
+-- Its connection has closed; says nothing when a newer one is there.
+UPDATE relay SET connected = false, seen_at = $3 WHERE id = $1 AND epoch = $2;
+
+-- name: relay_stats :exec
+-- in: id uuid, epoch bigint, sessions integer, viewers integer, now timestamptz
+-- What the relay counts.
+UPDATE relay SET sessions = $3, viewers = $4, seen_at = $5 WHERE id = $1 AND epoch = $2;
+
+-- name: relay_choose :one
+-- in: now timestamptz
+-- null: nothing
+-- The connected relay, on a node that lives, with the most room. No row: none.
+SELECT r.id, COALESCE(r.media_host, '') AS media_host, COALESCE(r.media_port, 0) AS media_port
+FROM relay r JOIN node n ON n.id = r.node_id
+WHERE r.connected AND r.revoked_at IS NULL AND n.lease_until > $1
+ORDER BY r.sessions, r.id LIMIT 1;
+
+-- name: relay_list :many 1000
+-- All relays, for operators.
+SELECT id, name, connected, boot_id, media_host, media_port, max_sessions, sessions, viewers, seen_at, revoked_at FROM relay ORDER BY name;
+
+-- name: relay_media :one
+-- in: id uuid
+-- null: nothing
+-- Where a session's viewers go.
+SELECT COALESCE(media_host, '') AS media_host, COALESCE(media_port, 0) AS media_port, connected FROM relay WHERE id = $1;
+
+-- name: add :exec
+-- in: account_id uuid, id uuid, device_id uuid, camera_serial text, hub_serial text, relay_id uuid, client_id uuid, generation integer, suite text, now timestamptz, expires_at timestamptz, hard_end_at timestamptz
+-- A session that its relay holds already. live_one_per_device refuses a second one for the device.
+INSERT INTO live (account_id, id, device_id, camera_serial, hub_serial, relay_id, client_id, generation, state, suite, created_at, expires_at, hard_end_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waking_hub', $9, $10, $11, $12);
+
+-- name: place_add :exec
+-- in: live_id uuid, account_id uuid, relay_id uuid, hub_serial text, generation integer
+-- The way back from relay and hub.
+INSERT INTO live_place (live_id, account_id, relay_id, hub_serial, generation) VALUES ($1, $2, $3, $4, $5);
+
+-- name: place_drop :exec
+-- in: live_id uuid
+-- The session has ended.
+DELETE FROM live_place WHERE live_id = $1;
+
+-- name: place :one
+-- in: live_id uuid
+-- Whose session this is. No row: it has ended, or never was.
+SELECT account_id, relay_id, hub_serial, generation FROM live_place WHERE live_id = $1;
+
+-- name: places_of_relay :many 20000
+-- in: relay_id uuid
+-- The whole set that a relay is wanted to run.
+SELECT live_id, account_id, hub_serial, generation FROM live_place WHERE relay_id = $1;
+
+-- name: places_of_hub :many 64
+-- in: hub_serial text
+-- The whole set that a hub is wanted to run.
+SELECT live_id, account_id, generation FROM live_place WHERE hub_serial = $1;
+
+-- name: of_device :one
+-- in: account_id uuid, device_id uuid
+-- The running session of a device. No row: none.
+SELECT id, relay_id, hub_serial, generation, state, suite, created_at, expires_at FROM live WHERE account_id = $1 AND device_id = $2 AND ended_at IS NULL;
+
+-- name: get :one
+-- in: account_id uuid, id uuid
+-- One session, running or ended.
+SELECT id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, suite, viewers, created_at, expires_at, hard_end_at, ended_at
+FROM live WHERE account_id = $1 AND id = $2;
+
+-- name: state :one
+-- in: account_id uuid, id uuid, state text, from_states text
+-- Moves a running session on; $4 is the list of states, separated by blanks, from which that is a step forward. No row: it is no step.
+UPDATE live SET state = $3 WHERE account_id = $1 AND id = $2 AND ended_at IS NULL AND state = ANY (string_to_array($4, ' ')) RETURNING id;
+
+-- name: viewers :exec
+-- in: account_id uuid, id uuid, by integer
+-- A viewer came or went.
+UPDATE live SET viewers = GREATEST(viewers + $3, 0) WHERE account_id = $1 AND id = $2 AND ended_at IS NULL;
+
+-- name: end :one
+-- in: account_id uuid, id uuid, code text, now timestamptz
+-- Ends a running session. No row: it has ended already.
+UPDATE live SET state = 'ended', end_code = $3, ended_at = $4 WHERE account_id = $1 AND id = $2 AND ended_at IS NULL RETURNING relay_id, hub_serial, device_id, generation;
+
+-- name: extend :one
+-- in: account_id uuid, id uuid, expires_at timestamptz
+-- Moves the end of a running session, never past its hard end.
+UPDATE live SET expires_at = LEAST($3, hard_end_at), warned = false WHERE account_id = $1 AND id = $2 AND ended_at IS NULL RETURNING expires_at, relay_id, generation;
+
+-- name: stage :exec
+-- in: account_id uuid, live_id uuid, name text, at timestamptz
+-- The first time that a stage was reached stands.
+INSERT INTO live_stage (account_id, live_id, name, at) VALUES ($1, $2, $3, $4) ON CONFLICT (account_id, live_id, name) DO NOTHING;
+
+-- name: stages :many 32
+-- in: account_id uuid, live_id uuid
+-- The stages of a session in the order of their times.
+SELECT name, at FROM live_stage WHERE account_id = $1 AND live_id = $2 ORDER BY at, name;
+
+-- name: overdue :many 200
+-- in: now timestamptz
+-- Sessions whose time is over, or whose relay has been away for ten minutes (its own limit without control).
+SELECT l.account_id, l.id, l.expires_at, l.relay_id, r.connected FROM live l JOIN relay r ON r.id = l.relay_id
+WHERE l.ended_at IS NULL AND (l.expires_at < $1 OR (NOT r.connected AND r.seen_at < $1 - interval '10 minutes')) ORDER BY l.expires_at LIMIT 200;
+
+-- name: warn :many 1000
+-- in: soon timestamptz
+-- Marks the sessions that end before `soon` and have not been warned of.
+UPDATE live SET warned = true WHERE ended_at IS NULL AND NOT warned AND expires_at < $1 RETURNING account_id, id, device_id, expires_at;
+
+-- name: of_account :many 256
+-- in: account_id uuid
+-- The running sessions of an account.
+SELECT id, device_id, client_id FROM live WHERE account_id = $1 AND ended_at IS NULL;
+
+-- name: running :many 1000
+-- The newest sessions, for operators: running ones first.
+SELECT account_id, id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, viewers, created_at, expires_at, ended_at
+FROM live ORDER BY ended_at DESC NULLS FIRST, created_at DESC LIMIT 1000;
+
+-- name: find_any :one
+-- in: id uuid
+-- One session of any account, for operators (explain): ended ones have no place row.
+SELECT account_id FROM live WHERE id = $1;
+
+-- name: forget :exec
+-- in: account_id uuid
+-- The account is erased: nothing of its sessions stays.
+DELETE FROM live WHERE account_id = $1 AND ended_at IS NOT NULL;
+
+-- name: forget_stages :exec
+-- in: account_id uuid
+-- The stages of an erased account.
+DELETE FROM live_stage WHERE account_id = $1;

@@ -1,0 +1,353 @@
+#include "live_leg.h"
+#include "live_priv.h"
+#include "live_sql.h"
+#include "power_gen.h"
+
+#define ASK_TIMEOUT (2 * PL_SECOND)
+#define TRIES 3 /* a session that ends while somebody joins it is looked up again */
+
+struct live_body {
+    int transport;
+    struct json_list suites;
+};
+static const char *const transports[] = { "srtp", NULL };
+static const struct json_field live_fields[] = { JSON_F(struct live_body, transport, J_ENUM, J_OPTIONAL, .words = transports),
+                                                 JSON_F(struct live_body, suites, J_STRS, J_OPTIONAL, .hi = 8), J_END };
+
+/* One POST live under way. */
+struct start {
+    struct http_call *c;
+    const struct live_ctx *ctx;
+    struct device_view view;
+    struct pl_uuid live_id, relay_id;
+    int32_t generation;
+    struct pl_str host; /* where the relay's media port is */
+    int32_t port;
+    enum live_suite hub_suite, viewer_suite;
+    struct live_leg source;
+    struct pl_utc asked_relay, asked_hub;
+    bool opened; /* a new session was opened at the relay */
+};
+
+/* The viewer's choice: its first suite that we have; without a list, GCM. */
+static enum pl_err viewer_suite(const struct live_body *b, enum live_suite *ret, struct pl_fail *reterr)
+{
+    const struct pl_str *asked = b->suites.items;
+    if (b->suites.n == 0) {
+        *ret = LIVE_GCM;
+        return PL_OK;
+    }
+    for (size_t i = 0; i < b->suites.n; i++)
+        for (int s = 0; s < LIVE_SUITES; s++)
+            if (pl_str_eqz(asked[i], live_suite_names[s])) {
+                *ret = (enum live_suite)s;
+                return PL_OK;
+            }
+    return pl_fail_field(reterr, PL_UNSUPPORTED_MEDIA, "suites", "None of these SRTP suites is served. AEAD_AES_128_GCM and AES_CM_128_HMAC_SHA1_80 are.");
+}
+
+static enum pl_err hub_suite(const struct device_view *v, enum live_suite *ret, struct pl_fail *reterr)
+{
+    for (int s = 0; s < LIVE_SUITES; s++)
+        if (v->suites & 1u << s) {
+            *ret = (enum live_suite)s;
+            return PL_OK;
+        }
+    return pl_fail(reterr, PL_UNSUPPORTED_MEDIA, "The hub offers no SRTP suite that is served.");
+}
+
+/* First transaction: whose camera, is its hub there, is a session running, else which relay. *ret_running: join s->live_id. */
+static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_running, struct pl_fail *reterr)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct http_call *c = s->c;
+    struct live_sql_of_device_row row;
+    struct live_sql_relay_choose_row relay;
+    struct live_sql_relay_media_row media;
+    bool found;
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e != PL_OK || (e = device_find_for_view(tx, c->now, c->actor.account_id, device_id, &s->view)) != PL_OK ||
+        (e = live_sql_of_device(tx, c->actor.account_id, device_id, &row, ret_running)) != PL_OK)
+        return e;
+    if (*ret_running) {
+        s->live_id = row.id;
+        s->relay_id = row.relay_id;
+        s->generation = row.generation;
+        if ((e = live_sql_relay_media(tx, row.relay_id, &media, &found)) != PL_OK)
+            return e;
+        s->host = media.media_host;
+        s->port = media.media_port;
+        return db_commit(&tx);
+    }
+    if (!s->view.online)
+        return pl_fail(reterr, PL_HUB_OFFLINE, "The hub of this camera is not connected to the cloud.");
+    if ((e = hub_suite(&s->view, &s->hub_suite, reterr)) != PL_OK || (e = live_sql_relay_choose(tx, c->now, &relay, &found)) != PL_OK)
+        return e;
+    if (!found)
+        return PL_NO_RELAY;
+    s->live_id = pl_uuid7(c->rand, c->now);
+    s->relay_id = relay.id;
+    s->generation = 1;
+    s->host = relay.media_host;
+    s->port = relay.media_port;
+    return db_commit(&tx);
+}
+
+static const struct live_power *power_of(const struct device_view *v) { return &live_powers[v->battery ? LIVE_BATTERY : LIVE_MAINS]; }
+
+static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
+{
+    struct pl_buf b = pl_buf_init(s->c->arena, 8192);
+    struct jw w = live_message(s->ctx, &b, "session.open");
+    struct pl_str ignored;
+    live_leg_new(s->c->rand, s->hub_suite, &s->source);
+    jw_uuid(&w, "live_id", s->live_id);
+    jw_int(&w, "generation", s->generation);
+    jw_int(&w, "expires_in_ms", (int64_t)power_of(&s->view)->step_s * 1000);
+    jw_open(&w, "source");
+    live_leg_write(&w, &s->source, LIVE_RELAY_SIDE, true);
+    jw_bool(&w, "plain", false);
+    jw_close(&w);
+    jw_close(&w);
+    enum pl_err e = pl_buf_err(&b);
+    if (e == PL_OK)
+        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr);
+    s->asked_relay = pl_now_utc(s->ctx->clock);
+    s->opened = e == PL_OK;
+    return e;
+}
+
+/* Second transaction: the row. Somebody else's row that came first is PL_RETRY (constraint live_one_per_device): the caller joins it. */
+static enum pl_err write_row(struct start *s)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct http_call *c = s->c;
+    const struct live_power *p = power_of(&s->view);
+    struct pl_uuid account = c->actor.account_id;
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e != PL_OK ||
+        (e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, s->view.hub_serial, s->relay_id, c->actor.client_id, s->generation,
+                          pl_str_of(live_suite_names[s->hub_suite]), c->now, pl_utc_add(c->now, p->step_s * PL_SECOND), pl_utc_add(c->now, p->hard_s * PL_SECOND), NULL)) !=
+            PL_OK ||
+        (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, s->view.hub_serial, s->generation, NULL)) != PL_OK ||
+        (e = live_stage_add(tx, account, s->live_id, "requested", c->now)) != PL_OK ||
+        (e = live_stage_add(tx, account, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
+        (e = live_event(tx, c->now, account, s->live_id, "waking_hub", NULL)) != PL_OK)
+        return e;
+    return db_commit(&tx);
+}
+
+static enum pl_err start_hub(struct start *s, struct pl_fail *reterr)
+{
+    struct pl_buf b = pl_buf_init(s->c->arena, 8192);
+    struct jw w = live_message(s->ctx, &b, "live.start");
+    jw_uuid(&w, "live_id", s->live_id);
+    jw_int(&w, "generation", s->generation);
+    jw_str(&w, "camera", s->view.camera_serial);
+    jw_open(&w, "relay");
+    jw_str(&w, "host", s->host);
+    jw_int(&w, "port", s->port);
+    jw_close(&w);
+    jw_int(&w, "mtu", 1200);
+    live_leg_write(&w, &s->source, LIVE_OTHER_SIDE, true);
+    jw_int(&w, "hard_end_s", power_of(&s->view)->hard_s);
+    jw_close(&w);
+    enum pl_err e = pl_buf_err(&b);
+    if (e == PL_OK)
+        e = live_ask_hub(s->ctx, s->c->arena, s->view.hub_serial, pl_buf_view(&b), ASK_TIMEOUT, reterr);
+    s->asked_hub = pl_now_utc(s->ctx->clock);
+    return e;
+}
+
+/* Ends what this call could not bring up, and tells both ends. */
+static void give_up(struct start *s, const char *code)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct live_ending *endings = NULL;
+    if (db_begin(s->c->db, s->c->arena, &tx) == PL_OK && live_end(tx, s->c->now, s->c->actor.account_id, s->live_id, code, &endings) == PL_OK && db_commit(&tx) == PL_OK)
+        live_tell(s->ctx, s->c->arena, endings);
+    /* If the database went away the row ends by its expiry, the relay by ten seconds without a source. */
+}
+
+/* The relay forgets a session whose row lost the race. */
+static void close_spare(struct start *s)
+{
+    struct live_ending spare = { .live_id = s->live_id, .account_id = s->c->actor.account_id, .relay_id = s->relay_id, .generation = s->generation, .code = "closed" };
+    spare.hub_serial = s->view.hub_serial;
+    live_tell(s->ctx, s->c->arena, &spare);
+}
+
+/* Brings a session up, or finds the one that runs. */
+static enum pl_err begin(struct start *s, struct pl_uuid device_id, struct pl_fail *reterr)
+{
+    bool running;
+    enum pl_err e = look(s, device_id, &running, reterr);
+    if (e != PL_OK || running)
+        return e;
+    if ((e = open_at_relay(s, reterr)) != PL_OK)
+        return e;
+    if ((e = write_row(s)) != PL_OK) {
+        close_spare(s);
+        s->opened = false;
+        return e;
+    }
+    if ((e = start_hub(s, reterr)) != PL_OK)
+        give_up(s, "hub_offline");
+    return e;
+}
+
+static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_uuid viewer_id, struct pl_fail *reterr)
+{
+    struct pl_buf b = pl_buf_init(s->c->arena, 8192);
+    struct jw w = live_message(s->ctx, &b, "viewer.add");
+    struct pl_str ignored;
+    live_leg_new(s->c->rand, s->viewer_suite, leg);
+    jw_uuid(&w, "live_id", s->live_id);
+    jw_int(&w, "generation", s->generation);
+    jw_uuid(&w, "viewer_id", viewer_id);
+    live_leg_write(&w, leg, LIVE_RELAY_SIDE, false);
+    jw_close(&w);
+    enum pl_err e = pl_buf_err(&b);
+    return e == PL_OK ? live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr) : e;
+}
+
+/* The answer: the live resource and, this once, the viewer's keys. */
+static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl_uuid viewer_id)
+{
+    static const char *const talk_modes[] = { "hold_to_talk", "tap_to_mute" };
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct http_call *c = s->c;
+    struct jw *w = &c->out;
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e == PL_OK && s->opened)
+        e = live_stage_add(tx, c->actor.account_id, s->live_id, "hub_asked", s->asked_hub);
+    if (e != PL_OK || (e = live_write(tx, w, c->actor.account_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
+        return e;
+    jw_uuid(w, "viewer_id", viewer_id);
+    jw_open(w, "srtp");
+    jw_str(w, "host", s->host);
+    jw_int(w, "port", s->port);
+    jw_int(w, "mtu", 1200);
+    live_leg_write(w, leg, LIVE_OTHER_SIDE, false);
+    jw_close(w);
+    jw_array(w, "talk_modes");
+    for (size_t i = 0; i < PL_COUNT(talk_modes); i++)
+        jw_z(w, NULL, talk_modes[i]);
+    jw_end_array(w);
+    char id[PL_UUID_TEXT];
+    pl_uuid_text(s->live_id, id);
+    http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/live/%s", id));
+    c->status = 201;
+    return PL_OK;
+}
+
+static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
+{
+    struct start *s = PL_NEW(c->arena, struct start);
+    struct live_leg *leg = PL_NEW(c->arena, struct live_leg); /* wiped with the arena */
+    struct pl_uuid device_id, viewer_id = pl_uuid7(c->rand, c->now);
+    if (!s || !leg)
+        return PL_NO_MEMORY;
+    *s = (struct start){ .c = c, .ctx = c->self };
+    enum pl_err e = http_param_uuid(c, "id", &device_id);
+    if (e == PL_OK)
+        e = viewer_suite(c->body, &s->viewer_suite, reterr);
+    for (int i = 0; e == PL_OK && i < TRIES; i++) {
+        e = begin(s, device_id, reterr);
+        if (e == PL_OK)
+            e = add_viewer(s, leg, viewer_id, reterr);
+        if (e == PL_OK)
+            return answer(s, leg, viewer_id);
+        if (e == PL_NOT_FOUND) { /* the relay no longer runs what the row says */
+            give_up(s, "relay_lost");
+            e = PL_RETRY;
+        }
+        if (e == PL_RETRY && i + 1 < TRIES)
+            e = PL_OK;
+    }
+    return e;
+}
+
+static enum pl_err on_get(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct pl_uuid id;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    return e == PL_OK ? live_write(c->tx, &c->out, c->actor.account_id, id) : e;
+}
+
+struct patch_body {
+    bool extend;
+};
+static const struct json_field patch_fields[] = { JSON_F(struct patch_body, extend, J_BOOL, J_REQUIRED), J_END };
+
+/* The relay's clock ends a session, so it is asked before the row is committed: an extension that was answered holds. */
+static enum pl_err on_extend(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct patch_body *body = c->body;
+    const struct live_ctx *ctx = c->self;
+    struct live_sql_get_row row;
+    struct live_sql_extend_row to;
+    struct device_view view;
+    struct pl_uuid id;
+    struct pl_str ignored;
+    bool found;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    if (e != PL_OK || (e = live_sql_get(c->tx, c->actor.account_id, id, &row, &found)) != PL_OK)
+        return e;
+    if (!found)
+        return PL_NOT_FOUND;
+    if (row.ended_at.us)
+        return PL_LIVE_ENDED;
+    if (!body->extend)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "extend", "extend: only true can be asked.");
+    if ((e = device_find_for_view(c->tx, c->now, c->actor.account_id, row.device_id, &view)) != PL_OK ||
+        (e = live_sql_extend(c->tx, c->actor.account_id, id, pl_utc_add(c->now, power_of(&view)->step_s * PL_SECOND), &to, &found)) != PL_OK)
+        return e;
+    struct pl_buf b = pl_buf_init(c->arena, 1024);
+    struct jw w = live_message(ctx, &b, "session.extend");
+    jw_uuid(&w, "live_id", id);
+    jw_int(&w, "generation", row.generation);
+    jw_int(&w, "expires_in_ms", pl_utc_sub(to.expires_at, c->now) / PL_MS);
+    jw_close(&w);
+    if ((e = live_ask_relay(ctx, c->arena, row.relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr)) != PL_OK)
+        return e == PL_NOT_FOUND ? PL_LIVE_ENDED : e;
+    return live_write(c->tx, &c->out, c->actor.account_id, id);
+}
+
+struct tell_args {
+    const struct live_ctx *ctx;
+    struct pl_arena *arena;
+    struct live_ending *endings;
+};
+static void tell(void *arg)
+{
+    const struct tell_args *t = arg;
+    live_tell(t->ctx, t->arena, t->endings);
+}
+
+static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct live_sql_get_row row;
+    struct pl_uuid id;
+    struct tell_args *t = PL_NEW(c->arena, struct tell_args);
+    bool found;
+    enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
+    if (e != PL_OK || (e = live_sql_get(c->tx, c->actor.account_id, id, &row, &found)) != PL_OK)
+        return e;
+    if (!found)
+        return PL_NOT_FOUND;
+    *t = (struct tell_args){ .ctx = c->self, .arena = c->arena };
+    if ((e = live_end(c->tx, c->now, c->actor.account_id, id, "ended_by_user", &t->endings)) == PL_OK)
+        http_after(c, tell, t);
+    return e;
+}
+
+const struct http_route live_routes[] = {
+    { HTTP_POST, "/v1/devices/{id}/live", HTTP_USER, on_start, "Start or join a live session", HTTP_BODY(struct live_body, live_fields), .tx = HTTP_OWN_TX },
+    { HTTP_GET, "/v1/live/{id}", HTTP_USER, on_get, "State and stages of a live session" },
+    { HTTP_PATCH, "/v1/live/{id}", HTTP_USER, on_extend, "Extend a live session", HTTP_BODY(struct patch_body, patch_fields) },
+    { HTTP_DELETE, "/v1/live/{id}", HTTP_USER, on_end, "End a live session" },
+    HTTP_END,
+};

@@ -1,0 +1,93 @@
+/* What hubs say of live sessions, beside device's messages in porchlight.hub.v1. */
+#include "live_priv.h"
+#include "live_sql.h"
+
+static const char *const states[] = { "sending", "failed", "ended", NULL };
+struct state_msg {
+    struct pl_uuid live_id;
+    int64_t generation;
+    int state;
+    struct pl_str code;
+};
+static const struct json_field state_fields[] = {
+    JSON_F(struct state_msg, live_id, J_UUID, J_REQUIRED),
+    JSON_F(struct state_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX),
+    JSON_F(struct state_msg, state, J_ENUM, J_REQUIRED, .words = states),
+    JSON_F(struct state_msg, code, J_STR, J_OPTIONAL, .hi = 64),
+    J_END,
+};
+
+struct tell_args {
+    struct live_ctx *ctx;
+    struct pl_arena *arena;
+    struct live_ending *endings;
+};
+static void tell(void *arg)
+{
+    const struct tell_args *t = arg;
+    live_tell(t->ctx, t->arena, t->endings);
+}
+
+static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct state_msg *m = c->msg;
+    const struct device_conn *hub = link_owner(c->conn);
+    struct live_sql_place_row place;
+    struct tell_args *t = PL_NEW(c->arena, struct tell_args);
+    bool found;
+    enum pl_err e = t ? live_sql_place(c->tx, m->live_id, &place, &found) : PL_NO_MEMORY;
+    /* A session that has ended, another hub's, or an older generation: a report of the past. */
+    if (e != PL_OK || !found || !pl_str_eq(place.hub_serial, device_conn_serial(hub)) || place.generation != m->generation)
+        return e;
+    if (m->state == 0)
+        return live_stage_add(c->tx, place.account_id, m->live_id, "hub_sending", c->now);
+    *t = (struct tell_args){ .ctx = c->self, .arena = c->arena };
+    e = live_end(c->tx, c->now, place.account_id, m->live_id, "hub_failed", &t->endings);
+    if (e == PL_OK)
+        link_after(c, tell, t);
+    return e;
+}
+
+struct sync_args {
+    struct link_conn *conn;
+    struct pl_str text;
+};
+static void send_sync(void *arg)
+{
+    const struct sync_args *s = arg;
+    if (link_send(s->conn, s->text) != PL_OK)
+        link_close(s->conn, PL_TOO_SLOW);
+}
+
+enum pl_err live_hub_welcome(void *self, struct link_call *c, const struct device_conn *hub)
+{
+    struct live_ctx *ctx = self;
+    struct live_sql_places_of_hub_row *rows;
+    struct sync_args *s = PL_NEW(c->arena, struct sync_args);
+    size_t n;
+    enum pl_err e = s ? live_sql_places_of_hub(c->tx, device_conn_serial(hub), &rows, &n) : PL_NO_MEMORY;
+    if (e != PL_OK)
+        return e;
+    struct pl_buf b = pl_buf_init(c->arena, 16 * 1024);
+    struct jw w = live_message(ctx, &b, "live.sync");
+    jw_array(&w, "sessions");
+    for (size_t i = 0; i < n; i++) {
+        jw_open(&w, NULL);
+        jw_uuid(&w, "live_id", rows[i].live_id);
+        jw_int(&w, "generation", rows[i].generation);
+        jw_close(&w);
+    }
+    jw_end_array(&w);
+    jw_close(&w);
+    if ((e = pl_buf_err(&b)) != PL_OK)
+        return e;
+    *s = (struct sync_args){ c->conn, pl_buf_view(&b) };
+    link_after(c, send_sync, s);
+    return PL_OK;
+}
+
+const struct link_message live_hub_messages[] = {
+    { "live.state", LINK_READY, state_fields, sizeof(struct state_msg), on_state },
+    LINK_END,
+};

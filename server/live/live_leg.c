@@ -1,0 +1,70 @@
+#include "live_leg.h"
+#include <stdio.h>
+
+const char *const live_suite_names[] = { "AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80", NULL };
+static const size_t key_sizes[LIVE_SUITES] = { 28, 30 };
+
+/* ICE characters (RFC 8839: letters, digits, + and /) without modulo bias: 6 bits each. */
+static void ice_text(struct pl_rand *rand, char *out, size_t n)
+{
+    static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint8_t raw[32];
+    pl_rand_fill(rand, raw, n);
+    for (size_t i = 0; i < n; i++)
+        out[i] = set[raw[i] & 63];
+    out[n] = '\0';
+}
+
+static uint32_t ssrc_new(struct pl_rand *rand, uint32_t other, uint32_t another)
+{
+    uint32_t v;
+    do
+        v = pl_rand_u32(rand);
+    while (v == 0 || v == other || v == another);
+    return v;
+}
+
+void live_leg_new(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret)
+{
+    *ret = (struct live_leg){ .suite = suite };
+    ice_text(rand, ret->ufrag, 8);
+    ice_text(rand, ret->pwd, 32);
+    ice_text(rand, ret->peer_ufrag, 8);
+    pl_rand_fill(rand, ret->to_relay, sizeof ret->to_relay);
+    pl_rand_fill(rand, ret->from_relay, sizeof ret->from_relay);
+    ret->video_ssrc = ssrc_new(rand, 0, 0);
+    ret->audio_ssrc = ssrc_new(rand, ret->video_ssrc, 0);
+    ret->talk_ssrc = ssrc_new(rand, ret->video_ssrc, ret->audio_ssrc);
+}
+
+static void stream(struct jw *w, const char *name, uint32_t ssrc, int pt, const char *codec, int clock_rate, int channels)
+{
+    jw_open(w, name);
+    jw_int(w, "ssrc", ssrc);
+    jw_int(w, "payload_type", pt);
+    jw_z(w, "codec", codec);
+    jw_int(w, "clock_rate", clock_rate);
+    if (channels)
+        jw_int(w, "channels", channels);
+    jw_close(w);
+}
+
+void live_leg_write(struct jw *w, const struct live_leg *leg, enum live_side side, bool talk)
+{
+    bool relay = side == LIVE_RELAY_SIDE;
+    size_t n = key_sizes[leg->suite];
+    jw_open(w, "ice");
+    jw_z(w, "ufrag", leg->ufrag);
+    jw_z(w, "pwd", leg->pwd);
+    jw_z(w, "peer_ufrag", leg->peer_ufrag);
+    jw_close(w);
+    jw_z(w, "suite", live_suite_names[leg->suite]);
+    jw_open(w, "keys");
+    jw_b64(w, "send", relay ? leg->from_relay : leg->to_relay, n);
+    jw_b64(w, "receive", relay ? leg->to_relay : leg->from_relay, n);
+    jw_close(w);
+    stream(w, "video", leg->video_ssrc, LIVE_VIDEO_PT, "H264", 90000, 0);
+    stream(w, "audio", leg->audio_ssrc, LIVE_AUDIO_PT, "opus", 48000, 2);
+    if (talk)
+        stream(w, "talk", leg->talk_ssrc, LIVE_TALK_PT, "opus", 48000, 2);
+}

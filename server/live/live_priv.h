@@ -1,0 +1,19 @@
+/* live_priv.h - private to live/: what its files share. */
+#pragma once
+#include "live.h"
+
+/* Starts `{"type":…,"id":<new>,` in b; the caller writes members and closes. */
+struct jw live_message(const struct live_ctx *ctx, struct pl_buf *b, const char *type);
+/* Sends a message with an id to a relay, wherever it is connected, and waits for its ok. PL_NO_RELAY: not connected; PL_RELAY_TIMEOUT; or the relay's own code. */
+PL_MUST enum pl_err live_ask_relay(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid relay_id, struct pl_str text, int64_t timeout_us, struct pl_str *ret,
+                                   struct pl_fail *reterr);
+/* Puts a message into a hub's socket, wherever it is connected. PL_HUB_OFFLINE: it is not. */
+PL_MUST enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct pl_str hub_serial, struct pl_str text, int64_t timeout_us, struct pl_fail *reterr);
+void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id);
+
+PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid live_id, const char *stage, struct pl_utc at);
+/* Event `live.state` for the apps. */
+PL_MUST enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *state, const char *code);
+/* Members of the live resource, into the open object. PL_NOT_FOUND: not this account's. */
+PL_MUST enum pl_err live_write(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
+PL_MUST enum pl_err live_write_stages(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);

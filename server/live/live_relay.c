@@ -1,0 +1,496 @@
+/* The relay protocol, cloud side: a relay proves its key, is told what it is wanted to run, answers asks and reports what happens. */
+#include "live_priv.h"
+#include "live_sql.h"
+#include "secure.h"
+#include <stdio.h>
+
+#define MAX_ASKS 256 /* questions to one relay under way */
+
+/* The owner of a relay's connection. */
+struct relay_conn {
+    struct live_ctx *ctx;
+    char nonce[64];
+    struct pl_uuid relay_id; /* zero until hello */
+    int64_t epoch;
+    struct bus_server *server;
+    pthread_mutex_t lock;
+    struct pending {
+        struct pl_uuid id;
+        struct bus_ask *ask; /* NULL: free */
+    } pending[MAX_ASKS]; /* LOCK: lock */
+    bool gone;           /* LOCK: lock; answers no more */
+};
+
+static void relay_conn_done(void *owner)
+{
+    struct relay_conn *r = owner;
+    pthread_mutex_destroy(&r->lock);
+    pl_heap_free(r);
+}
+
+struct jw live_message(const struct live_ctx *ctx, struct pl_buf *b, const char *type)
+{
+    struct jw w = jw_start(b);
+    jw_open(&w, NULL);
+    jw_z(&w, "type", type);
+    jw_uuid(&w, "id", pl_uuid7(ctx->rand, pl_now_utc(ctx->clock)));
+    return w;
+}
+
+enum pl_err live_ask_relay(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid relay_id, struct pl_str text, int64_t timeout_us, struct pl_str *ret,
+                           struct pl_fail *reterr)
+{
+    char subject[64], id[PL_UUID_TEXT];
+    pl_uuid_text(relay_id, id);
+    snprintf(subject, sizeof subject, "relay.%s", id);
+    enum pl_err e = bus_ask(ctx->bus, subject, text, timeout_us, a, ret, reterr);
+    if (e == PL_UNAVAILABLE)
+        return pl_fail(reterr, PL_NO_RELAY, "The relay of this session is not connected to the cloud.");
+    return e == PL_TOO_SLOW ? pl_fail(reterr, PL_RELAY_TIMEOUT, "The relay did not answer within %lld ms.", (long long)(timeout_us / PL_MS)) : e;
+}
+
+enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct pl_str hub_serial, struct pl_str text, int64_t timeout_us, struct pl_fail *reterr)
+{
+    char subject[64];
+    struct pl_str ignored;
+    snprintf(subject, sizeof subject, "hub.%.*s", PL_FMT(hub_serial));
+    enum pl_err e = bus_ask(ctx->bus, subject, text, timeout_us, a, &ignored, reterr);
+    if (e == PL_UNAVAILABLE || e == PL_TOO_SLOW)
+        return pl_fail(reterr, PL_HUB_OFFLINE, "The hub is not connected to the cloud.");
+    return e;
+}
+
+void live_relay_opened(void *self, struct link_conn *conn)
+{
+    struct live_ctx *ctx = self;
+    struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(4096);
+    struct relay_conn *r = pl_heap(sizeof *r);
+    uint8_t raw[32];
+    if (!a || !r) {
+        pl_heap_free(r);
+        link_close(conn, PL_NO_MEMORY);
+        return;
+    }
+    r->ctx = ctx;
+    pthread_mutex_init(&r->lock, NULL);
+    pl_rand_fill(ctx->rand, raw, sizeof raw);
+    snprintf(r->nonce, sizeof r->nonce, "%s", pl_b64url(a, raw, sizeof raw).p);
+    link_set_owner(conn, r, relay_conn_done);
+    struct pl_buf b = pl_buf_init(a, 1024);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_z(&w, "type", "challenge");
+    jw_z(&w, "nonce", r->nonce);
+    jw_z(&w, "server_name", ctx->server_name);
+    jw_close(&w);
+    if (link_send(conn, pl_buf_view(&b)) != PL_OK)
+        link_close(conn, PL_UNAVAILABLE);
+}
+
+/* A question from the bus: remembered under the id that its text carries, sent, answered by the relay's ok or error. */
+static void on_ask(void *self, struct bus_ask *ask, struct pl_str text)
+{
+    struct link_conn *conn = self;
+    struct relay_conn *r = link_owner(conn);
+    struct json_doc *doc PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_uuid id;
+    enum pl_err e = json_parse(text, &doc, /* reterr= */ NULL);
+    if (e == PL_OK)
+        e = pl_uuid_parse(json_doc_str(doc, "id"), &id);
+    if (e == PL_OK) {
+        PL_LOCK(&r->lock);
+        size_t i = 0;
+        while (i < MAX_ASKS && r->pending[i].ask)
+            i++;
+        e = r->gone ? PL_UNAVAILABLE : i == MAX_ASKS ? PL_OVERLOADED : PL_OK;
+        if (e == PL_OK)
+            r->pending[i] = (struct pending){ id, ask };
+    }
+    if (e != PL_OK) {
+        bus_answer(ask, e, PL_STR_NONE);
+        return;
+    }
+    /* A send that fails closes the connection; `closed` then answers what is pending. */
+    if (link_send(conn, text) != PL_OK)
+        link_close(conn, PL_TOO_SLOW);
+}
+
+static struct bus_ask *pending_take(struct relay_conn *r, struct pl_uuid id)
+{
+    PL_LOCK(&r->lock);
+    for (size_t i = 0; i < MAX_ASKS; i++)
+        if (r->pending[i].ask && pl_uuid_eq(r->pending[i].id, id))
+            return PL_STEAL(r->pending[i].ask);
+    return NULL;
+}
+
+struct serve_args {
+    struct link_conn *conn;
+    struct pl_str welcome, sync;
+};
+
+/* After the hello's commit: the relay is told what it is wanted to run, and from here on this connection is the way to it. In this order, so that no session
+ * which is opened over this connection is missing from a live.sync that comes after it. */
+static void serve(void *arg)
+{
+    const struct serve_args *args = arg;
+    struct relay_conn *r = link_owner(args->conn);
+    char subject[64], id[PL_UUID_TEXT];
+    pl_uuid_text(r->relay_id, id);
+    snprintf(subject, sizeof subject, "relay.%s", id);
+    if (link_send(args->conn, args->welcome) != PL_OK || link_send(args->conn, args->sync) != PL_OK ||
+        bus_serve(r->ctx->bus, subject, on_ask, args->conn, &r->server) != PL_OK)
+        link_close(args->conn, PL_UNAVAILABLE);
+}
+
+struct running_msg {
+    struct pl_uuid live_id;
+    int64_t generation;
+};
+static const struct json_field running_fields[] = { JSON_F(struct running_msg, live_id, J_UUID, J_REQUIRED),
+                                                    JSON_F(struct running_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX), J_END };
+struct media_msg {
+    struct pl_str host;
+    int64_t port;
+};
+static const struct json_field media_fields[] = { JSON_F(struct media_msg, host, J_STR, J_REQUIRED, .lo = 1, .hi = 255),
+                                                  JSON_F(struct media_msg, port, J_INT, J_REQUIRED, .lo = 1, .hi = 65535), J_END };
+struct hello_msg {
+    struct pl_uuid relay_id, boot_id;
+    struct media_msg media;
+    int64_t max_sessions;
+    struct json_list running;
+    struct pl_str signature;
+};
+static const struct json_field hello_fields[] = {
+    JSON_F(struct hello_msg, relay_id, J_UUID, J_REQUIRED),
+    JSON_F(struct hello_msg, boot_id, J_UUID, J_REQUIRED),
+    JSON_F(struct hello_msg, media, J_OBJECT, J_REQUIRED, .fields = media_fields),
+    JSON_F(struct hello_msg, max_sessions, J_INT, J_REQUIRED, .lo = 0, .hi = 1000000),
+    JSON_F(struct hello_msg, running, J_ARRAY, J_OPTIONAL, .fields = running_fields, .size = sizeof(struct running_msg), .hi = 20000),
+    JSON_F(struct hello_msg, signature, J_B64, J_REQUIRED, .lo = 64, .hi = 64),
+    J_END,
+};
+
+static enum pl_err prove(struct link_call *c, struct relay_conn *r, const struct hello_msg *m, struct pl_fail *reterr)
+{
+    struct live_sql_relay_key_row key;
+    bool found;
+    char id[PL_UUID_TEXT];
+    struct pl_str text;
+    pl_uuid_text(m->relay_id, id);
+    enum pl_err e = live_sql_relay_key(c->tx, m->relay_id, &key, &found);
+    if (e != PL_OK)
+        return e;
+    if (!found || key.public_key.n != 32)
+        return pl_fail(reterr, PL_UNAUTHENTICATED, "No relay is registered under this id.");
+    if ((e = secure_hello_text(c->arena, "relay", pl_str_of(id), pl_str_of(r->nonce), pl_str_of(r->ctx->server_name), &text)) != PL_OK)
+        return e;
+    if (secure_verify((const uint8_t *)key.public_key.p, text, (const uint8_t *)m->signature.p) != PL_OK)
+        return pl_fail(reterr, PL_UNAUTHENTICATED, "The signature is not that of this relay.");
+    return PL_OK;
+}
+
+static bool runs(const struct hello_msg *m, struct pl_uuid live_id, int32_t generation)
+{
+    const struct running_msg *rows = m->running.items;
+    for (size_t i = 0; i < m->running.n; i++)
+        if (pl_uuid_eq(rows[i].live_id, live_id) && rows[i].generation == generation)
+            return true;
+    return false;
+}
+
+struct tell_args {
+    struct live_ctx *ctx;
+    struct pl_arena *arena;
+    struct live_ending *endings;
+};
+static void tell(void *arg)
+{
+    struct tell_args *t = arg;
+    live_tell(t->ctx, t->arena, t->endings);
+}
+static enum pl_err tell_after(struct link_call *c, struct live_ctx *ctx, struct live_ending *endings)
+{
+    struct tell_args *t = endings ? PL_NEW(c->arena, struct tell_args) : NULL;
+    if (!endings)
+        return PL_OK;
+    if (!t)
+        return PL_NO_MEMORY;
+    *t = (struct tell_args){ ctx, c->arena, endings };
+    link_after(c, tell, t);
+    return PL_OK;
+}
+
+/* What the relay lost is ended; what it is wanted to run is written as the members of live.sync. */
+static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const struct hello_msg *m, struct jw *sync)
+{
+    struct live_sql_places_of_relay_row *rows;
+    struct live_ending *endings = NULL;
+    size_t n;
+    enum pl_err e = live_sql_places_of_relay(c->tx, m->relay_id, &rows, &n);
+    jw_array(sync, "sessions");
+    for (size_t i = 0; e == PL_OK && i < n; i++) {
+        if (!runs(m, rows[i].live_id, rows[i].generation)) {
+            e = live_end(c->tx, c->now, rows[i].account_id, rows[i].live_id, "relay_restarted", &endings);
+            continue;
+        }
+        jw_open(sync, NULL);
+        jw_uuid(sync, "live_id", rows[i].live_id);
+        jw_int(sync, "generation", rows[i].generation);
+        jw_close(sync);
+    }
+    jw_end_array(sync);
+    return e == PL_OK ? tell_after(c, ctx, endings) : e;
+}
+
+static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
+{
+    const struct hello_msg *m = c->msg;
+    struct relay_conn *r = link_owner(c->conn);
+    struct live_sql_relay_hello_row row;
+    struct serve_args *args = PL_NEW(c->arena, struct serve_args);
+    bool found;
+    enum pl_err e = args ? prove(c, r, m, reterr) : PL_NO_MEMORY;
+    if (e != PL_OK)
+        return e;
+    e = live_sql_relay_hello(c->tx, m->relay_id, r->ctx->node_id, m->boot_id, m->media.host, (int32_t)m->media.port, (int32_t)m->max_sessions, (int32_t)m->running.n, c->now,
+                             &row, &found);
+    if (e != PL_OK || !found)
+        return e != PL_OK ? e : PL_UNAUTHENTICATED;
+    r->relay_id = m->relay_id;
+    r->epoch = row.epoch;
+
+    struct pl_buf b = pl_buf_init(c->arena, 1024), s = pl_buf_init(c->arena, 192 * 1024);
+    struct jw w = live_message(r->ctx, &b, "welcome");
+    jw_uuid(&w, "session", pl_uuid7(c->rand, c->now));
+    jw_utc(&w, "server_time", c->now);
+    jw_open(&w, "reconnect");
+    jw_num(&w, "min_s", 0.1);
+    jw_num(&w, "max_s", 0.5);
+    jw_close(&w);
+    jw_close(&w);
+    struct jw sync = live_message(r->ctx, &s, "live.sync");
+    if ((e = reconcile(c, r->ctx, m, &sync)) != PL_OK)
+        return e;
+    jw_close(&sync);
+    if (pl_buf_err(&b) != PL_OK || pl_buf_err(&s) != PL_OK)
+        return PL_NO_MEMORY;
+    link_phase(c->conn, LINK_READY);
+    *args = (struct serve_args){ c->conn, pl_buf_view(&b), pl_buf_view(&s) };
+    link_after(c, serve, args);
+    PL_LOG(&c->log, PL_INFO, "relay.connected", PL_F_UUID("relay", m->relay_id), PL_F_STR("name", row.name), PL_F_INT("running", m->running.n));
+    return PL_OK;
+}
+
+struct answer_msg {
+    struct pl_uuid re;
+    struct pl_str code;
+};
+static const struct json_field answer_fields[] = { JSON_F(struct answer_msg, re, J_UUID, J_REQUIRED), JSON_F(struct answer_msg, code, J_STR, J_OPTIONAL, .hi = 64), J_END };
+
+static enum pl_err on_ok(struct link_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct answer_msg *m = c->msg;
+    struct bus_ask *ask = pending_take(link_owner(c->conn), m->re);
+    if (ask)
+        bus_answer(ask, PL_OK, PL_STR("{}"));
+    return PL_OK;
+}
+
+static enum pl_err on_error(struct link_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct answer_msg *m = c->msg;
+    struct bus_ask *ask = pending_take(link_owner(c->conn), m->re);
+    if (!ask)
+        return PL_OK;
+    enum pl_err e = PL_INTERNAL;
+    for (int i = 1; i < PL_ERR_COUNT; i++)
+        if (pl_str_eqz(m->code, pl_err_table[i].code))
+            e = (enum pl_err)i;
+    bus_answer(ask, e, PL_STR_NONE);
+    return PL_OK;
+}
+
+struct event_msg {
+    struct pl_uuid live_id, viewer_id;
+    int64_t generation;
+    struct pl_str event, code;
+    struct pl_utc time;
+};
+static const struct json_field event_fields[] = {
+    JSON_F(struct event_msg, live_id, J_UUID, J_REQUIRED),
+    JSON_F(struct event_msg, viewer_id, J_UUID, J_OPTIONAL),
+    JSON_F(struct event_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX),
+    JSON_F(struct event_msg, event, J_STR, J_REQUIRED, .hi = 32),
+    JSON_F(struct event_msg, code, J_STR, J_OPTIONAL, .hi = 64),
+    JSON_F(struct event_msg, time, J_TIME, J_REQUIRED),
+    J_END,
+};
+
+/* What each report of the relay means for the live row. Stages keep the first time; states only go forward. */
+static const struct report {
+    const char *event;
+    const char *state;       /* the state that it leads to */
+    const char *from_states; /* from these */
+    int viewers;             /* how the count changes */
+} reports[] = {
+    { "source_connected", "connecting", "starting waking_hub", 0 },
+    { "source_media", NULL, NULL, 0 },
+    { "source_keyframe", "live", "starting waking_hub connecting", 0 },
+    { "viewer_connected", NULL, NULL, 1 },
+    { "viewer_media", NULL, NULL, 0 },
+    { "viewer_keyframe", NULL, NULL, 0 },
+    { "viewer_gone", NULL, NULL, -1 },
+    { "warning", NULL, NULL, 0 },
+};
+
+/* The relay's end codes, as the app sees them: a source that never came is a start that failed. */
+static const char *end_code(struct pl_str code, bool started)
+{
+    static const char *const known[] = { "hub_lost", "expired", "control_lost", "relay_restarted" };
+    if (pl_str_eqz(code, "hub_lost") && !started)
+        return "start_timeout";
+    for (size_t i = 0; i < PL_COUNT(known); i++)
+        if (pl_str_eqz(code, known[i]))
+            return known[i];
+    return "relay_lost";
+}
+
+static enum pl_err ended(struct link_call *c, struct live_ctx *ctx, const struct event_msg *m, struct pl_uuid account_id)
+{
+    struct live_sql_get_row row;
+    struct live_ending *endings = NULL;
+    bool found;
+    enum pl_err e = live_sql_get(c->tx, account_id, m->live_id, &row, &found);
+    if (e != PL_OK || !found)
+        return e;
+    bool started = pl_str_eqz(row.state, "live") || pl_str_eqz(row.state, "connecting");
+    e = live_end(c->tx, c->now, account_id, m->live_id, end_code(m->code, started), &endings);
+    return e == PL_OK ? tell_after(c, ctx, endings) : e;
+}
+
+struct nudge_args {
+    struct live_ctx *ctx;
+    struct pl_uuid account_id;
+};
+static void nudge(void *arg)
+{
+    struct nudge_args *n = arg;
+    live_nudge_account(n->ctx, n->account_id);
+}
+
+static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struct event_msg *m, struct pl_uuid account_id, const struct report *r)
+{
+    struct live_sql_state_row moved;
+    bool found = false;
+    enum pl_err e = live_stage_add(c->tx, account_id, m->live_id, r->event, m->time);
+    if (e == PL_OK && r->state)
+        e = live_sql_state(c->tx, account_id, m->live_id, pl_str_of(r->state), pl_str_of(r->from_states), &moved, &found);
+    if (e == PL_OK && r->viewers)
+        e = live_sql_viewers(c->tx, account_id, m->live_id, r->viewers, NULL);
+    if (e != PL_OK || !found)
+        return e;
+    struct nudge_args *n = PL_NEW(c->arena, struct nudge_args);
+    if (!n)
+        return PL_NO_MEMORY;
+    *n = (struct nudge_args){ ctx, account_id };
+    link_after(c, nudge, n);
+    return live_event(c->tx, c->now, account_id, m->live_id, r->state, NULL);
+}
+
+static enum pl_err on_event(struct link_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct event_msg *m = c->msg;
+    struct relay_conn *r = link_owner(c->conn);
+    struct live_sql_place_row place;
+    bool found;
+    enum pl_err e = live_sql_place(c->tx, m->live_id, &place, &found);
+    /* A session that has ended, that is another relay's, or an older generation: the report is of the past. */
+    if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, r->relay_id) || place.generation != m->generation)
+        return e;
+    if (pl_str_eqz(m->event, "ended"))
+        return ended(c, r->ctx, m, place.account_id);
+    for (size_t i = 0; i < PL_COUNT(reports); i++)
+        if (pl_str_eqz(m->event, reports[i].event))
+            return report(c, r->ctx, m, place.account_id, &reports[i]);
+    return PL_OK;
+}
+
+struct keyframe_msg {
+    struct pl_uuid live_id;
+};
+static const struct json_field keyframe_fields[] = { JSON_F(struct keyframe_msg, live_id, J_UUID, J_REQUIRED), J_END };
+
+/* V-A5: the relay's in-band requests were not answered; the hub is asked by its socket. */
+static enum pl_err on_keyframe_wanted(struct link_call *c, struct pl_fail *reterr)
+{
+    const struct keyframe_msg *m = c->msg;
+    struct relay_conn *r = link_owner(c->conn);
+    struct live_sql_place_row place;
+    struct pl_fail why = PL_FAIL_INIT;
+    bool found;
+    enum pl_err e = live_sql_place(c->tx, m->live_id, &place, &found);
+    (void)reterr;
+    if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, r->relay_id))
+        return e;
+    struct pl_buf b = pl_buf_init(c->arena, 512);
+    struct jw w = live_message(r->ctx, &b, "keyframe");
+    jw_uuid(&w, "live_id", m->live_id);
+    jw_close(&w);
+    /* A hub that is away cannot be asked; the relay's own governor goes on. */
+    e = live_ask_hub(r->ctx, c->arena, place.hub_serial, pl_buf_view(&b), 500 * PL_MS, &why);
+    return e == PL_HUB_OFFLINE ? PL_OK : e;
+}
+
+struct stats_msg {
+    int64_t sessions, viewers;
+};
+static const struct json_field stats_fields[] = { JSON_F(struct stats_msg, sessions, J_INT, J_REQUIRED, .hi = 1000000),
+                                                  JSON_F(struct stats_msg, viewers, J_INT, J_REQUIRED, .hi = 10000000), J_END };
+
+static enum pl_err on_stats(struct link_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct stats_msg *m = c->msg;
+    const struct relay_conn *r = link_owner(c->conn);
+    return live_sql_relay_stats(c->tx, r->relay_id, r->epoch, (int32_t)m->sessions, (int32_t)m->viewers, c->now, NULL);
+}
+
+void live_relay_closed(void *self, struct link_conn *conn, struct link_call *c)
+{
+    struct live_ctx *ctx = self;
+    struct relay_conn *r = link_owner(conn);
+    if (!r)
+        return;
+    r->server = bus_unserve(r->server);
+    for (;;) { /* whoever waits for this relay learns at once that it is gone */
+        struct bus_ask *ask = NULL;
+        {
+            PL_LOCK(&r->lock);
+            r->gone = true;
+            for (size_t i = 0; i < MAX_ASKS && !ask; i++)
+                ask = PL_STEAL(r->pending[i].ask);
+        }
+        if (!ask)
+            break;
+        bus_answer(ask, PL_UNAVAILABLE, PL_STR_NONE);
+    }
+    if (pl_uuid_is_zero(r->relay_id))
+        return;
+    enum pl_err e = live_sql_relay_gone(c->tx, r->relay_id, r->epoch, c->now, NULL);
+    PL_LOG(ctx->log, PL_WARN, "relay.disconnected", PL_F_UUID("relay", r->relay_id), PL_F_ERR(e));
+}
+
+const struct link_message live_relay_messages[] = {
+    { "hello", LINK_NEW, hello_fields, sizeof(struct hello_msg), on_hello },
+    { "ok", LINK_READY, answer_fields, sizeof(struct answer_msg), on_ok },
+    { "error", LINK_READY, answer_fields, sizeof(struct answer_msg), on_error },
+    { "session.event", LINK_READY, event_fields, sizeof(struct event_msg), on_event },
+    { "keyframe.wanted", LINK_READY, keyframe_fields, sizeof(struct keyframe_msg), on_keyframe_wanted },
+    { "stats", LINK_READY, stats_fields, sizeof(struct stats_msg), on_stats },
+    LINK_END,
+};
