@@ -79,6 +79,12 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
     }
 }
 
+void live_tell_later(void *told)
+{
+    const struct live_told *t = told;
+    live_tell(t->ctx, t->arena, t->endings);
+}
+
 enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct live_ending **endings)
 {
     struct live_sql_of_account_row *rows;

@@ -35,7 +35,7 @@ UPDATE relay SET sessions = $3, viewers = $4, seen_at = $5 WHERE id = $1 AND epo
 -- null: nothing
 -- The connected relay, on a node that lives, with the most room. No row: none.
 SELECT r.id, COALESCE(r.media_host, '') AS media_host, COALESCE(r.media_port, 0) AS media_port
-FROM relay r JOIN node n ON n.id = r.node_id
+FROM relay r JOIN node n ON n.node_id = r.node_id
 WHERE r.connected AND r.revoked_at IS NULL AND n.lease_until > $1
 ORDER BY r.sessions, r.id LIMIT 1;
 

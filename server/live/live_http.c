@@ -315,32 +315,21 @@ static enum pl_err on_extend(struct http_call *c, struct pl_fail *reterr)
     return live_write(c->tx, &c->out, c->actor.account_id, id);
 }
 
-struct tell_args {
-    const struct live_ctx *ctx;
-    struct pl_arena *arena;
-    struct live_ending *endings;
-};
-static void tell(void *arg)
-{
-    const struct tell_args *t = arg;
-    live_tell(t->ctx, t->arena, t->endings);
-}
-
 static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
     struct live_sql_get_row row;
     struct pl_uuid id;
-    struct tell_args *t = PL_NEW(c->arena, struct tell_args);
+    struct live_told *t = PL_NEW(c->arena, struct live_told);
     bool found;
     enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
     if (e != PL_OK || (e = live_sql_get(c->tx, c->actor.account_id, id, &row, &found)) != PL_OK)
         return e;
     if (!found)
         return PL_NOT_FOUND;
-    *t = (struct tell_args){ .ctx = c->self, .arena = c->arena };
+    *t = (struct live_told){ .ctx = c->self, .arena = c->arena };
     if ((e = live_end(c->tx, c->now, c->actor.account_id, id, "ended_by_user", &t->endings)) == PL_OK)
-        http_after(c, tell, t);
+        http_after(c, live_tell_later, t);
     return e;
 }
 

@@ -17,24 +17,13 @@ static const struct json_field state_fields[] = {
     J_END,
 };
 
-struct tell_args {
-    struct live_ctx *ctx;
-    struct pl_arena *arena;
-    struct live_ending *endings;
-};
-static void tell(void *arg)
-{
-    const struct tell_args *t = arg;
-    live_tell(t->ctx, t->arena, t->endings);
-}
-
 static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
     const struct state_msg *m = c->msg;
     const struct device_conn *hub = link_owner(c->conn);
     struct live_sql_place_row place;
-    struct tell_args *t = PL_NEW(c->arena, struct tell_args);
+    struct live_told *t = PL_NEW(c->arena, struct live_told);
     bool found;
     enum pl_err e = t ? live_sql_place(c->tx, m->live_id, &place, &found) : PL_NO_MEMORY;
     /* A session that has ended, another hub's, or an older generation: a report of the past. */
@@ -42,10 +31,10 @@ static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
         return e;
     if (m->state == 0)
         return live_stage_add(c->tx, place.account_id, m->live_id, "hub_sending", c->now);
-    *t = (struct tell_args){ .ctx = c->self, .arena = c->arena };
+    *t = (struct live_told){ .ctx = c->self, .arena = c->arena };
     e = live_end(c->tx, c->now, place.account_id, m->live_id, "hub_failed", &t->endings);
     if (e == PL_OK)
-        link_after(c, tell, t);
+        link_after(c, live_tell_later, t);
     return e;
 }
 

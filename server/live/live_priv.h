@@ -9,6 +9,13 @@ PL_MUST enum pl_err live_ask_relay(const struct live_ctx *ctx, struct pl_arena *
                                    struct pl_fail *reterr);
 /* Puts a message into a hub's socket, wherever it is connected. PL_HUB_OFFLINE: it is not. */
 PL_MUST enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct pl_str hub_serial, struct pl_str text, int64_t timeout_us, struct pl_fail *reterr);
+/* live_tell as the argument of http_after and link_after: endings of the transaction that is now committed. */
+struct live_told {
+    const struct live_ctx *ctx;
+    struct pl_arena *arena;
+    struct live_ending *endings;
+};
+void live_tell_later(void *told);
 void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id);
 
 PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid live_id, const char *stage, struct pl_utc at);

@@ -200,25 +200,15 @@ static bool runs(const struct hello_msg *m, struct pl_uuid live_id, int32_t gene
     return false;
 }
 
-struct tell_args {
-    struct live_ctx *ctx;
-    struct pl_arena *arena;
-    struct live_ending *endings;
-};
-static void tell(void *arg)
-{
-    struct tell_args *t = arg;
-    live_tell(t->ctx, t->arena, t->endings);
-}
 static enum pl_err tell_after(struct link_call *c, struct live_ctx *ctx, struct live_ending *endings)
 {
-    struct tell_args *t = endings ? PL_NEW(c->arena, struct tell_args) : NULL;
+    struct live_told *t = endings ? PL_NEW(c->arena, struct live_told) : NULL;
     if (!endings)
         return PL_OK;
     if (!t)
         return PL_NO_MEMORY;
-    *t = (struct tell_args){ ctx, c->arena, endings };
-    link_after(c, tell, t);
+    *t = (struct live_told){ ctx, c->arena, endings };
+    link_after(c, live_tell_later, t);
     return PL_OK;
 }
 

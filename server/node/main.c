@@ -1,0 +1,106 @@
+/* porchlightd: REST, WebSockets for hubs, apps and relays, jobs. */
+#include "log.h"
+#include "node.h"
+#include "secure.h"
+#include <stdio.h>
+
+static const char usage[] =
+    "porchlightd [--config FILE] [--set name=value]... [--db CONNINFO] [--data DIR] [--http H:P] [--ws H:P] [--admin unix:PATH]\n"
+    "            [--smtp URL] [--sms-webhook URL] [--migrations DIR] [--test-clock FILE] [--migrate | --check | --sample]\n";
+
+/* The arguments that stand for a setting. */
+static const struct { const char *arg, *setting; } short_forms[] = {
+    { "--db", "db" },           { "--data", "data_dir" },   { "--http", "http.listen" },        { "--ws", "ws.listen" },
+    { "--admin", "admin.listen" }, { "--smtp", "smtp.url" }, { "--sms-webhook", "sms.webhook" }, { "--migrations", "migrations_dir" },
+};
+
+enum mode { RUN, MIGRATE, CHECK, SAMPLE };
+
+struct command {
+    struct node_conf conf;
+    struct pl_arena *arena;
+    enum mode mode;
+};
+
+static enum pl_err refuse(struct pl_fail *reterr, const char *arg) { return pl_fail(reterr, PL_INVALID_REQUEST, "%.80s: not understood, or its value is missing\n%s", arg, usage); }
+
+static enum pl_err take_pair(struct command *cmd, const char *arg, const char *value, struct pl_fail *reterr)
+{
+    for (size_t i = 0; i < PL_COUNT(short_forms); i++)
+        if (strcmp(arg, short_forms[i].arg) == 0)
+            return conf_set(node_conf_rows, &cmd->conf, pl_str_of(short_forms[i].setting), pl_str_of(value), cmd->arena, reterr);
+    if (strcmp(arg, "--set") == 0) {
+        struct pl_str to, name = pl_str_split(pl_str_of(value), '=', &to);
+        return conf_set(node_conf_rows, &cmd->conf, name, to, cmd->arena, reterr);
+    }
+    if (strcmp(arg, "--test-clock") == 0)
+        return pl_test_clock_map(value, reterr);
+    return strcmp(arg, "--config") == 0 ? PL_OK : refuse(reterr, arg);
+}
+
+static enum pl_err parse(struct command *cmd, int argc, char **argv, struct pl_fail *reterr)
+{
+    static const struct { const char *arg; enum mode mode; } modes[] = { { "--migrate", MIGRATE }, { "--check", CHECK }, { "--sample", SAMPLE } };
+    const char *file = NULL;
+    for (int i = 1; i + 1 < argc; i++) /* the file first: arguments win over it */
+        if (strcmp(argv[i], "--config") == 0)
+            file = argv[i + 1];
+    enum pl_err e = conf_load(node_conf_rows, &cmd->conf, file, cmd->arena, reterr);
+    for (int i = 1; e == PL_OK && i < argc; i++) {
+        bool is_mode = false;
+        for (size_t k = 0; k < PL_COUNT(modes); k++)
+            if (strcmp(argv[i], modes[k].arg) == 0) {
+                cmd->mode = modes[k].mode;
+                is_mode = true;
+            }
+        if (is_mode)
+            continue;
+        if (i + 1 == argc)
+            return refuse(reterr, argv[i]);
+        e = take_pair(cmd, argv[i], argv[i + 1], reterr);
+        i++;
+    }
+    return e;
+}
+
+static enum pl_err set_level(struct pl_str level, struct pl_fail *reterr)
+{
+    static const char *const levels[] = { "debug", "info", "warn", "error" };
+    for (size_t i = 0; i < PL_COUNT(levels); i++)
+        if (pl_str_eqz(level, levels[i])) {
+            pl_log_level((enum pl_level)i);
+            return PL_OK;
+        }
+    return pl_fail(reterr, PL_INVALID_REQUEST, "log.level wants debug, info, warn or error");
+}
+
+static enum pl_err sample(struct pl_arena *a)
+{
+    struct pl_buf b = pl_buf_init(a, 64 * 1024);
+    conf_sample(node_conf_rows, &b);
+    if (pl_buf_err(&b) == PL_OK)
+        fwrite(b.p, 1, b.n, stdout);
+    return pl_buf_err(&b);
+}
+
+int main(int argc, char **argv)
+{
+    struct command cmd = { .arena = pl_arena_new(1 << 20) };
+    struct pl_fail fail = PL_FAIL_INIT;
+    enum pl_err e = cmd.arena ? parse(&cmd, argc, argv, &fail) : PL_NO_MEMORY;
+    if (e == PL_OK)
+        e = set_level(cmd.conf.log_level, &fail);
+    if (e == PL_OK)
+        e = secure_init();
+    if (e == PL_OK)
+        switch (cmd.mode) {
+        case RUN: e = node_run(&cmd.conf, cmd.arena, &fail); break;
+        case MIGRATE: e = node_migrate(&cmd.conf, cmd.arena, &fail); break;
+        case CHECK: printf("configuration OK\n"); break;
+        case SAMPLE: e = sample(cmd.arena); break;
+        }
+    if (e != PL_OK)
+        fprintf(stderr, "porchlightd: %s\n", fail.detail[0] ? fail.detail : pl_err_table[e].sentence);
+    pl_arena_free(cmd.arena);
+    return e == PL_OK ? 0 : 1;
+}

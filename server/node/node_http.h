@@ -1,0 +1,10 @@
+/* node_http.h - private to node/: routes about the process itself: is it alive, is it ready, what does it count, what does it serve. */
+#pragma once
+#include "http.h"
+
+extern const struct http_route node_routes[]; /* self: struct node_status */
+struct node_status {
+    struct pl_utc started_at;
+    const char *migrations_dir;
+};
+extern const struct pl_str node_openapi; /* proto/openapi.yaml as JSON */
