@@ -100,7 +100,7 @@ static bool start_worker(struct pl_pool *p, unsigned number)
         pl_heap_free(w);
         return false;
     }
-    snprintf(name, sizeof name, "%.10s-%u", p->conf.name ? p->conf.name : "pool", number);
+    snprintf(name, sizeof name, "%.10s-%u", p->conf.name ? p->conf.name : "pool", number % MAX_THREADS);
     pthread_setname_np(p->threads[number], name);
     p->started++;
     return true;
