@@ -149,6 +149,8 @@ def read_sql(path):
 
 
 def check_statement(st):
+    if len(st.params) > 48:
+        st.fail("more than 48 parameters (DB_MAX_PARAMS)")
     if not st.doc:
         st.fail("wants a comment line: what it does, what no row means")
     bare = re.sub(r"'(?:[^']|'')*'", "''", st.text)

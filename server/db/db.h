@@ -27,20 +27,25 @@ struct db_conf {
 PL_MUST enum pl_err db_open(const struct db_conf *conf, struct db **ret);
 struct db *db_close(struct db *db);
 
-/* Starts a transaction (connecting if need be, waiting at most 2 s). Rows of its statements live in `a`. PL_UNAVAILABLE when the database is away. */
+/* Starts a transaction. A connection that died since it was used last is made again. Waits at most 2 s for the old connection and 2 s for a new one.
+ * Rows of its statements live in `a`. PL_UNAVAILABLE when the database is away; PL_INTERNAL when this `db` has a transaction under way. */
 PL_MUST enum pl_err db_begin(struct db *db, struct pl_arena *a, struct db_tx **ret);
-/* Ends it for good: *tx becomes NULL whatever comes. PL_RETRY: run it again; PL_UNAVAILABLE: the outcome is unknown if the connection died in the commit. */
+/* The first error of a statement stands: PostgreSQL runs nothing more in that transaction, every later statement and the commit answer the same error. What
+ * may be refused without ending the transaction is written with ON CONFLICT.
+ * Ends it for good: *tx becomes NULL whatever comes. PL_RETRY: run it again; PL_UNAVAILABLE: the outcome is unknown if the connection died in the commit. */
 PL_MUST enum pl_err db_commit(struct db_tx **tx);
 /* Undoes it; takes NULL. */
 void db_rollbackp(struct db_tx **tx);
 struct pl_arena *db_arena(struct db_tx *tx);
-/* Runs fn in a transaction, again on PL_RETRY (at most 5 times, arena not reset). *reterr of the last try stands. */
+/* Runs fn in a transaction, again on PL_RETRY (at most 5 times, arena not reset). *reterr of the last try stands. An error of fn undoes
+ * what it did; a refusal whose effects must stay (a wrong PIN counts) is handed out through arg. */
 PL_MUST enum pl_err db_run(struct db *db, struct pl_arena *a, enum pl_err (*fn)(struct db_tx *tx, void *arg, struct pl_fail *reterr), void *arg, struct pl_fail *reterr);
 /* Is the database there? For /readyz. */
 PL_MUST enum pl_err db_ping(struct db *db);
 
 /* Migrations: files NNNN_name.sql of a folder, applied in order, one transaction each, with name and SHA-256 in table `migration`. A changed or missing old
- * file is refused. One process at a time, by a lease row. *ret_applied counts the new ones. */
+ * file is refused, and one with a lower number than the last. One process at a time, by a lease row, on which others wait at most ten minutes.
+ * *ret_applied counts the new ones. `a` holds all files at once: some megabytes. */
 PL_MUST enum pl_err db_migrate(struct db *db, const char *folder, struct pl_arena *a, unsigned *ret_applied, struct pl_fail *reterr);
 /* PL_UNAVAILABLE with a sentence when the schema is older or newer than the files. */
 PL_MUST enum pl_err db_schema_check(struct db *db, const char *folder, struct pl_arena *a, struct pl_fail *reterr);

@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import threading
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DEADLINE = 60  # seconds for each step; a shared machine may be slow
 
 

@@ -1,0 +1,157 @@
+#include "db_int.h"
+#include <stdlib.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define TRIES 5
+#define IDLE_US (10 * PL_SECOND) /* a transaction that does nothing for so long beyond a statement's time is ended by the server: its locks hurt others */
+
+static char *heap_copy(const char *z)
+{
+    size_t n = strlen(z) + 1;
+    char *p = pl_heap(n);
+    if (p)
+        memcpy(p, z, n);
+    return p;
+}
+
+/* What the caller's conninfo says in `options`, then ours: UTC, READ COMMITTED and the two timeouts hold whatever the server's defaults are. */
+static enum pl_err make_options(struct db *db)
+{
+    char mem[2048], *complaint = NULL;
+    struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
+    PQconninfoOption *all = PQconninfoParse(db->conninfo, &complaint);
+    if (!all) {
+        PQfreemem(complaint); /* it may quote the password */
+        return PL_INVALID_REQUEST;
+    }
+    for (PQconninfoOption *o = all; o->keyword; o++)
+        if (o->val && strcmp(o->keyword, "options") == 0)
+            pl_buf_fmt(&b, "%s ", o->val);
+    PQconninfoFree(all);
+    pl_buf_fmt(&b, "-c statement_timeout=%lld -c idle_in_transaction_session_timeout=%lld -c TimeZone=UTC -c default_transaction_isolation=read\\ committed",
+               (long long)(db->statement_timeout / PL_MS), (long long)((db->statement_timeout + IDLE_US) / PL_MS));
+    if (pl_buf_err(&b) != PL_OK)
+        return PL_INVALID_REQUEST;
+    db->options = heap_copy(mem);
+    return db->options ? PL_OK : PL_NO_MEMORY;
+}
+
+enum pl_err db_open(const struct db_conf *conf, struct db **ret)
+{
+    struct db *db = pl_heap(sizeof *db);
+    if (!db)
+        return PL_NO_MEMORY;
+    db->clock = conf->clock;
+    db->statement_timeout = conf->statement_timeout ? conf->statement_timeout : 5 * PL_SECOND;
+    db->wait_us = db->statement_timeout + DB_GRACE_US;
+    db->tx.db = db;
+    db->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    db->conninfo = heap_copy(conf->conninfo);
+    enum pl_err e = db->timer < 0 || !db->conninfo ? PL_NO_MEMORY : make_options(db);
+    if (e != PL_OK) {
+        db = db_close(db);
+        return e;
+    }
+    *ret = db;
+    return PL_OK;
+}
+
+struct db *db_close(struct db *db)
+{
+    if (!db)
+        return NULL;
+    db_disconnect(db);
+    if (db->timer >= 0)
+        close(db->timer);
+    if (db->conninfo)
+        explicit_bzero(db->conninfo, strlen(db->conninfo)); /* it may hold a password */
+    pl_heap_free(db->conninfo);
+    pl_heap_free(db->options);
+    return pl_heap_free(db);
+}
+
+/* The old connection may have died since it was used last (restart of the server, fail-over): nothing was done on it yet, so a new one is made silently. */
+static enum pl_err begin(struct db *db)
+{
+    for (;;) {
+        bool fresh = !db->conn;
+        enum pl_err e = fresh ? db_connect(db) : PL_OK;
+        if (e != PL_OK)
+            return e;
+        e = db_exec(db, "BEGIN", "BEGIN", DB_CONNECT_US);
+        if (e == PL_OK)
+            return PL_OK;
+        db_disconnect(db);
+        if (fresh)
+            return PL_UNAVAILABLE;
+    }
+}
+
+enum pl_err db_begin(struct db *db, struct pl_arena *a, struct db_tx **ret)
+{
+    if (db->tx.open)
+        return PL_INTERNAL;
+    enum pl_err e = begin(db);
+    if (e != PL_OK)
+        return e;
+    db->tx = (struct db_tx){ .db = db, .arena = a, .open = true };
+    *ret = &db->tx;
+    return PL_OK;
+}
+
+static void end(struct db_tx **tx)
+{
+    struct db *db = (*tx)->db;
+    db->tx = (struct db_tx){ .db = db };
+    *tx = NULL;
+    if (db->lost || PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+        db_disconnect(db);
+}
+
+enum pl_err db_commit(struct db_tx **tx)
+{
+    enum pl_err e = (*tx)->failed;
+    if (e != PL_OK) {
+        db_rollbackp(tx);
+        return e;
+    }
+    struct db *db = (*tx)->db;
+    e = db->lost ? PL_UNAVAILABLE : db_exec(db, "COMMIT", "COMMIT", db->wait_us);
+    end(tx);
+    return e;
+}
+
+void db_rollbackp(struct db_tx **tx)
+{
+    if (!*tx)
+        return;
+    struct db *db = (*tx)->db;
+    if (!db->lost && db_exec(db, "ROLLBACK", "ROLLBACK", db->wait_us) != PL_OK)
+        db_lose(db);
+    end(tx);
+}
+
+struct pl_arena *db_arena(struct db_tx *tx) { return tx->arena; }
+
+enum pl_err db_run(struct db *db, struct pl_arena *a, enum pl_err (*fn)(struct db_tx *tx, void *arg, struct pl_fail *reterr), void *arg, struct pl_fail *reterr)
+{
+    enum pl_err e = PL_RETRY;
+    struct pl_fail fail = PL_FAIL_INIT;
+    for (int i = 0; i < TRIES && e == PL_RETRY; i++) {
+        struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+        fail = (struct pl_fail)PL_FAIL_INIT;
+        if ((e = db_begin(db, a, &tx)) != PL_OK || (e = fn(tx, arg, &fail)) != PL_OK)
+            continue;
+        e = db_commit(&tx);
+    }
+    if (e != PL_OK && reterr)
+        *reterr = fail;
+    return e;
+}
+
+enum pl_err db_ping(struct db *db)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    return db_begin(db, NULL, &tx);
+}
