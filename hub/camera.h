@@ -1,0 +1,29 @@
+/* camera.h - one camera while somebody watches: its source, its encoder and its pace, on a thread of its own.
+ *
+ * Encoding costs power, so a camera object lives only as long as a live session. It opens source and encoder at once, and holds still until camera_go: the
+ * first frame that leaves is then a fresh key frame, made when the way is open, not an old one from before.
+ * Not here: packets (sender.h), sockets (stream.h). Threads: camera_* from any; both callbacks run on the camera's thread.
+ *     e = camera_new(&(struct camera_conf){ .source = "test", .on_frame = send_it, .on_end = ended, .self = stream }, &camera);
+ *     camera_go(camera);
+ *     camera_keyframe(camera);
+ *     camera = camera_free(camera);
+ */
+#pragma once
+#include "clock.h"
+#include "coder.h"
+
+struct camera;
+struct camera_conf {
+    const char *source; /**< "test", a file, rtsp://…; outlives the camera */
+    const struct pl_clock *clock;
+    void *self;
+    camera_emit on_frame;
+    void (*on_end)(void *self, enum pl_err why); /**< once, when the source failed or cannot be opened; not after camera_free */
+};
+PL_MUST enum pl_err camera_new(const struct camera_conf *conf, struct camera **ret);
+/* Frames may come from now on. */
+void camera_go(struct camera *c);
+/* The next picture becomes a key frame: within one frame's time. */
+void camera_keyframe(struct camera *c);
+/* Waits for the thread (at most for a read that gives up at once), frees. Not from a callback. Takes NULL; returns NULL. */
+struct camera *camera_free(struct camera *c);

@@ -1,0 +1,279 @@
+/* source_input.c - whatever libavformat opens, as a source: a file in a loop, or an RTSP camera. Decoded, scaled to fit 640x480, mixed to mono. */
+#include "source.h"
+#include "clock.h"
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/audio_fifo.h>
+#include <libswresample/swresample.h>
+#include <libswscale/swscale.h>
+
+enum { MOST_WIDTH = 640, MOST_HEIGHT = 480, FPS_IF_UNSAID = 25 };
+#define READ_DEADLINE (5 * PL_SECOND) /* a camera that says nothing for so long is gone */
+#define GAP (100 * PL_MS)             /* sound that is further than this from where it should be is put there */
+
+struct track {
+    int index; /**< of the stream; -1: the source has none */
+    AVCodecContext *codec;
+    int64_t end_us; /**< where what was handed on ends */
+};
+struct input {
+    struct source base;
+    const atomic_bool *stop;
+    struct pl_mono deadline; /**< reading gives up then */
+    AVFormatContext *format;
+    struct track video, audio;
+    struct SwsContext *scaler;
+    SwrContext *mixer;
+    AVAudioFifo *mixed;
+    AVPacket *packet;
+    AVFrame *decoded, *picture, *samples;
+    int64_t first_us; /**< the source's own time at its first frame; AV_NOPTS_VALUE before */
+    int64_t loop_us;  /**< what earlier rounds of the file took */
+    bool got_any;     /**< a picture came in this round */
+};
+
+static int gives_up(void *arg)
+{
+    const struct input *s = arg;
+    return atomic_load(s->stop) || pl_mono_cmp(pl_now_mono(&pl_clock_system), s->deadline) > 0;
+}
+
+static struct source *finish(struct source *base)
+{
+    struct input *s = (struct input *)base;
+    avcodec_free_context(&s->video.codec);
+    avcodec_free_context(&s->audio.codec);
+    avformat_close_input(&s->format);
+    sws_freeContext(s->scaler);
+    swr_free(&s->mixer);
+    if (s->mixed)
+        av_audio_fifo_free(s->mixed);
+    av_packet_free(&s->packet);
+    av_frame_free(&s->decoded);
+    av_frame_free(&s->picture);
+    av_frame_free(&s->samples);
+    return pl_heap_free(s);
+}
+
+/* The frame's time on our own line: the first of all is 0, rounds of a file follow each other. */
+static int64_t time_of(struct input *s, const struct track *t, const AVFrame *f)
+{
+    if (f->best_effort_timestamp == AV_NOPTS_VALUE)
+        return t->end_us;
+    int64_t us = av_rescale_q(f->best_effort_timestamp, s->format->streams[t->index]->time_base, (AVRational){ 1, 1000000 });
+    if (s->first_us == AV_NOPTS_VALUE)
+        s->first_us = us;
+    return us - s->first_us + s->loop_us;
+}
+
+static enum pl_err give_picture(struct input *s, struct source_raw *ret)
+{
+    const AVFrame *d = s->decoded;
+    s->scaler = sws_getCachedContext(s->scaler, d->width, d->height, d->format, s->base.width, s->base.height, AV_PIX_FMT_YUV420P, SWS_BILINEAR, NULL, NULL, NULL);
+    if (!s->scaler || av_frame_make_writable(s->picture) < 0)
+        return PL_NO_MEMORY;
+    sws_scale(s->scaler, (const uint8_t *const *)d->data, d->linesize, 0, d->height, s->picture->data, s->picture->linesize);
+    int64_t us = time_of(s, &s->video, d);
+    if (us < s->video.end_us)
+        us = s->video.end_us;
+    s->video.end_us = us + 1000000 / s->base.fps / 2; /* half a frame on: never backwards, and no drift where frames are uneven */
+    s->got_any = true;
+    *ret = (struct source_raw){ CAMERA_VIDEO, s->picture, us };
+    return PL_OK;
+}
+
+/* Mixes what was decoded down into the queue of 48 kHz mono. */
+static enum pl_err take_sound(struct input *s)
+{
+    AVFrame *d = s->decoded;
+    int queued = av_audio_fifo_size(s->mixed);
+    int64_t us = time_of(s, &s->audio, d), expected = s->audio.end_us + (int64_t)queued * 1000000 / CODER_RATE;
+    if (us > expected + GAP) {
+        av_audio_fifo_reset(s->mixed);
+        s->audio.end_us = us;
+    }
+    int room = swr_get_out_samples(s->mixer, d->nb_samples);
+    if (room <= 0)
+        return PL_OK;
+    uint8_t *out = NULL;
+    if (av_samples_alloc(&out, NULL, 1, room, AV_SAMPLE_FMT_S16, 0) < 0)
+        return PL_NO_MEMORY;
+    int n = swr_convert(s->mixer, &out, room, (const uint8_t **)(void *)d->extended_data, d->nb_samples);
+    if (n > 0)
+        n = av_audio_fifo_write(s->mixed, (void **)&out, n);
+    av_freep(&out);
+    return n < 0 ? PL_NO_MEMORY : PL_OK;
+}
+
+static enum pl_err give_sound(struct input *s, struct source_raw *ret)
+{
+    if (av_frame_make_writable(s->samples) < 0 || av_audio_fifo_read(s->mixed, (void **)s->samples->data, CODER_SAMPLES) != CODER_SAMPLES)
+        return PL_NO_MEMORY;
+    *ret = (struct source_raw){ CAMERA_AUDIO, s->samples, s->audio.end_us };
+    s->audio.end_us += INT64_C(1000000) * CODER_SAMPLES / CODER_RATE;
+    return PL_OK;
+}
+
+/* A file begins again. One that had no picture in a whole round would spin here for ever: refused. */
+static enum pl_err rewind_file(struct input *s)
+{
+    if (s->base.live)
+        return PL_IO;
+    if (!s->got_any)
+        return PL_UNSUPPORTED_MEDIA;
+    s->got_any = false;
+    s->loop_us = s->video.end_us > s->audio.end_us ? s->video.end_us : s->audio.end_us;
+    if (avformat_seek_file(s->format, -1, INT64_MIN, s->format->start_time == AV_NOPTS_VALUE ? 0 : s->format->start_time, INT64_MAX, 0) < 0)
+        return PL_IO;
+    avcodec_flush_buffers(s->video.codec);
+    if (s->audio.codec)
+        avcodec_flush_buffers(s->audio.codec);
+    return PL_OK;
+}
+
+/* Brings one packet to its decoder. What a decoder refuses is the camera's damage, and the next key frame mends it. */
+static enum pl_err feed(struct input *s)
+{
+    s->deadline = pl_mono_add(pl_now_mono(&pl_clock_system), READ_DEADLINE);
+    int r = av_read_frame(s->format, s->packet);
+    if (r == AVERROR_EOF)
+        return rewind_file(s);
+    if (r < 0)
+        return PL_IO;
+    AVCodecContext *codec = s->packet->stream_index == s->video.index ? s->video.codec : s->packet->stream_index == s->audio.index ? s->audio.codec : NULL;
+    if (codec)
+        (void)avcodec_send_packet(codec, s->packet);
+    av_packet_unref(s->packet);
+    return PL_OK;
+}
+
+static enum pl_err next(struct source *base, struct source_raw *ret)
+{
+    struct input *s = (struct input *)base;
+    enum pl_err e = PL_OK;
+    while (e == PL_OK && !atomic_load(s->stop)) {
+        if (s->mixed && av_audio_fifo_size(s->mixed) >= CODER_SAMPLES)
+            return give_sound(s, ret);
+        if (avcodec_receive_frame(s->video.codec, s->decoded) == 0)
+            return give_picture(s, ret);
+        if (s->audio.codec && avcodec_receive_frame(s->audio.codec, s->decoded) == 0)
+            e = take_sound(s);
+        else
+            e = feed(s);
+    }
+    return e == PL_OK ? PL_UNAVAILABLE : e;
+}
+
+static enum pl_err open_track(struct input *s, enum AVMediaType type, struct track *t)
+{
+    const AVCodec *codec = NULL;
+    t->index = av_find_best_stream(s->format, type, -1, -1, &codec, 0);
+    if (t->index < 0)
+        return PL_NOT_FOUND;
+    t->codec = avcodec_alloc_context3(codec);
+    if (!t->codec)
+        return PL_NO_MEMORY;
+    t->codec->thread_count = 1;
+    if (avcodec_parameters_to_context(t->codec, s->format->streams[t->index]->codecpar) < 0 || avcodec_open2(t->codec, codec, NULL) < 0)
+        return PL_UNSUPPORTED_MEDIA;
+    return PL_OK;
+}
+
+/* The largest even size of the same shape that fits, never larger than the source. */
+static void fit(struct source *s, int w, int h)
+{
+    double shrink = 1.0;
+    if (w > MOST_WIDTH)
+        shrink = (double)MOST_WIDTH / w;
+    if (h * shrink > MOST_HEIGHT)
+        shrink = (double)MOST_HEIGHT / h;
+    s->width = (int)(w * shrink + 0.5) & ~1;
+    s->height = (int)(h * shrink + 0.5) & ~1;
+}
+
+static enum pl_err prepare_video(struct input *s)
+{
+    enum pl_err e = open_track(s, AVMEDIA_TYPE_VIDEO, &s->video);
+    if (e != PL_OK)
+        return e == PL_NOT_FOUND ? PL_UNSUPPORTED_MEDIA : e;
+    fit(&s->base, s->video.codec->width, s->video.codec->height);
+    AVRational rate = av_guess_frame_rate(s->format, s->format->streams[s->video.index], NULL);
+    s->base.fps = rate.num > 0 && rate.den > 0 ? (int)(av_q2d(rate) + 0.5) : FPS_IF_UNSAID;
+    if (s->base.fps < 1 || s->base.fps > 60)
+        s->base.fps = FPS_IF_UNSAID;
+    if (s->base.width < 16 || s->base.height < 16)
+        return PL_UNSUPPORTED_MEDIA;
+    s->picture->format = AV_PIX_FMT_YUV420P;
+    s->picture->width = s->base.width;
+    s->picture->height = s->base.height;
+    return av_frame_get_buffer(s->picture, 0) < 0 ? PL_NO_MEMORY : PL_OK;
+}
+
+/* No sound, or none that can be decoded, is no failure: many cameras are deaf. */
+static enum pl_err prepare_audio(struct input *s)
+{
+    if (open_track(s, AVMEDIA_TYPE_AUDIO, &s->audio) != PL_OK) {
+        s->audio.index = -1;
+        avcodec_free_context(&s->audio.codec);
+        return PL_OK;
+    }
+    AVChannelLayout mono = AV_CHANNEL_LAYOUT_MONO;
+    if (swr_alloc_set_opts2(&s->mixer, &mono, AV_SAMPLE_FMT_S16, CODER_RATE, &s->audio.codec->ch_layout, s->audio.codec->sample_fmt, s->audio.codec->sample_rate, 0, NULL) < 0
+        || swr_init(s->mixer) < 0)
+        return PL_UNSUPPORTED_MEDIA;
+    s->mixed = av_audio_fifo_alloc(AV_SAMPLE_FMT_S16, 1, 4 * CODER_SAMPLES);
+    s->samples->format = AV_SAMPLE_FMT_S16;
+    s->samples->sample_rate = CODER_RATE;
+    s->samples->ch_layout = mono;
+    s->samples->nb_samples = CODER_SAMPLES;
+    return !s->mixed || av_frame_get_buffer(s->samples, 0) < 0 ? PL_NO_MEMORY : PL_OK;
+}
+
+static enum pl_err open_format(struct input *s, const char *what, struct pl_fail *reterr)
+{
+    s->format = avformat_alloc_context();
+    if (!s->format)
+        return PL_NO_MEMORY;
+    s->format->interrupt_callback = (AVIOInterruptCB){ gives_up, s };
+    s->deadline = pl_mono_add(pl_now_mono(&pl_clock_system), READ_DEADLINE);
+    AVDictionary *options = NULL;
+    if (s->base.live)
+        av_dict_set(&options, "rtsp_transport", "tcp", 0);
+    int r = avformat_open_input(&s->format, what, NULL, &options);
+    av_dict_free(&options);
+    if (r < 0 || avformat_find_stream_info(s->format, NULL) < 0)
+        return pl_fail(reterr, PL_IO, "the source cannot be opened");
+    return PL_OK;
+}
+
+enum pl_err source_open_input(const char *what, const atomic_bool *stop, struct source **ret, struct pl_fail *reterr)
+{
+    static const struct source_kind kind = { .next = next, .close = finish };
+    struct input *s = pl_heap(sizeof *s);
+    if (!s)
+        return PL_NO_MEMORY;
+    s->base = (struct source){ .kind = &kind, .live = pl_str_starts(pl_str_of(what), PL_STR("rtsp")) };
+    s->stop = stop;
+    s->first_us = AV_NOPTS_VALUE;
+    s->video.index = s->audio.index = -1;
+    s->packet = av_packet_alloc();
+    s->decoded = av_frame_alloc();
+    s->picture = av_frame_alloc();
+    s->samples = av_frame_alloc();
+    enum pl_err e = s->packet && s->decoded && s->picture && s->samples ? open_format(s, what, reterr) : PL_NO_MEMORY;
+    if (e == PL_OK && (e = prepare_video(s)) == PL_UNSUPPORTED_MEDIA)
+        (void)pl_fail(reterr, e, "the source has no picture that can be decoded");
+    if (e == PL_OK)
+        e = prepare_audio(s);
+    if (e != PL_OK) {
+        finish(&s->base);
+        return e;
+    }
+    *ret = &s->base;
+    return PL_OK;
+}
+
+enum pl_err source_open(const char *what, const atomic_bool *stop, struct source **ret, struct pl_fail *reterr)
+{
+    return pl_str_eqz(pl_str_of(what), "test") ? source_open_test(ret) : source_open_input(what, stop, ret, reterr);
+}

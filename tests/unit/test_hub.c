@@ -1,0 +1,170 @@
+/* test_hub.c - the pieces of the reference hub that need no network: the frame number strip, the test source, the encoder. */
+#include "camera.h"
+#include "pattern.h"
+#include "source.h"
+#include "strip.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum { W = 640, H = 360 };
+
+static void the_strip_tells_its_number(void **state)
+{
+    (void)state;
+    static uint8_t luma[W * H];
+    static const struct { uint32_t in, out; } table[] = { { 0, 0 }, { 1, 1 }, { 25, 25 }, { 0xabcdef, 0xabcdef }, { 0xffffff, 0xffffff }, { 0x1000000, 0 }, { 0x1000007, 7 } };
+    for (size_t i = 0; i < PL_COUNT(table); i++) {
+        uint32_t got = 12345;
+        memset(luma, 128, sizeof luma);
+        strip_draw(luma, W, W, table[i].in);
+        assert_int_equal(strip_read(luma, W, W, H, &got), PL_OK);
+        assert_int_equal(got, table[i].out);
+    }
+}
+
+static void a_picture_without_a_strip_has_no_number(void **state)
+{
+    (void)state;
+    static uint8_t luma[W * H];
+    static const uint8_t shades[] = { 0, 16, 128, 235, 255 };
+    uint32_t got = 77;
+    for (size_t i = 0; i < PL_COUNT(shades); i++) {
+        memset(luma, shades[i], sizeof luma);
+        assert_int_equal(strip_read(luma, W, W, H, &got), PL_NOT_FOUND);
+    }
+    /* Each single block that flips is noticed. */
+    for (unsigned block = 0; block < STRIP_BLOCKS; block++) {
+        strip_draw(luma, W, W, 4711);
+        for (unsigned y = 0; y < STRIP_LINES; y++)
+            for (unsigned x = block * W / STRIP_BLOCKS; x < (block + 1) * W / STRIP_BLOCKS; x++)
+                luma[y * W + x] = (uint8_t)(251 - luma[y * W + x]);
+        assert_int_equal(strip_read(luma, W, W, H, &got), PL_NOT_FOUND);
+    }
+    assert_int_equal(strip_read(luma, W, STRIP_BLOCKS - 1, H, &got), PL_NOT_FOUND);
+    assert_int_equal(strip_read(luma, W, W, STRIP_LINES - 1, &got), PL_NOT_FOUND);
+    assert_int_equal(got, 77);
+}
+
+static void the_test_source_counts_and_keeps_time(void **state)
+{
+    (void)state;
+    static atomic_bool stop;
+    struct source *s;
+    struct source_raw raw;
+    int64_t last = 0;
+    uint32_t pictures = 0, blocks = 0, number;
+    assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
+    while (pictures < 26) {
+        assert_int_equal(source_next(s, &raw), PL_OK);
+        assert_true(raw.pts_us >= last);
+        last = raw.pts_us;
+        if (raw.media == CAMERA_VIDEO) {
+            assert_int_equal(raw.pts_us, pictures * 40000);
+            assert_int_equal(strip_read(raw.frame->data[0], (size_t)raw.frame->linesize[0], (unsigned)raw.frame->width, (unsigned)raw.frame->height, &number), PL_OK);
+            assert_int_equal(number, pictures++);
+        } else {
+            assert_int_equal(raw.pts_us, blocks++ * 20000);
+            assert_int_equal(raw.frame->nb_samples, CODER_SAMPLES);
+        }
+    }
+    assert_in_range(blocks, 49, 51);
+    assert_null(source_close(s));
+}
+
+static void the_tone_is_continuous_and_440_hz(void **state)
+{
+    (void)state;
+    static int16_t whole[48000], block[CODER_SAMPLES];
+    pattern_tone(whole, PL_COUNT(whole), 0);
+    for (size_t at = 0; at < PL_COUNT(whole); at += CODER_SAMPLES) {
+        pattern_tone(block, CODER_SAMPLES, 48000 + at);
+        assert_memory_equal(block, whole + at, sizeof block);
+    }
+    unsigned rises = 0;
+    for (size_t i = 1; i < PL_COUNT(whole); i++)
+        rises += whole[i - 1] < 0 && whole[i] >= 0;
+    assert_in_range(rises, 439, 440);
+}
+
+struct seen {
+    unsigned video, audio, keys, with_sets;
+    bool last_is_key;
+};
+
+/* NAL unit types of an Annex B access unit as a bit mask. */
+static uint32_t nal_types(struct pl_str au)
+{
+    uint32_t types = 0;
+    for (size_t i = 0; i + 3 < au.n; i++)
+        if (au.p[i] == 0 && au.p[i + 1] == 0 && au.p[i + 2] == 1)
+            types |= 1u << (au.p[i + 3] & 31);
+    return types;
+}
+
+static void take(void *self, const struct camera_frame *f)
+{
+    struct seen *seen = self;
+    if (f->media == CAMERA_AUDIO) {
+        seen->audio++;
+        return;
+    }
+    uint32_t types = nal_types(f->data);
+    seen->video++;
+    seen->last_is_key = f->key;
+    if (f->key) {
+        seen->keys++;
+        seen->with_sets += (types & 1u << 5) && (types & 1u << 7) && (types & 1u << 8);
+    } else
+        assert_true(types & 1u << 1);
+}
+
+static void a_key_frame_comes_when_asked_and_every_two_seconds(void **state)
+{
+    (void)state;
+    static atomic_bool stop;
+    struct source *s;
+    struct coder *c;
+    struct source_raw raw;
+    struct seen seen = { 0 };
+    assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
+    assert_int_equal(coder_open(s->width, s->height, s->fps, &c, NULL), PL_OK);
+    while (seen.video < 71) {
+        assert_int_equal(source_next(s, &raw), PL_OK);
+        if (raw.media == CAMERA_AUDIO) {
+            assert_int_equal(coder_audio(c, raw.frame, raw.pts_us, take, &seen), PL_OK);
+            continue;
+        }
+        unsigned n = seen.video;
+        assert_int_equal(coder_video(c, raw.frame, raw.pts_us, n == 20, take, &seen), PL_OK);
+        assert_int_equal(seen.video, n + 1); /* nothing is held back */
+        assert_int_equal(seen.last_is_key, n == 0 || n == 20 || n == 70);
+    }
+    assert_int_equal(seen.with_sets, 3);
+    assert_in_range(seen.audio, 135, 143);
+    assert_null(coder_close(c));
+    assert_null(source_close(s));
+}
+
+static void a_source_that_is_not_there_is_an_error(void **state)
+{
+    (void)state;
+    static atomic_bool stop;
+    struct source *s = NULL;
+    struct pl_fail fail = PL_FAIL_INIT;
+    assert_int_equal(source_open("/nonexistent/film.mp4", &stop, &s, &fail), PL_IO);
+    assert_null(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_strip_tells_its_number),
+        cmocka_unit_test(a_picture_without_a_strip_has_no_number),
+        cmocka_unit_test(the_test_source_counts_and_keeps_time),
+        cmocka_unit_test(the_tone_is_continuous_and_440_hz),
+        cmocka_unit_test(a_key_frame_comes_when_asked_and_every_two_seconds),
+        cmocka_unit_test(a_source_that_is_not_there_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
