@@ -2,17 +2,18 @@
 #include "json.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 enum { FILE_MAX = 4096 };
 
 struct state_doc {
-    bool bound, clean, rebooting;
+    bool bound, clean;
     int64_t reset_count;
     struct json_list cameras;
 };
 static const struct json_field state_fields[] = {
-    JSON_F(struct state_doc, bound, J_BOOL, J_REQUIRED), JSON_F(struct state_doc, clean, J_BOOL, J_REQUIRED), JSON_F(struct state_doc, rebooting, J_BOOL, J_REQUIRED),
+    JSON_F(struct state_doc, bound, J_BOOL, J_REQUIRED), JSON_F(struct state_doc, clean, J_BOOL, J_REQUIRED),
     JSON_F(struct state_doc, reset_count, J_INT, J_REQUIRED), JSON_F(struct state_doc, cameras, J_STRS, J_REQUIRED, .hi = STATE_CAMERAS), J_END
 };
 
@@ -25,7 +26,7 @@ static enum pl_err parse(struct pl_str text, struct hub_state *ret, struct pl_fa
     enum pl_err e = json_take(state_fields, JSON_LENIENT, text, a, &d, reterr);
     if (e != PL_OK)
         return e;
-    *ret = (struct hub_state){ .bound = d.bound, .clean = d.clean, .rebooting = d.rebooting, .reset_count = d.reset_count };
+    *ret = (struct hub_state){ .bound = d.bound, .clean = d.clean, .reset_count = d.reset_count };
     for (size_t i = 0; i < d.cameras.n; i++)
         state_add_camera(ret, ((struct pl_str *)d.cameras.items)[i]);
     return PL_OK;
@@ -58,7 +59,6 @@ static void print(const struct hub_state *s, struct pl_buf *b)
     jw_open(&w, NULL);
     jw_bool(&w, "bound", s->bound);
     jw_bool(&w, "clean", s->clean);
-    jw_bool(&w, "rebooting", s->rebooting);
     jw_int(&w, "reset_count", s->reset_count);
     jw_array(&w, "cameras");
     for (size_t i = 0; i < STATE_CAMERAS; i++)

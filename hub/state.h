@@ -15,7 +15,6 @@ enum { STATE_CAMERAS = 10, STATE_SERIAL = 33 };
 struct hub_state {
     bool bound;          /**< this hub has completed a claim */
     bool clean;          /**< the last run ended as it should */
-    bool rebooting;      /**< the last run ended because it was told to */
     int64_t reset_count; /**< factory resets in its life */
     char cameras[STATE_CAMERAS][STATE_SERIAL]; /**< paired; "": free place */
 };

@@ -1,0 +1,164 @@
+/* hub_live.c - live sessions as the cloud asks for them: start, stop, key frames, and the whole wanted set after a reconnection. */
+#include "hub_in.h"
+
+static bool runs(const struct stream *s) { return s && !stream_over(s); }
+
+static struct stream *find(struct hub *h, struct pl_uuid live_id)
+{
+    for (size_t i = 0; i < HUB_STREAMS; i++)
+        if (runs(h->streams[i]) && pl_uuid_eq(stream_which(h->streams[i])->live_id, live_id))
+            return h->streams[i];
+    return NULL;
+}
+
+size_t hub_running(const struct hub *h, struct msg_live out[HUB_STREAMS])
+{
+    size_t n = 0;
+    for (size_t i = 0; i < HUB_STREAMS; i++)
+        if (runs(h->streams[i]))
+            out[n++] = (struct msg_live){ stream_which(h->streams[i])->live_id, stream_which(h->streams[i])->generation };
+    return n;
+}
+
+bool hub_camera_busy(const struct hub *h, size_t camera)
+{
+    for (size_t i = 0; i < HUB_STREAMS; i++)
+        if (runs(h->streams[i]) && stream_which(h->streams[i])->source == h->conf.cameras[camera].source)
+            return true;
+    return false;
+}
+
+void hub_stop_streams(struct hub *h, int camera, struct pl_str code)
+{
+    for (size_t i = 0; i < HUB_STREAMS; i++)
+        if (h->streams[i] && (camera < 0 || stream_which(h->streams[i])->source == h->conf.cameras[camera].source))
+            stream_stop(h->streams[i], code);
+}
+
+bool hub_reap(struct hub *h)
+{
+    bool any = false;
+    for (size_t i = 0; i < HUB_STREAMS; i++)
+        if (h->streams[i] && stream_over(h->streams[i])) {
+            h->streams[i] = stream_free(h->streams[i]);
+            any = true;
+        }
+    return any;
+}
+
+/* Any thread, no lock: a stream tells what became of it. link_client_send refuses while the cloud is away; hello's list says the truth later. */
+static void tell(struct hub *h, struct pl_uuid live_id, int64_t generation, const char *state, struct pl_str code)
+{
+    char text[512], id[PL_UUID_TEXT];
+    struct pl_buf b = pl_buf_fixed(text, sizeof text);
+    msg_live_state_put(&b, hub_id(h, id), live_id, generation, state, code);
+    PL_LOG(&h->log, PL_INFO, "live.state", PL_F_UUID("live_id", live_id), PL_F_INT("generation", generation), PL_F_Z("state", state), PL_F_STR("code", code));
+    hub_send(h, &b);
+}
+
+static void on_state(void *self, const struct stream_conf *which, const char *state, struct pl_str code) { tell(self, which->live_id, which->generation, state, code); }
+
+static enum pl_err read_conf(struct hub *h, const struct msg_live_start *m, struct stream_conf *ret)
+{
+    int camera = hub_camera_at(h, m->camera);
+    if (camera < 0)
+        return PL_NOT_FOUND;
+    struct stream_conf c = { .live_id = m->live_id, .generation = m->generation, .source = h->conf.cameras[camera].source, .host = m->relay.host,
+        .port = (uint16_t)m->relay.port, .clock = h->conf.clock, .log = &h->log, .self = h, .on_state = on_state };
+    c.sender = (struct sender_conf){ .send_key = m->keys.send, .receive_key = m->keys.receive, .mtu = (size_t)m->mtu, .hard_end_us = m->hard_end_s * PL_SECOND,
+        .video = { (uint32_t)m->video.ssrc, (uint8_t)m->video.payload_type }, .audio = { (uint32_t)m->audio.ssrc, (uint8_t)m->audio.payload_type }, .rand = h->conf.rand };
+    enum pl_err e = pl_srtp_suite_of(m->suite, &c.sender.suite);
+    if (e != PL_OK || !h->conf.suites[c.sender.suite] || !pl_str_eqz(m->video.codec, "H264") || !pl_str_eqz(m->audio.codec, "opus"))
+        return PL_UNSUPPORTED_MEDIA;
+    if ((e = ice_cred_set(&c.sender.ice, m->ice.ufrag, m->ice.pwd, m->ice.peer_ufrag)) != PL_OK)
+        return e;
+    *ret = c;
+    return PL_OK;
+}
+
+static struct stream **free_place(struct hub *h)
+{
+    for (size_t i = 0; i < HUB_STREAMS; i++)
+        if (!h->streams[i])
+            return &h->streams[i];
+    return NULL;
+}
+
+/* Starts it, or says why not. An older generation of the session, or another session of the camera, makes way first: keys are never mixed. */
+static enum pl_err start(struct hub *h, const struct msg_live_start *m)
+{
+    struct stream_conf c;
+    enum pl_err e = h->leaving ? PL_UNAVAILABLE : read_conf(h, m, &c);
+    if (e != PL_OK)
+        return e;
+    hub_stop_streams(h, hub_camera_at(h, m->camera), PL_STR("superseded"));
+    hub_reap(h);
+    struct stream **place = free_place(h);
+    if (!place)
+        return PL_OVERLOADED;
+    e = stream_new(&c, place);
+    secure_wipe(&c.sender.ice, sizeof c.sender.ice);
+    return e;
+}
+
+enum pl_err hub_on_live_start(struct hub *h, const struct json_doc *d, struct pl_fail *f)
+{
+    struct msg_live_start m = { 0 };
+    enum pl_err e = json_doc_take(d, msg_live_start_fields, JSON_LENIENT, h->arena, &m, f);
+    if (e != PL_OK)
+        return e;
+    struct pl_buf b = hub_buf(h);
+    msg_ack_put(&b, m.id);
+    hub_send(h, &b);
+    const struct stream *same = find(h, m.live_id);
+    if (same && stream_which(same)->generation >= m.generation)
+        return PL_OK; /* said twice, or overtaken by a newer one */
+    if ((e = start(h, &m)) != PL_OK)
+        tell(h, m.live_id, m.generation, "failed", pl_str_of(pl_err_code(e)));
+    h->status_due = true;
+    return PL_OK;
+}
+
+enum pl_err hub_on_live_stop(struct hub *h, const struct json_doc *d, struct pl_fail *f)
+{
+    struct msg_live_stop m = { .code = PL_STR("closed") };
+    enum pl_err e = json_doc_take(d, msg_live_stop_fields, JSON_LENIENT, h->arena, &m, f);
+    if (e != PL_OK)
+        return e;
+    struct stream *s = find(h, m.live_id);
+    if (!s)
+        tell(h, m.live_id, m.generation, "ended", m.code); /* it has ended before: say it again */
+    else if (stream_which(s)->generation <= m.generation)
+        stream_stop(s, m.code);
+    return PL_OK;
+}
+
+enum pl_err hub_on_live_sync(struct hub *h, const struct json_doc *d, struct pl_fail *f)
+{
+    struct msg_live_sync m = { 0 };
+    enum pl_err e = json_doc_take(d, msg_live_sync_fields, JSON_LENIENT, h->arena, &m, f);
+    if (e != PL_OK)
+        return e;
+    const struct msg_live *wanted = m.sessions.items;
+    for (size_t i = 0; i < HUB_STREAMS; i++) {
+        if (!runs(h->streams[i]))
+            continue;
+        const struct stream_conf *c = stream_which(h->streams[i]);
+        bool keep = false;
+        for (size_t k = 0; k < m.sessions.n; k++)
+            keep |= pl_uuid_eq(wanted[k].live_id, c->live_id) && wanted[k].generation == c->generation;
+        if (!keep)
+            stream_stop(h->streams[i], PL_STR("not_wanted"));
+    }
+    return PL_OK;
+}
+
+enum pl_err hub_on_keyframe(struct hub *h, const struct json_doc *d, struct pl_fail *f)
+{
+    struct msg_keyframe m = { 0 };
+    enum pl_err e = json_doc_take(d, msg_keyframe_fields, JSON_LENIENT, h->arena, &m, f);
+    struct stream *s = e == PL_OK ? find(h, m.live_id) : NULL;
+    if (s)
+        stream_keyframe(s);
+    return e;
+}

@@ -1,0 +1,284 @@
+#include "sender.h"
+#include "h264.h"
+#include "rtcp.h"
+#include "rtp.h"
+#include "secure.h"
+
+enum { VIDEO_CLOCK = 90000, AUDIO_CLOCK = CODER_RATE };
+#define REPORT_EVERY PL_SECOND
+#define CNAME PL_STR("hub")
+
+struct track {
+    struct sender_track id;
+    uint32_t clock;
+    uint16_t seq;
+    uint32_t first_ts;        /**< random: timestamp of the source's time 0 */
+    int64_t pts_us;           /**< of the last frame */
+    struct pl_mono sent_at;   /**< and when it left */
+    uint32_t packets, bytes;  /**< of payload, as sender reports count */
+};
+struct sender {
+    struct sender_conf conf;
+    struct ice_check *check;
+    struct pl_srtp *out, *in;
+    struct track video, audio;
+    struct pl_mono alive;     /**< the relay last proved itself */
+    struct pl_mono hard_end, report_at;
+    bool connected, ended;
+    int fir_seq;              /**< last FIR's number; -1: none */
+    enum pl_err why;
+    struct sender_stats stats;
+};
+
+static struct track track_of(struct sender_track id, uint32_t clock, struct pl_rand *rand)
+{
+    /* The first number is below 2^15, so that a receiver that misses some cannot mistake a wrap for them (RFC 3711, 3.3.1). */
+    return (struct track){ .id = id, .clock = clock, .seq = (uint16_t)pl_rand_below(rand, 0x8000), .first_ts = pl_rand_u32(rand) };
+}
+
+static enum pl_err open_crypto(struct sender *s, const struct sender_conf *conf)
+{
+    const struct pl_srtp_conf out = { .suite = conf->suite, .key = (const uint8_t *)conf->send_key.p, .key_n = conf->send_key.n,
+        .ssrcs = { conf->video.ssrc, conf->audio.ssrc }, .ssrcs_n = 2 };
+    /* The relay reports under an SSRC of its own choice. */
+    const struct pl_srtp_conf in = { .suite = conf->suite, .receive = true, .key = (const uint8_t *)conf->receive_key.p, .key_n = conf->receive_key.n };
+    enum pl_err e = pl_srtp_new(&out, &s->out);
+    return e == PL_OK ? pl_srtp_new(&in, &s->in) : e;
+}
+
+enum pl_err sender_new(const struct sender_conf *conf, struct pl_mono now, struct sender **ret)
+{
+    if (conf->mtu < SENDER_MTU_MIN || conf->mtu > SENDER_MTU_MAX || conf->video.ssrc == conf->audio.ssrc || conf->hard_end_us <= 0)
+        return PL_INVALID_REQUEST;
+    struct sender *s = pl_heap(sizeof *s);
+    if (!s)
+        return PL_NO_MEMORY;
+    s->conf = *conf;
+    s->video = track_of(conf->video, VIDEO_CLOCK, conf->rand);
+    s->audio = track_of(conf->audio, AUDIO_CLOCK, conf->rand);
+    s->alive = s->report_at = now;
+    s->hard_end = pl_mono_add(now, conf->hard_end_us);
+    s->fir_seq = -1;
+    s->stats.rtt_us = -1;
+    enum pl_err e = open_crypto(s, conf);
+    if (e == PL_OK)
+        e = ice_check_new(&conf->ice, conf->rand, now, &s->check);
+    /* The contexts hold their own copies: the caller's must not be looked at again. */
+    s->conf.send_key = s->conf.receive_key = PL_STR_NONE;
+    s->conf.ice = (struct ice_cred){ 0 };
+    if (e != PL_OK) {
+        sender_free(s);
+        return e;
+    }
+    *ret = s;
+    return PL_OK;
+}
+
+static unsigned end(struct sender *s, enum pl_err why)
+{
+    if (s->ended)
+        return 0;
+    s->ended = true;
+    s->why = why;
+    return SENDER_ENDED;
+}
+
+/* Where the track's clock stands now: its last frame's place, and the time since. */
+static uint32_t timestamp_at(const struct track *t, int64_t pts_us)
+{
+    return t->first_ts + (uint32_t)(pts_us * (int64_t)(t->clock / 1000) / 1000);
+}
+
+static void put_report(struct pl_buf *b, const struct track *t, struct pl_mono now, struct pl_utc utc)
+{
+    if (t->packets == 0)
+        return;
+    uint32_t timestamp = timestamp_at(t, t->pts_us + pl_mono_sub(now, t->sent_at));
+    rtcp_put_sr(b, t->id.ssrc, rtcp_ntp_of(utc.us), timestamp, t->packets, t->bytes, NULL, 0);
+    rtcp_put_cname(b, t->id.ssrc, CNAME);
+}
+
+static void send_rtcp(struct sender *s, struct pl_buf *b, uint8_t *packet, size_t cap)
+{
+    size_t n = b->n;
+    if (n && pl_buf_err(b) == PL_OK && pl_srtp_protect_rtcp(s->out, packet, &n, cap) == PL_OK)
+        s->conf.send(s->conf.self, packet, n);
+}
+
+static void report(struct sender *s, struct pl_mono now, struct pl_utc utc)
+{
+    uint8_t packet[RTCP_MAX];
+    struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
+    put_report(&b, &s->video, now, utc);
+    put_report(&b, &s->audio, now, utc);
+    send_rtcp(s, &b, packet, sizeof packet);
+    s->report_at = pl_mono_add(now, REPORT_EVERY);
+}
+
+unsigned sender_tick(struct sender *s, struct pl_mono now, struct pl_utc utc)
+{
+    uint8_t packet[STUN_MAX];
+    size_t n;
+    if (s->ended)
+        return 0;
+    if (pl_mono_cmp(now, s->hard_end) >= 0)
+        return end(s, PL_EXPIRED);
+    if (pl_mono_sub(now, s->alive) >= SENDER_SILENCE)
+        return end(s, PL_TOO_SLOW);
+    while (ice_check_poll(s->check, now, packet, sizeof packet, &n) == PL_OK && n > 0)
+        s->conf.send(s->conf.self, packet, n);
+    if (s->connected && pl_mono_cmp(now, s->report_at) >= 0)
+        report(s, now, utc);
+    return 0;
+}
+
+static unsigned take_check(struct sender *s, struct pl_mono now, const uint8_t *p, size_t n)
+{
+    if (ice_check_input(s->check, now, p, n) != PL_OK)
+        return 0;
+    s->alive = now;
+    s->stats.rtt_us = ice_check_rtt_us(s->check);
+    if (s->connected)
+        return 0;
+    s->connected = true;
+    return SENDER_CONNECTED;
+}
+
+/* A FIR is sent again until it is answered, under the same number: heeded once. */
+static unsigned take_fir(struct sender *s, const struct rtcp_item *item)
+{
+    if (s->fir_seq == item->fir_seq)
+        return 0;
+    s->fir_seq = item->fir_seq;
+    s->stats.key_asked++;
+    return SENDER_KEY_WANTED;
+}
+
+static unsigned take_item(struct sender *s, const struct rtcp_item *item)
+{
+    if (item->type == RTCP_PLI && item->media_ssrc == s->video.id.ssrc) {
+        s->stats.key_asked++;
+        return SENDER_KEY_WANTED;
+    }
+    if (item->type == RTCP_FIR && item->media_ssrc == s->video.id.ssrc)
+        return take_fir(s, item);
+    if (item->type == RTCP_RR || item->type == RTCP_SR)
+        for (unsigned i = 0; i < item->count; i++) {
+            struct rtcp_block block = rtcp_block_at(item, i);
+            if (block.ssrc == s->video.id.ssrc)
+                s->stats.lost = block.lost;
+        }
+    return 0;
+}
+
+static unsigned take_rtcp(struct sender *s, struct pl_mono now, const uint8_t *p, size_t n)
+{
+    uint8_t plain[SENDER_MTU_MAX];
+    struct rtcp_item item;
+    unsigned events = 0;
+    if (n > sizeof plain)
+        return 0;
+    memcpy(plain, p, n);
+    if (pl_srtp_unprotect_rtcp(s->in, plain, &n) != PL_OK)
+        return 0;
+    s->alive = now;
+    struct pl_rd r = pl_rd_of(plain, n);
+    while (rtcp_next(&r, &item) == PL_OK && item.type != RTCP_END)
+        events |= take_item(s, &item);
+    return events;
+}
+
+unsigned sender_packet(struct sender *s, struct pl_mono now, const uint8_t *p, size_t n)
+{
+    if (s->ended)
+        return 0;
+    switch (rtp_classify(p, n)) {
+    case RTP_CLASS_STUN: return take_check(s, now, p, n);
+    case RTP_CLASS_RTCP: return take_rtcp(s, now, p, n);
+    default: return 0;
+    }
+}
+
+/* `packet` holds `n` bytes of payload behind the room for the header. */
+static void send_payload(struct sender *s, struct track *t, uint8_t *packet, size_t n, size_t cap, bool marker)
+{
+    const struct rtp_header h = { .payload_type = t->id.payload_type, .marker = marker, .seq = t->seq++, .timestamp = timestamp_at(t, t->pts_us), .ssrc = t->id.ssrc };
+    rtp_write(&h, packet);
+    t->packets++;
+    t->bytes += (uint32_t)n;
+    n += RTP_HEADER;
+    if (pl_srtp_protect_rtp(s->out, packet, &n, cap) != PL_OK)
+        return;
+    s->stats.packets++;
+    s->stats.bytes += n;
+    s->conf.send(s->conf.self, packet, n);
+}
+
+static void send_video(struct sender *s, uint8_t *packet, size_t cap, size_t room, struct pl_str access_unit)
+{
+    struct h264_pack k = h264_pack_start((const uint8_t *)access_unit.p, access_unit.n, room);
+    bool last = false;
+    size_t n;
+    while ((n = h264_pack_next(&k, packet + RTP_HEADER, &last)) > 0)
+        send_payload(s, &s->video, packet, n, cap, last);
+}
+
+void sender_frame(struct sender *s, struct pl_mono now, struct pl_utc utc, const struct camera_frame *f)
+{
+    uint8_t packet[SENDER_MTU_MAX + PL_SRTP_RTP_OVERHEAD];
+    size_t room = s->conf.mtu - RTP_HEADER - pl_srtp_tag_bytes(s->conf.suite);
+    struct track *t = f->media == CAMERA_VIDEO ? &s->video : &s->audio;
+    if (!s->connected || s->ended)
+        return;
+    bool first = t->packets == 0;
+    t->pts_us = f->pts_us;
+    t->sent_at = now;
+    s->stats.frames++;
+    if (f->media == CAMERA_VIDEO) {
+        s->stats.key_frames += f->key;
+        send_video(s, packet, sizeof packet, room, f->data);
+    } else if (f->data.n <= room) {
+        memcpy(packet + RTP_HEADER, f->data.p, f->data.n);
+        send_payload(s, t, packet, f->data.n, sizeof packet, first);
+    }
+    /* The first report goes with the first frame: without it a viewer cannot put sound and picture together. */
+    if (first)
+        report(s, now, utc);
+}
+
+struct pl_mono sender_due(const struct sender *s)
+{
+    struct pl_mono due = ice_check_due(s->check), silent = pl_mono_add(s->alive, SENDER_SILENCE);
+    if (s->connected && pl_mono_cmp(s->report_at, due) < 0)
+        due = s->report_at;
+    if (pl_mono_cmp(silent, due) < 0)
+        due = silent;
+    return pl_mono_cmp(s->hard_end, due) < 0 ? s->hard_end : due;
+}
+
+enum pl_err sender_why(const struct sender *s) { return s->why; }
+struct sender_stats sender_stats(const struct sender *s) { return s->stats; }
+
+static void say_bye(struct sender *s)
+{
+    uint8_t packet[RTCP_MAX];
+    struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_rr(&b, s->video.id.ssrc, NULL, 0);
+    rtcp_put_cname(&b, s->video.id.ssrc, CNAME);
+    rtcp_put_bye(&b, s->video.id.ssrc);
+    rtcp_put_bye(&b, s->audio.id.ssrc);
+    send_rtcp(s, &b, packet, sizeof packet);
+}
+
+struct sender *sender_free(struct sender *s)
+{
+    if (!s)
+        return NULL;
+    if (s->connected)
+        say_bye(s);
+    s->check = ice_check_free(s->check);
+    s->out = pl_srtp_free(s->out);
+    s->in = pl_srtp_free(s->in);
+    secure_wipe(s, sizeof *s);
+    return pl_heap_free(s);
+}
