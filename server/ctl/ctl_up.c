@@ -1,0 +1,366 @@
+#include "ctl_check.h"
+#include "ctl_demo.h"
+#include "ctl_pg.h"
+#include "json.h"
+#include <signal.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define START_WAIT (60 * PL_SECOND)
+#define MIGRATE_WAIT (300 * PL_SECOND)
+#define MESSAGES_MEMORY (8u << 20)
+
+struct up {
+    struct ctl *c;
+    struct ctl_paths paths;
+    struct sup sup;
+    struct pg pg;
+    struct proc server, relay, hub;
+    struct demo demo;
+    const char *http, *ws, *media; /* as in fact listened on */
+    struct pl_str shown;           /* newest message that the console has shown */
+};
+
+/* Value of a member of a ready line; NULL when it is not there. */
+static const char *told(struct up *u, const struct proc *p, const char *member)
+{
+    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    if (json_parse(pl_str_of(p->ready_line), &d, NULL) != PL_OK)
+        return NULL;
+    struct pl_str s = json_doc_str(d, member);
+    return s.p ? pl_str_z(u->c->arena, s) : NULL;
+}
+
+static void option(struct proc *p, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    proc_arg(p, name);
+    proc_arg(p, value);
+}
+
+static enum pl_err row(struct up *u, struct proc *p, const char *program, struct pl_fail *reterr)
+{
+    *p = (struct proc){ .name = program, .log = pl_fmt(u->c->arena, "%s/%s.log", u->paths.log, program).p, .stop_signal = SIGTERM };
+    const char *path;
+    enum pl_err e = ctl_program(u->c->arena, program, &path, reterr);
+    if (e == PL_OK)
+        proc_arg(p, path);
+    return p->log ? e : PL_NO_MEMORY;
+}
+
+static enum pl_err migrate(struct ctl *c, struct sup *s, const char *log, const char *conninfo, struct pl_fail *reterr)
+{
+    struct proc p = { .name = "The migration of the database", .log = log, .stop_signal = SIGTERM };
+    const char *program, *folder;
+    enum pl_err e = ctl_program(c->arena, "porchlightd", &program, reterr);
+    if (e == PL_OK)
+        e = ctl_migrations(c, &folder, reterr);
+    if (e != PL_OK)
+        return e;
+    proc_arg(&p, program);
+    proc_arg(&p, "--migrate");
+    option(&p, "--db", conninfo);
+    option(&p, "--migrations", folder);
+    return proc_run(s, &p, PL_STR_NONE, MIGRATE_WAIT, reterr);
+}
+
+static enum pl_err start_server(struct up *u, bool send, struct pl_fail *reterr)
+{
+    struct ctl *c = u->c;
+    const char *folder;
+    enum pl_err e = row(u, &u->server, "porchlightd", reterr);
+    if (e == PL_OK)
+        e = ctl_migrations(c, &folder, reterr);
+    if (e != PL_OK)
+        return e;
+    u->server.stop_grace = 20 * PL_SECOND; /* it answers what is under way */
+    option(&u->server, "--config", c->config);
+    for (int i = 0; i < c->n_sets; i++)
+        option(&u->server, "--set", c->sets[i]);
+    option(&u->server, "--db", u->pg.conninfo);
+    option(&u->server, "--data", u->paths.dir);
+    option(&u->server, "--migrations", folder);
+    option(&u->server, "--admin", pl_fmt(c->arena, "unix:%s", u->paths.admin).p);
+    option(&u->server, "--smtp", send ? c->smtp : NULL);
+    option(&u->server, "--sms-webhook", send ? c->sms_webhook : NULL);
+    option(&u->server, "--test-clock", c->test_clock);
+    proc_arg(&u->server, "--http");
+    int at = u->server.n_args;
+    proc_arg(&u->server, u->http);
+    option(&u->server, "--ws", u->ws);
+    e = sup_start(&u->sup, &u->server, START_WAIT, reterr);
+    if (e != PL_OK)
+        return e;
+    /* Port 0 was asked: from now on it is the one that was found, also after a restart. */
+    u->http = told(u, &u->server, "http");
+    u->ws = told(u, &u->server, "ws");
+    if (!u->http || !u->ws)
+        return pl_fail(reterr, PL_UNAVAILABLE, "porchlightd did not say where it listens.");
+    u->server.argv[at] = u->http;
+    u->server.argv[at + 2] = u->ws;
+    return PL_OK;
+}
+
+/* The relay's identity is made once and kept; enrolling it again is no change. */
+static enum pl_err enroll_relay(struct up *u, struct pl_str *ret_id, struct pl_fail *reterr)
+{
+    struct pl_arena *a = u->c->arena;
+    struct pl_str seed, pub, id;
+    enum pl_err e = PL_OK;
+    if (!ctl_exists(u->paths.relay_key) || !ctl_exists(u->paths.relay_id)) {
+        char text[PL_UUID_TEXT];
+        pl_uuid_text(pl_uuid7(&pl_rand_system, pl_now_utc(&pl_clock_system)), text);
+        e = ctl_key_new(a, &seed, &pub);
+        if (e == PL_OK)
+            e = ctl_write(a, u->paths.relay_key, seed, reterr);
+        if (e == PL_OK)
+            e = ctl_write(a, u->paths.relay_id, pl_str_of(text), reterr);
+    }
+    if (e == PL_OK)
+        e = ctl_read(a, u->paths.relay_key, 200, &seed, reterr);
+    if (e == PL_OK)
+        e = ctl_read(a, u->paths.relay_id, 200, &id, reterr);
+    if (e == PL_OK)
+        e = ctl_key_public(a, seed, &pub);
+    if (e != PL_OK)
+        return e;
+    struct pl_str body = pl_fmt(a, "{\"id\":\"%.*s\",\"name\":\"relay of this machine\",\"public_key\":\"%.*s\"}", PL_FMT(id), PL_FMT(pub));
+    *ret_id = id;
+    return ctl_admin(u->c, "POST", "/admin/v1/relays", body, NULL, reterr);
+}
+
+static enum pl_err start_relay(struct up *u, struct pl_fail *reterr)
+{
+    struct pl_arena *a = u->c->arena;
+    struct pl_str id;
+    enum pl_err e = enroll_relay(u, &id, reterr);
+    if (e == PL_OK)
+        e = row(u, &u->relay, "porchlight-relay", reterr);
+    if (e != PL_OK)
+        return e;
+    u->relay.at_once = true; /* running live views wait for it */
+    option(&u->relay, "--server", pl_fmt(a, "ws://%s/relay/v1", check_dial(a, u->ws)).p);
+    option(&u->relay, "--id", id.p);
+    option(&u->relay, "--key", u->paths.relay_key);
+    option(&u->relay, "--advertise", u->c->advertise);
+    option(&u->relay, "--test-clock", u->c->test_clock);
+    proc_arg(&u->relay, "--media");
+    proc_arg(&u->relay, u->c->media);
+    e = sup_start(&u->sup, &u->relay, START_WAIT, reterr);
+    if (e == PL_OK && (u->media = told(u, &u->relay, "media")) != NULL)
+        u->relay.argv[u->relay.n_args - 1] = u->media;
+    return e == PL_OK && !u->media ? pl_fail(reterr, PL_UNAVAILABLE, "porchlight-relay did not say where it takes media.") : e;
+}
+
+static enum pl_err pause_up(void *arg)
+{
+    struct up *u = arg;
+    sup_step(&u->sup, 50 * PL_MS);
+    return sup_stop_wanted(&u->sup) ? PL_EXPIRED : PL_OK;
+}
+
+static enum pl_err start_hub(struct up *u, struct pl_fail *reterr)
+{
+    struct pl_arena *a = u->c->arena;
+    enum pl_err e = row(u, &u->hub, "porchlight-hub", reterr);
+    if (e != PL_OK)
+        return e;
+    option(&u->hub, "--server", pl_fmt(a, "ws://%s/hub/v1", check_dial(a, u->ws)).p);
+    option(&u->hub, "--serial", u->demo.hub_serial.p);
+    option(&u->hub, "--key", demo_key_file(&u->demo, u->demo.hub_serial));
+    option(&u->hub, "--camera", pl_fmt(a, "%s=test", u->demo.camera_serial.p).p);
+    option(&u->hub, "--local", u->paths.hub_local);
+    return sup_start(&u->sup, &u->hub, START_WAIT, reterr);
+}
+
+static enum pl_err start_demo(struct up *u, struct pl_fail *reterr)
+{
+    struct rest r = { .c = u->c, .host = check_dial(u->c->arena, u->http), .pause = pause_up, .pause_arg = u };
+    bool new_account = !demo_signed_up(&u->demo);
+    enum pl_err e = demo_complete(&u->demo) ? PL_OK : demo_import(&u->demo, reterr);
+    if (e == PL_OK && new_account) {
+        ctl_say("demo: signing up %s", u->demo.email.p);
+        e = demo_sign_up(&u->demo, &r, reterr);
+    }
+    if (e == PL_OK && new_account && (u->c->smtp || u->c->sms_webhook)) {
+        sup_stop(&u->sup, &u->server); /* its PINs had to stay here; from now on messages are sent */
+        e = start_server(u, true, reterr);
+    }
+    if (e == PL_OK)
+        e = start_hub(u, reterr);
+    if (e != PL_OK || demo_complete(&u->demo))
+        return e;
+    ctl_say("demo: adding a system, its hub and a camera");
+    if (!r.token)
+        e = demo_sign_in(&u->demo, &r, reterr);
+    return e == PL_OK ? demo_claim(&u->demo, &r, reterr) : e;
+}
+
+static enum pl_err start_all(struct up *u, struct pl_fail *reterr)
+{
+    struct ctl *c = u->c;
+    enum pl_err e = pg_prepare(&u->sup, &u->paths, c->arena, &u->pg, reterr);
+    if (e != PL_OK)
+        return e;
+    ctl_say("%s PostgreSQL in %s (user %s)", u->pg.made ? "made and started" : "starting", u->paths.pg, u->pg.user);
+    e = sup_start(&u->sup, &u->pg.proc, START_WAIT, reterr);
+    if (e == PL_OK)
+        e = migrate(c, &u->sup, pl_fmt(c->arena, "%s/migrate.log", u->paths.log).p, u->pg.conninfo, reterr);
+    if (e == PL_OK && c->demo)
+        e = demo_open(c, &u->paths, &u->demo, reterr);
+    if (e == PL_OK)
+        e = start_server(u, !c->demo || demo_signed_up(&u->demo), reterr);
+    if (e == PL_OK)
+        e = start_relay(u, reterr);
+    return e == PL_OK && c->demo ? start_demo(u, reterr) : e;
+}
+
+/* The contract with outside scripts: one line on stdout; the same is kept in DIR/up.json. */
+static enum pl_err say_ready(struct up *u, struct pl_fail *reterr)
+{
+    struct pl_arena *a = u->c->arena;
+    struct pl_buf b = pl_buf_init(a, 8192);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_bool(&w, "ready", true);
+    jw_z(&w, "http", u->http);
+    jw_z(&w, "ws", u->ws);
+    jw_z(&w, "media", u->media);
+    jw_str(&w, "admin", pl_fmt(a, "unix:%s", u->paths.admin));
+    jw_z(&w, "dir", u->paths.dir);
+    jw_z(&w, "db", u->pg.conninfo);
+    if (u->c->demo) {
+        jw_open(&w, "demo");
+        jw_str(&w, "email", u->demo.email);
+        jw_str(&w, "system_id", u->demo.system_id);
+        jw_str(&w, "hub_id", u->demo.hub_id);
+        jw_str(&w, "camera_id", u->demo.camera_id);
+        jw_close(&w);
+    }
+    jw_close(&w);
+    pl_buf_u8(&b, '\n');
+    enum pl_err e = pl_buf_err(&b);
+    if (e == PL_OK)
+        e = ctl_write(a, u->paths.ready, pl_buf_view(&b), reterr);
+    if (e == PL_OK && (fwrite(b.p, 1, b.n, stdout) != b.n || fflush(stdout) != 0))
+        e = pl_fail(reterr, PL_IO, "The ready line cannot be written to stdout.");
+    return e;
+}
+
+static void say_people(const struct up *u)
+{
+    char self[4096] = "porchctl";
+    if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
+        memcpy(self, "porchctl", sizeof "porchctl");
+    ctl_say("\nPorchlight is up. Data and logs: %s", u->paths.dir);
+    ctl_say("  API        http://%s/v1/   (description: http://%s/openapi.json)", u->http, u->http);
+    ctl_say("  WebSocket  ws://%s/v1/events, /hub/v1     media  udp %s", u->ws, u->media);
+    if (!u->c->smtp || !u->c->sms_webhook)
+        ctl_say("  Messages   are not sent: read them by  %s --dir %s outbox", self, u->paths.dir);
+    if (u->c->demo) {
+        ctl_say("  Sign in    e-mail %s  password %s  (the PIN is in the outbox)", u->demo.email.p, u->demo.password.p);
+        ctl_say("  See it     %s --dir %s demo watch", self, u->paths.dir);
+    }
+    ctl_say("Ctrl-C stops all of it.\n");
+}
+
+struct shown_message { struct pl_str id, to, channel, pin, text; };
+struct shown_box { struct json_list messages; };
+static const struct json_field shown_fields[] = { JSON_F(struct shown_message, id, J_STR, J_REQUIRED), JSON_F(struct shown_message, to, J_RAW, J_OPTIONAL),
+    JSON_F(struct shown_message, channel, J_RAW, J_OPTIONAL), JSON_F(struct shown_message, pin, J_RAW, J_OPTIONAL), JSON_F(struct shown_message, text, J_RAW, J_OPTIONAL), J_END };
+static const struct json_field shown_box_fields[] = {
+    JSON_F(struct shown_box, messages, J_ARRAY, J_REQUIRED, .fields = shown_fields, .size = sizeof(struct shown_message), .hi = 100000), J_END };
+
+/* Shows new messages to a person at a terminal, never to a file: PINs stand in them (S-P10). */
+static void show_messages(struct up *u, struct ctl *scratch)
+{
+    struct pl_str text = PL_STR_NONE, newest = u->shown;
+    struct shown_box box = { 0 };
+    if (ctl_admin(scratch, "GET", "/admin/v1/outbox", PL_STR_NONE, &text, NULL) != PL_OK ||
+        json_take(shown_box_fields, JSON_LENIENT, text, scratch->arena, &box, NULL) != PL_OK)
+        return;
+    const struct shown_message *m = box.messages.items;
+    for (size_t i = box.messages.n; i-- > 0;) { /* newest first in the list */
+        if (u->shown.n && (m[i].id.n != u->shown.n || memcmp(m[i].id.p, u->shown.p, u->shown.n) <= 0))
+            continue;
+        if (u->shown.n)
+            ctl_say("message by %.*s to %.*s: PIN %.*s  %.*s", PL_FMT(m[i].channel), PL_FMT(m[i].to), PL_FMT(m[i].pin), PL_FMT(m[i].text));
+        if (newest.n != m[i].id.n || memcmp(m[i].id.p, newest.p, newest.n) > 0)
+            newest = m[i].id;
+    }
+    static char kept[64];
+    if (newest.n && newest.n < sizeof kept) {
+        memmove(kept, newest.p, newest.n);
+        u->shown = (struct pl_str){ kept, newest.n };
+    } else if (!u->shown.n)
+        u->shown = PL_STR("00000000-0000-0000-0000-000000000000");
+}
+
+static void run_until_stopped(struct up *u)
+{
+    bool show = isatty(2) && (!u->c->smtp || !u->c->sms_webhook);
+    struct ctl scratch = *u->c;
+    struct pl_arena *a PL_CLEANUP(pl_arena_freep) = show ? pl_arena_new(MESSAGES_MEMORY) : NULL;
+    scratch.arena = a;
+    struct pl_mono next = pl_now_mono(&pl_clock_system);
+    while (!sup_stop_wanted(&u->sup)) {
+        sup_step(&u->sup, PL_SECOND);
+        if (!a || !u->server.ready || pl_mono_cmp(pl_now_mono(&pl_clock_system), next) < 0)
+            continue;
+        show_messages(u, &scratch);
+        pl_arena_reset(a);
+        next = pl_mono_add(pl_now_mono(&pl_clock_system), PL_SECOND);
+    }
+}
+
+enum pl_err ctl_up(struct ctl *c, struct pl_fail *reterr)
+{
+    struct up u = { .c = c, .http = c->http, .ws = c->ws };
+    if (c->nodes && strcmp(c->nodes, "1") != 0)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "--nodes %s: this version runs one node on a machine.", c->nodes);
+    umask(077);
+    enum pl_err e = ctl_paths_of(c, &u.paths, reterr);
+    if (e == PL_OK)
+        e = check_before_up(c, &u.paths, reterr);
+    if (e == PL_OK)
+        e = sup_init(&u.sup, &pl_clock_system, reterr);
+    if (e != PL_OK)
+        return e;
+    e = start_all(&u, reterr);
+    if (e == PL_OK)
+        e = say_ready(&u, reterr);
+    if (e == PL_OK) {
+        say_people(&u);
+        run_until_stopped(&u);
+        ctl_say("stopping");
+    }
+    sup_stop_all(&u.sup);
+    unlink(u.paths.ready);
+    return e;
+}
+
+enum pl_err ctl_migrate(struct ctl *c, struct pl_fail *reterr)
+{
+    struct ctl_paths p;
+    struct sup s;
+    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_str text;
+    const char *db = c->db;
+    enum pl_err e = ctl_paths_of(c, &p, reterr);
+    if (e == PL_OK && !db) {
+        if (ctl_read(c->arena, p.ready, 65536, &text, NULL) != PL_OK || json_parse(text, &d, NULL) != PL_OK)
+            return pl_fail(reterr, PL_UNAVAILABLE, "Porchlight does not run in %s; name the database by --db.", c->dir);
+        db = pl_str_z(c->arena, json_doc_str(d, "db"));
+    }
+    if (e == PL_OK)
+        e = sup_init(&s, &pl_clock_system, reterr);
+    if (e != PL_OK)
+        return e;
+    e = migrate(c, &s, "/dev/stderr", db, reterr);
+    sup_stop_all(&s);
+    if (e == PL_OK)
+        ctl_say("The database is at this version.");
+    return e;
+}
