@@ -11,12 +11,13 @@ static const char usage[] =
 /* The arguments that stand for a setting. */
 static const struct { const char *arg, *setting; } short_forms[] = {
     { "--db", "db" },           { "--data", "data_dir" },   { "--http", "http.listen" },        { "--ws", "ws.listen" },
-    { "--admin", "admin.listen" }, { "--smtp", "smtp.url" }, { "--sms-webhook", "sms.webhook" }, { "--migrations", "migrations_dir" },
+    { "--admin", "admin.listen" }, { "--smtp", "notify.smtp_url" }, { "--sms-webhook", "notify.sms_webhook" }, { "--migrations", "migrations_dir" },
 };
 
 enum mode { RUN, MIGRATE, CHECK, SAMPLE };
 
 struct command {
+    const struct conf_row *rows;
     struct node_conf conf;
     struct pl_arena *arena;
     enum mode mode;
@@ -28,10 +29,10 @@ static enum pl_err take_pair(struct command *cmd, const char *arg, const char *v
 {
     for (size_t i = 0; i < PL_COUNT(short_forms); i++)
         if (strcmp(arg, short_forms[i].arg) == 0)
-            return conf_set(node_conf_rows, &cmd->conf, pl_str_of(short_forms[i].setting), pl_str_of(value), cmd->arena, reterr);
+            return conf_set(cmd->rows, &cmd->conf, pl_str_of(short_forms[i].setting), pl_str_of(value), cmd->arena, reterr);
     if (strcmp(arg, "--set") == 0) {
         struct pl_str to, name = pl_str_split(pl_str_of(value), '=', &to);
-        return conf_set(node_conf_rows, &cmd->conf, name, to, cmd->arena, reterr);
+        return conf_set(cmd->rows, &cmd->conf, name, to, cmd->arena, reterr);
     }
     if (strcmp(arg, "--test-clock") == 0)
         return pl_test_clock_map(value, reterr);
@@ -45,7 +46,7 @@ static enum pl_err parse(struct command *cmd, int argc, char **argv, struct pl_f
     for (int i = 1; i + 1 < argc; i++) /* the file first: arguments win over it */
         if (strcmp(argv[i], "--config") == 0)
             file = argv[i + 1];
-    enum pl_err e = conf_load(node_conf_rows, &cmd->conf, file, cmd->arena, reterr);
+    enum pl_err e = conf_load(cmd->rows, &cmd->conf, file, cmd->arena, reterr);
     for (int i = 1; e == PL_OK && i < argc; i++) {
         bool is_mode = false;
         for (size_t k = 0; k < PL_COUNT(modes); k++)
@@ -74,10 +75,10 @@ static enum pl_err set_level(struct pl_str level, struct pl_fail *reterr)
     return pl_fail(reterr, PL_INVALID_REQUEST, "log.level wants debug, info, warn or error");
 }
 
-static enum pl_err sample(struct pl_arena *a)
+static enum pl_err sample(const struct command *cmd)
 {
-    struct pl_buf b = pl_buf_init(a, 64 * 1024);
-    conf_sample(node_conf_rows, &b);
+    struct pl_buf b = pl_buf_init(cmd->arena, 64 * 1024);
+    conf_sample(cmd->rows, &b);
     if (pl_buf_err(&b) == PL_OK)
         fwrite(b.p, 1, b.n, stdout);
     return pl_buf_err(&b);
@@ -87,7 +88,9 @@ int main(int argc, char **argv)
 {
     struct command cmd = { .arena = pl_arena_new(1 << 20) };
     struct pl_fail fail = PL_FAIL_INIT;
-    enum pl_err e = cmd.arena ? parse(&cmd, argc, argv, &fail) : PL_NO_MEMORY;
+    enum pl_err e = cmd.arena ? node_conf_rows(cmd.arena, &cmd.rows) : PL_NO_MEMORY;
+    if (e == PL_OK)
+        e = parse(&cmd, argc, argv, &fail);
     if (e == PL_OK)
         e = set_level(cmd.conf.log_level, &fail);
     if (e == PL_OK)
@@ -97,7 +100,7 @@ int main(int argc, char **argv)
         case RUN: e = node_run(&cmd.conf, cmd.arena, &fail); break;
         case MIGRATE: e = node_migrate(&cmd.conf, cmd.arena, &fail); break;
         case CHECK: printf("configuration OK\n"); break;
-        case SAMPLE: e = sample(cmd.arena); break;
+        case SAMPLE: e = sample(&cmd); break;
         }
     if (e != PL_OK)
         fprintf(stderr, "porchlightd: %s\n", fail.detail[0] ? fail.detail : pl_err_table[e].sentence);

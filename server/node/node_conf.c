@@ -2,7 +2,7 @@
 
 #define ROW(kind, name, member, ...) CONF_##kind(name, struct node_conf, member, __VA_ARGS__)
 
-const struct conf_row node_conf_rows[] = {
+static const struct conf_row own_rows[] = {
     ROW(STR, "db", db, 1024, "", "PostgreSQL, as libpq takes it: host=/run/postgresql dbname=porchlight."),
     ROW(STR, "data_dir", data_dir, 512, "/var/lib/porchlight", "Where master.key lives (made at the first start, mode 0600). Back it up apart from the database."),
     ROW(STR, "migrations_dir", migrations_dir, 512, "/usr/share/porchlight/migrations", "The folder of migrations."),
@@ -11,9 +11,6 @@ const struct conf_row node_conf_rows[] = {
     ROW(STR, "admin.listen", admin_listen, 108, "unix:/run/porchlight/admin.sock", "The admin listener: a Unix socket of mode 0600."),
     ROW(STR, "server_name", server_name, 253, "porchlight", "The name that devices and relays sign when they say hello to this server."),
     ROW(STR, "log.level", log_level, 8, "info", "The least level that is logged: debug, info, warn or error."),
-    ROW(STR, "smtp.url", smtp_url, 512, "", "Where e-mail goes: smtp://host:port or smtps://host:port. Empty: messages wait in the outbox for porchctl outbox."),
-    ROW(STR, "smtp.from", smtp_from, 254, "porchlight@localhost", "Sender of e-mail."),
-    ROW(STR, "sms.webhook", sms_webhook, 512, "", "Where SMS and voice messages are POSTed. Empty: they wait in the outbox."),
     ROW(NUM, "http.workers", workers, 1, 64, "6", "Threads that run REST handlers, each with a database connection."),
     ROW(NUM, "http.queue", queue, 1, 100000, "512", "REST calls that may wait; past it they get 503 overloaded."),
     ROW(NUM, "link.workers", link_workers, 1, 64, "4", "Threads that run WebSocket handlers, each with a database connection."),
@@ -22,3 +19,35 @@ const struct conf_row node_conf_rows[] = {
     ROW(DUR, "drain", drain, 0, PL_MINUTE, "5s", "How long a stop waits for calls under way."),
     CONF_END,
 };
+
+static size_t count(const struct conf_row *rows)
+{
+    size_t n = 0;
+    while (rows[n].type != CONF_T_END)
+        n++;
+    return n;
+}
+
+/* The capabilities' rows are about their own structs: moved by where these stand in ours. */
+enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret)
+{
+    const struct { const struct conf_row *rows; size_t at; } parts[] = {
+        { own_rows, 0 },
+        { notify_conf_rows, offsetof(struct node_conf, notify) },
+        { pin_conf_rows, offsetof(struct node_conf, pin) },
+        { account_conf_rows, offsetof(struct node_conf, account) },
+    };
+    size_t total = 1, k = 0;
+    for (size_t i = 0; i < PL_COUNT(parts); i++)
+        total += count(parts[i].rows);
+    struct conf_row *all = PL_NEW_ARRAY(a, total, struct conf_row); /* zeroed: the last is CONF_END */
+    if (!all)
+        return PL_NO_MEMORY;
+    for (size_t i = 0; i < PL_COUNT(parts); i++)
+        for (size_t r = 0; parts[i].rows[r].type != CONF_T_END; r++) {
+            all[k] = parts[i].rows[r];
+            all[k++].offset += parts[i].at;
+        }
+    *ret = all;
+    return PL_OK;
+}

@@ -1,14 +1,22 @@
-/* node_conf.h - the settings of porchlightd, one row each. An empty file is a good file. */
+/* node_conf.h - the settings of porchlightd: its own rows and those of the capabilities, in one table. An empty file is a good file.
+ *     struct node_conf conf;
+ *     e = node_conf_rows(arena, &rows);   e = conf_load(rows, &conf, path, arena, &fail);
+ */
 #pragma once
-#include "conf.h"
+#include "account.h"
+#include "notify.h"
+#include "pin.h"
 
 struct node_conf {
     struct pl_str db, data_dir, migrations_dir;
     struct pl_str http_listen, ws_listen, admin_listen;
     struct pl_str server_name, log_level;
-    struct pl_str smtp_url, smtp_from, sms_webhook;
     int64_t workers, queue, link_workers;
     int64_t max_connections, max_per_address;
     int64_t drain;
+    struct notify_conf notify;
+    struct pin_conf pin;
+    struct account_settings account;
 };
-extern const struct conf_row node_conf_rows[];
+/* The whole table, CONF_END at its end; lives in the arena. */
+PL_MUST enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret);

@@ -1,0 +1,163 @@
+#include "admin.h"
+#include "account.h"
+#include "device.h"
+#include "journal.h"
+
+static enum pl_err on_status(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct admin_ctx *ctx = c->self;
+    jw_z(&c->out, "version", ctx->version);
+    jw_utc(&c->out, "started_at", ctx->started_at);
+    jw_utc(&c->out, "time", c->now);
+    return PL_OK;
+}
+
+struct device_row {
+    struct pl_str serial, model, public_key, setup_code;
+    int kind;
+};
+static const char *const kinds[] = { "hub", "wireless", "mini", "doorbell", NULL };
+static const struct json_field device_fields[] = {
+    JSON_F(struct device_row, serial, J_SERIAL, J_REQUIRED),
+    JSON_F(struct device_row, kind, J_ENUM, J_REQUIRED, .words = kinds),
+    JSON_F(struct device_row, model, J_STR, J_REQUIRED, .lo = 1, .hi = 64),
+    JSON_F(struct device_row, public_key, J_STR, J_REQUIRED, .lo = 64, .hi = 64),
+    JSON_F(struct device_row, setup_code, J_STR, J_OPTIONAL, .hi = 64),
+    J_END,
+};
+struct inventory_body {
+    struct json_list devices;
+};
+static const struct json_field inventory_fields[] = {
+    JSON_F(struct inventory_body, devices, J_ARRAY, J_REQUIRED, .fields = device_fields, .size = sizeof(struct device_row), .hi = 500), J_END };
+
+/* What a maker has made. A serial that is known with the same key is left as it is; with another key the whole call is refused. */
+static enum pl_err on_inventory(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct inventory_body *body = c->body;
+    const struct device_row *rows = body->devices.items;
+    int64_t imported = 0, known = 0;
+    for (size_t i = 0; i < body->devices.n; i++) {
+        struct device_made made = { .serial = rows[i].serial, .kind = pl_str_of(kinds[rows[i].kind]), .model = rows[i].model, .setup_code = rows[i].setup_code };
+        bool added;
+        if (pl_unhex(rows[i].public_key, made.public_key, sizeof made.public_key) != PL_OK)
+            return pl_fail_field(reterr, PL_INVALID_REQUEST, "devices.public_key", "devices.public_key: 64 hex digits are expected for %.*s.", PL_FMT(rows[i].serial));
+        enum pl_err e = device_inventory_add(c->tx, c->now, &made, &added, reterr);
+        if (e != PL_OK)
+            return e;
+        imported += added;
+        known += !added;
+    }
+    jw_int(&c->out, "imported", imported);
+    jw_int(&c->out, "known", known);
+    return PL_OK;
+}
+
+static enum pl_err on_outbox(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct admin_ctx *ctx = c->self;
+    struct notify_listed *rows;
+    size_t n;
+    enum pl_err e = notify_list(ctx->notify, c->tx, c->now, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    jw_array(&c->out, "messages");
+    for (size_t i = 0; i < n; i++) {
+        jw_open(&c->out, NULL);
+        jw_uuid(&c->out, "id", rows[i].id);
+        jw_str(&c->out, "kind", rows[i].kind);
+        jw_str(&c->out, "channel", rows[i].channel);
+        jw_str(&c->out, "to", rows[i].to);
+        jw_str(&c->out, "subject", rows[i].subject);
+        jw_str(&c->out, "text", rows[i].text);
+        jw_str(&c->out, "pin", rows[i].pin);
+        jw_int(&c->out, "attempts", rows[i].attempts);
+        jw_utc(&c->out, "created_at", rows[i].created_at);
+        jw_close(&c->out);
+    }
+    jw_end_array(&c->out);
+    return PL_OK;
+}
+
+struct relay_body {
+    struct pl_str name, public_key;
+};
+static const struct json_field relay_fields[] = { JSON_F(struct relay_body, name, J_STR, J_REQUIRED, .lo = 1, .hi = 64),
+                                                  JSON_F(struct relay_body, public_key, J_STR, J_REQUIRED, .lo = 64, .hi = 64), J_END };
+
+static enum pl_err on_relay(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct relay_body *body = c->body;
+    uint8_t key[32];
+    struct pl_uuid id;
+    if (pl_unhex(body->public_key, key, sizeof key) != PL_OK)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "public_key", "public_key: 64 hex digits are expected.");
+    enum pl_err e = live_relay_enroll(c->tx, c->rand, c->now, body->name, key, &id, reterr);
+    if (e == PL_OK)
+        jw_uuid(&c->out, "id", id);
+    return e;
+}
+
+static enum pl_err on_relays(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return live_list_relays(c->tx, &c->out);
+}
+
+static enum pl_err on_sessions(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return live_list_sessions(c->tx, &c->out);
+}
+
+static enum pl_err on_explain(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct pl_uuid id;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    return e == PL_OK ? live_explain(c->tx, id, &c->out) : e;
+}
+
+static enum pl_err on_hubs(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return device_list_hubs(c->tx, c->now, &c->out);
+}
+
+static enum pl_err on_accounts(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return account_list(c->tx, &c->out);
+}
+
+static enum pl_err on_audit(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct pl_uuid subject;
+    int64_t rows, bad;
+    enum pl_err e = http_param_uuid(c, "id", &subject);
+    if (e != PL_OK || (e = journal_audit_verify(c->tx, subject, &rows, &bad)) != PL_OK)
+        return e;
+    jw_uuid(&c->out, "subject", subject);
+    jw_int(&c->out, "rows", rows);
+    jw_bool(&c->out, "whole", bad == 0);
+    if (bad)
+        jw_int(&c->out, "first_bad", bad);
+    return PL_OK;
+}
+
+const struct http_route admin_routes[] = {
+    { HTTP_GET, "/admin/v1/status", HTTP_PUBLIC, on_status, "Version and times of this node", .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/admin/v1/inventory", HTTP_PUBLIC, on_inventory, "Import devices that a maker has made", HTTP_BODY(struct inventory_body, inventory_fields) },
+    { HTTP_GET, "/admin/v1/outbox", HTTP_PUBLIC, on_outbox, "Messages that were not handed to a provider" },
+    { HTTP_POST, "/admin/v1/relays", HTTP_PUBLIC, on_relay, "Register a relay's key", HTTP_BODY(struct relay_body, relay_fields) },
+    { HTTP_GET, "/admin/v1/relays", HTTP_PUBLIC, on_relays, "All relays" },
+    { HTTP_GET, "/admin/v1/sessions", HTTP_PUBLIC, on_sessions, "Live sessions, running ones first" },
+    { HTTP_GET, "/admin/v1/live/{id}", HTTP_PUBLIC, on_explain, "One live session with its stages" },
+    { HTTP_GET, "/admin/v1/hubs", HTTP_PUBLIC, on_hubs, "Hubs and hubless cameras with their connections" },
+    { HTTP_GET, "/admin/v1/accounts", HTTP_PUBLIC, on_accounts, "Accounts, masked" },
+    { HTTP_GET, "/admin/v1/audit/{id}", HTTP_PUBLIC, on_audit, "Verify the audit chain of an account or device" },
+    HTTP_END,
+};

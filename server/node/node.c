@@ -1,0 +1,213 @@
+#include "node.h"
+#include "journal.h"
+#include "node_priv.h"
+#include "node_sql.h"
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define START_WAIT (30 * PL_SECOND) /* for a database that is starting too */
+
+/* Opens a connection once the database answers; each try waits at most db_begin's two seconds. */
+static enum pl_err database_wait(struct node *n, struct db **ret, struct pl_fail *reterr)
+{
+    struct pl_mono until = pl_mono_add(pl_now_mono(n->clock), START_WAIT);
+    enum pl_err e = db_open(&n->db_conf, ret);
+    if (e != PL_OK)
+        return e;
+    while ((e = db_ping(*ret)) == PL_UNAVAILABLE && pl_mono_cmp(pl_now_mono(n->clock), until) < 0)
+        poll(NULL, 0, 200); /* a refused connection answers at once */
+    return e == PL_OK ? e : pl_fail(reterr, e, "the database does not answer");
+}
+
+static enum pl_err lease_start(struct node *n, struct db *db)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct pl_utc now = pl_now_utc(n->clock);
+    char name[128] = "";
+    if (gethostname(name, sizeof name - 1) != 0)
+        name[0] = '\0';
+    enum pl_err e = db_begin(db, n->arena, &tx);
+    if (e == PL_OK)
+        e = node_sql_start(tx, n->id, pl_str_of(name), PL_STR(NODE_VERSION), now, pl_utc_add(now, NODE_LEASE), NULL);
+    return e == PL_OK ? db_commit(&tx) : e;
+}
+
+static enum pl_err check_database(struct node *n, struct pl_fail *reterr)
+{
+    struct db *db = NULL;
+    enum pl_err e = database_wait(n, &db, reterr);
+    if (e == PL_OK)
+        e = db_schema_check(db, n->status.migrations_dir, n->arena, reterr);
+    if (e == PL_OK)
+        e = db_durability_check(db, n->arena, reterr);
+    if (e == PL_OK)
+        e = lease_start(n, db);
+    db_close(db);
+    return e;
+}
+
+/* ---- Assembly: the only place that knows all capabilities. ---- */
+
+static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
+{
+    const struct node_conf *c = n->conf;
+    struct pl_str path = pl_fmt(n->arena, "%.*s/master.key", PL_FMT(c->data_dir));
+    enum pl_err e = path.p ? secure_key_file(path.p, true, &n->master, reterr) : PL_NO_MEMORY;
+    if (e != PL_OK || (e = bus_new(n->clock, &n->bus)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
+        return e;
+    e = account_new(&(struct account_conf){ .settings = c->account, .pin = c->pin, .master = &n->master, .notify = n->notify, .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log },
+                    &n->account, reterr);
+    const char *server_name = pl_str_z(n->arena, c->server_name);
+    if (e != PL_OK || !server_name)
+        return e != PL_OK ? e : PL_NO_MEMORY;
+    n->device = (struct device_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name, .account = n->account };
+    n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name };
+    n->admin = (struct admin_ctx){ .notify = n->notify, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };
+    return PL_OK;
+}
+
+static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
+{
+    const struct node_conf *c = n->conf;
+    const struct { const struct http_route *routes; void *self; } mounts[] = {
+        { node_routes, &n->status }, { account_routes, n->account }, { system_routes, &n->device }, { device_routes, &n->device }, { live_routes, &n->live },
+    };
+    struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
+                            .max_connections = (unsigned)c->max_connections, .max_per_address = (unsigned)c->max_per_address, .db = n->db_conf, .clock = n->clock, .rand = n->rand,
+                            .log = &n->log, .hooks = account_hooks(n->account) };
+    enum pl_err e = http_new(&hc, &n->http, reterr);
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(mounts); i++)
+        e = http_mount(n->http, mounts[i].routes, mounts[i].self);
+    if (e != PL_OK)
+        return e;
+    hc.listen = pl_str_z(n->arena, c->admin_listen);
+    hc.workers = 1;
+    hc.max_body = 1 << 20;
+    e = http_new(&hc, &n->admin_http, reterr);
+    return e == PL_OK ? http_mount(n->admin_http, admin_routes, &n->admin) : e;
+}
+
+static enum pl_err listen_link(struct node *n, struct pl_fail *reterr)
+{
+    const struct node_conf *c = n->conf;
+    const struct link_table hub[] = { { device_messages, &n->device }, { live_hub_messages, &n->live }, { NULL, NULL } };
+    const struct link_table relay[] = { { live_relay_messages, &n->live }, { NULL, NULL } };
+    struct link_table *hub_tables = PL_NEW_ARRAY(n->arena, 3, struct link_table), *relay_tables = PL_NEW_ARRAY(n->arena, 2, struct link_table);
+    struct link_protocol *protocols = PL_NEW_ARRAY(n->arena, 4, struct link_protocol);
+    if (!hub_tables || !relay_tables || !protocols)
+        return PL_NO_MEMORY;
+    memcpy(hub_tables, hub, sizeof hub);
+    memcpy(relay_tables, relay, sizeof relay);
+    protocols[0] = (struct link_protocol){ .name = "porchlight.relay.v1", .path = "/relay/v1", .threads = 1, .tables = relay_tables, .self = &n->live, .opened = live_relay_opened,
+                                           .closed = live_relay_closed, .max_message = 2 << 20, .max_queued = 4 << 20, .messages_per_s = 20000 };
+    protocols[1] = account_events_protocol(n->account);
+    protocols[2] = (struct link_protocol){ .name = "porchlight.hub.v1", .path = "/hub/v1", .threads = 1, .tables = hub_tables, .self = &n->device, .opened = device_link_opened,
+                                           .closed = device_link_closed };
+    return link_new(&(struct link_conf){ .listen = pl_str_z(n->arena, c->ws_listen), .workers = (unsigned)c->link_workers, .queue = 4096, .db = n->db_conf, .clock = n->clock,
+                                         .rand = n->rand, .log = &n->log, .protocols = protocols },
+                    &n->link, reterr);
+}
+
+static enum pl_err start(struct node *n, struct pl_fail *reterr)
+{
+    enum pl_err e = check_database(n, reterr);
+    if (e != PL_OK || (e = make_capabilities(n, reterr)) != PL_OK || (e = listen_http(n, reterr)) != PL_OK || (e = listen_link(n, reterr)) != PL_OK ||
+        (e = node_runner_start(n, node_jobs, n->bus, "facts", &n->db_conf, &n->log, &n->jobs)) != PL_OK ||
+        (e = node_runner_start(n, node_outbox_jobs, n->bus, "outbox", &n->db_conf, &n->log, &n->outbox)) != PL_OK || (e = http_start(n->http, reterr)) != PL_OK ||
+        (e = http_start(n->admin_http, reterr)) != PL_OK)
+        return e;
+    return link_start(n->link, reterr);
+}
+
+/* Doors first, so that nothing new comes in; then jobs; then what they all use. */
+static void stop(struct node *n)
+{
+    n->http = http_stop(n->http, n->conf->drain);
+    n->link = link_stop(n->link, n->conf->drain);
+    n->admin_http = http_stop(n->admin_http, n->conf->drain);
+    n->jobs = node_runner_stop(n->jobs);
+    n->outbox = node_runner_stop(n->outbox);
+    n->account = account_free(n->account);
+    n->notify = notify_free(n->notify);
+    n->bus = bus_free(n->bus);
+    pl_secret_wipe(&n->master);
+}
+
+static void say_ready(const struct node *n)
+{
+    char mem[1024];
+    struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_bool(&w, "ready", true);
+    jw_z(&w, "http", http_address(n->http));
+    jw_z(&w, "ws", link_address(n->link));
+    jw_z(&w, "admin", http_address(n->admin_http));
+    jw_close(&w);
+    printf("%s\n", b.p);
+    fflush(stdout);
+}
+
+/* Ends the lease, so that presence does not wait for it to run out. */
+static void lease_stop(struct node *n)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct db *db = NULL;
+    enum pl_err e = db_open(&n->db_conf, &db);
+    if (e == PL_OK && (e = db_begin(db, n->arena, &tx)) == PL_OK && (e = node_sql_stop(tx, n->id, pl_now_utc(n->clock), NULL)) == PL_OK)
+        e = db_commit(&tx);
+    if (e != PL_OK)
+        PL_LOG(&n->log, PL_WARN, "node.lease-left", PL_F_ERR(e)); /* it runs out by itself */
+    db_rollbackp(&tx);
+    tx = NULL;
+    db_close(db);
+}
+
+enum pl_err node_run(const struct node_conf *conf, struct pl_arena *a, struct pl_fail *reterr)
+{
+    struct node *n = PL_NEW(a, struct node);
+    sigset_t signals;
+    int got = 0;
+    if (!n)
+        return PL_NO_MEMORY;
+    *n = (struct node){ .conf = conf, .arena = a, .clock = &pl_clock_system, .rand = &pl_rand_system };
+    n->id = pl_uuid7(n->rand, pl_now_utc(n->clock));
+    n->log = pl_log_child(NULL, PL_F_UUID("node", n->id));
+    n->db_conf = (struct db_conf){ .conninfo = pl_str_z(a, conf->db), .clock = n->clock };
+    n->status = (struct node_status){ pl_now_utc(n->clock), pl_str_z(a, conf->migrations_dir) };
+
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &signals, NULL); /* inherited by every thread: only sigwait sees them */
+    signal(SIGPIPE, SIG_IGN);
+
+    enum pl_err e = start(n, reterr);
+    if (e == PL_OK) {
+        say_ready(n);
+        PL_LOG(&n->log, PL_INFO, "node.ready", PL_F_Z("http", http_address(n->http)), PL_F_Z("ws", link_address(n->link)));
+        sigwait(&signals, &got);
+        PL_LOG(&n->log, PL_INFO, "node.stopping", PL_F_INT("signal", got));
+    }
+    bool leased = n->bus != NULL;
+    stop(n);
+    if (leased)
+        lease_stop(n);
+    return e;
+}
+
+enum pl_err node_migrate(const struct node_conf *conf, struct pl_arena *a, struct pl_fail *reterr)
+{
+    struct node n = { .conf = conf, .arena = a, .clock = &pl_clock_system, .db_conf = { .conninfo = pl_str_z(a, conf->db), .clock = &pl_clock_system } };
+    struct db *db = NULL;
+    unsigned applied = 0;
+    enum pl_err e = database_wait(&n, &db, reterr);
+    if (e == PL_OK)
+        e = db_migrate(db, pl_str_z(a, conf->migrations_dir), a, &applied, reterr);
+    if (e == PL_OK)
+        printf("{\"migrations_applied\":%u}\n", applied);
+    db_close(db);
+    return e;
+}

@@ -1,0 +1,91 @@
+/* The jobs of porchlightd, in rows. What each does is its capability's; here stands when. */
+#include "journal.h"
+#include "node_priv.h"
+#include "node_sql.h"
+
+/* A job's one transaction: begin, the call, commit. */
+#define IN_TX(n, db, a, call) \
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL; \
+    struct pl_utc now = pl_now_utc((n)->clock); \
+    enum pl_err e = db_begin((db), (a), &tx); \
+    if (e == PL_OK) \
+        e = (call); \
+    if (e == PL_OK) \
+        e = db_commit(&tx)
+
+static enum pl_err renew_lease(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, node_sql_renew(tx, n->id, pl_utc_add(now, NODE_LEASE), NULL));
+    return e;
+}
+
+static enum pl_err end_live(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    struct live_ending *endings = NULL;
+    (void)ret_again;
+    IN_TX(n, db, a, live_expire(&n->live, tx, now, &endings));
+    if (e == PL_OK)
+        live_tell(&n->live, a, endings);
+    return e;
+}
+
+static enum pl_err end_claims(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, device_expire(&n->device, tx, now));
+    return e;
+}
+
+static enum pl_err clean_account(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, account_expire(tx, now));
+    return e;
+}
+
+static enum pl_err clean_journal(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, journal_expire(tx, now));
+    return e;
+}
+
+static enum pl_err clean_nodes(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, node_sql_forget(tx, pl_utc_add(now, -7 * PL_DAY), NULL));
+    return e;
+}
+
+static enum pl_err sweep_events(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)db, (void)a, (void)ret_again;
+    account_events_sweep(n->account);
+    return PL_OK;
+}
+
+static enum pl_err send_outbox(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    unsigned tried;
+    enum pl_err e = notify_run_once(n->notify, db, a, n->rand, n->clock, 16, &tried);
+    *ret_again = e == PL_OK && tried == 16;
+    return e;
+}
+
+const struct node_job node_jobs[] = {
+    { "lease", NODE_LEASE / 3, false, renew_lease },
+    { "facts", PL_SECOND, true, node_handle_fact },
+    { "live-end", PL_SECOND, false, end_live },
+    { "claim-end", PL_SECOND, false, end_claims },
+    { "events-sweep", PL_SECOND, false, sweep_events },
+    { "account-clean", PL_MINUTE, false, clean_account },
+    { "journal-clean", 10 * PL_MINUTE, false, clean_journal },
+    { "node-clean", PL_HOUR, false, clean_nodes },
+    { NULL, 0, false, NULL },
+};
+
+const struct node_job node_outbox_jobs[] = {
+    { "outbox", PL_SECOND, true, send_outbox },
+    { NULL, 0, false, NULL },
+};
