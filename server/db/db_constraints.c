@@ -24,7 +24,8 @@ static const struct constraint_row {
 
     /* device */
 
-    /* live */
+    /* live: two phones start the same camera at once; the later one joins. */
+    { "live_one_per_device", PL_RETRY },
 
 };
 
