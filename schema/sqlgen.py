@@ -424,7 +424,8 @@ def generate(sql_path, types_path, outdir):
     statements = read_sql(sql_path)
     read_types(types_path, m, statements)
     write(os.path.join(outdir, m + "_sql.h"), header(m, statements))
-    write(os.path.join(outdir, m + "_sql.c"), f'/* Made from {m}.sql by schema/sqlgen.py. */\n#include "{m}_sql.h"\n\n' + "\n".join(body(m, st) for st in statements))
+    top = f'/* Made from {m}.sql by schema/sqlgen.py. */\n#include "{m}_sql.h"\n\n'
+    write(os.path.join(outdir, m + "_sql.c"), top + "\n".join(body(m, st) for st in statements))
 
 
 def main(args):

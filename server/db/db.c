@@ -134,7 +134,7 @@ void db_rollbackp(struct db_tx **tx)
 
 struct pl_arena *db_arena(struct db_tx *tx) { return tx->arena; }
 
-enum pl_err db_run(struct db *db, struct pl_arena *a, enum pl_err (*fn)(struct db_tx *tx, void *arg, struct pl_fail *reterr), void *arg, struct pl_fail *reterr)
+enum pl_err db_run(struct db *db, struct pl_arena *a, db_work *fn, void *arg, struct pl_fail *reterr)
 {
     enum pl_err e = PL_RETRY;
     struct pl_fail fail = PL_FAIL_INIT;

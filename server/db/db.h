@@ -39,7 +39,8 @@ void db_rollbackp(struct db_tx **tx);
 struct pl_arena *db_arena(struct db_tx *tx);
 /* Runs fn in a transaction, again on PL_RETRY (at most 5 times, arena not reset). *reterr of the last try stands. An error of fn undoes
  * what it did; a refusal whose effects must stay (a wrong PIN counts) is handed out through arg. */
-PL_MUST enum pl_err db_run(struct db *db, struct pl_arena *a, enum pl_err (*fn)(struct db_tx *tx, void *arg, struct pl_fail *reterr), void *arg, struct pl_fail *reterr);
+typedef enum pl_err db_work(struct db_tx *tx, void *arg, struct pl_fail *reterr);
+PL_MUST enum pl_err db_run(struct db *db, struct pl_arena *a, db_work *fn, void *arg, struct pl_fail *reterr);
 /* Is the database there? For /readyz. */
 PL_MUST enum pl_err db_ping(struct db *db);
 
@@ -82,4 +83,5 @@ struct db_stmt {
 };
 /* Prepares once a connection, runs, reads binary rows. *ret_rows is an array in the transaction's arena (NULL without columns); at most `max_rows`,
  * more is PL_INTERNAL. *ret_n: rows, or rows affected when there are no columns. */
-PL_MUST enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows, int64_t *ret_n);
+PL_MUST enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows,
+                                int64_t *ret_n);

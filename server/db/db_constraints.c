@@ -10,10 +10,6 @@ static const struct constraint_row {
     { "pg_type_typname_nsp_index", PL_RETRY },
     { "pg_class_relname_nsp_index", PL_RETRY },
 
-    /* journal: two events or audit rows begin a counter at once. */
-    { "event_counter_pkey", PL_RETRY },
-    { "audit_head_pkey", PL_RETRY },
-
     /* notify */
 
     /* pin */
@@ -39,6 +35,7 @@ static const struct state_row {
     { "40P01", PL_RETRY, false },           /* deadlock_detected */
     { "55P03", PL_RETRY, false },           /* lock_not_available */
     { "42P07", PL_RETRY, false },           /* duplicate_table: see pg_type_typname_nsp_index */
+    { "42710", PL_RETRY, false },           /* duplicate_object: the same race, seen a moment earlier */
     { "0A000", PL_RETRY, true },            /* "cached plan must not change result type": the schema changed under a prepared statement */
     { "26000", PL_RETRY, true },            /* the server does not know our prepared statement: a pooler gave us another session */
     { "25006", PL_UNAVAILABLE, true },      /* read_only_sql_transaction: connected to a standby after a fail-over */

@@ -150,7 +150,8 @@ static enum pl_err applied(struct db_tx *tx, const struct folder *f, size_t *ret
         return e;
     for (size_t i = 0; i < n && i < f->n; i++) {
         if (f->files[i].version < rows[i].version)
-            return pl_fail(reterr, PL_UNAVAILABLE, "%s comes before %s, which is applied already: give it a higher number.", f->files[i].name.p, rows[i].name.p);
+            return pl_fail(reterr, PL_UNAVAILABLE, "%s comes before %s, which is applied already: give it a higher number.", f->files[i].name.p,
+                           rows[i].name.p);
         if (f->files[i].version > rows[i].version || !pl_str_eq(f->files[i].name, rows[i].name))
             return pl_fail(reterr, PL_UNAVAILABLE, "%s was applied to this database, and the file is missing in %s.", rows[i].name.p, f->path);
         if (!pl_str_eq(f->files[i].sha256, rows[i].sha256))
@@ -266,6 +267,7 @@ enum pl_err db_durability_check(struct db *db, struct pl_arena *a, struct pl_fai
     };
     for (size_t i = 0; i < PL_COUNT(settings); i++)
         if (pl_str_eqz(settings[i].is, "off"))
-            return pl_fail(reterr, PL_UNAVAILABLE, "PostgreSQL's setting %s is off, so that it may forget what it has confirmed: switch it on.", settings[i].name);
+            return pl_fail(reterr, PL_UNAVAILABLE, "PostgreSQL's setting %s is off, so that it may forget what it has confirmed: switch it on.",
+                           settings[i].name);
     return PL_OK;
 }

@@ -5,7 +5,8 @@
 #define EPOCH_2000_US (INT64_C(946684800) * PL_SECOND)
 
 static const Oid oids[] = {
-    [DB_BOOL] = 16, [DB_INT2] = 21, [DB_INT4] = 23, [DB_INT8] = 20, [DB_TEXT] = 25, [DB_BYTEA] = 17, [DB_UUID] = 2950, [DB_TIME] = 1184, [DB_JSON] = 3802, [DB_FLOAT8] = 701,
+    [DB_BOOL] = 16,  [DB_INT2] = 21,   [DB_INT4] = 23,   [DB_INT8] = 20,   [DB_TEXT] = 25,
+    [DB_BYTEA] = 17, [DB_UUID] = 2950, [DB_TIME] = 1184, [DB_JSON] = 3802, [DB_FLOAT8] = 701,
 };
 
 /* ---- which statements this connection has prepared ---- */
@@ -256,7 +257,8 @@ static enum pl_err run(struct db_tx *tx, const struct db_stmt *st, const struct 
     return db_result(db, st->name, db->wait_us, ret);
 }
 
-enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows, int64_t *ret_n)
+enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows,
+                        int64_t *ret_n)
 {
     PGresult *r PL_CLEANUP(db_clearp) = NULL;
     if (tx->failed != PL_OK)

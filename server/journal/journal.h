@@ -11,17 +11,28 @@
 #pragma once
 #include "db.h"
 
-enum journal_fact_kind { JOURNAL_ACCOUNT_DELETED, JOURNAL_SESSION_REVOKED, JOURNAL_SYSTEM_DELETED, JOURNAL_DEVICE_FREED, JOURNAL_DEVICE_BOUND, JOURNAL_FACT_KINDS };
+enum journal_fact_kind {
+    JOURNAL_ACCOUNT_DELETED,
+    JOURNAL_SESSION_REVOKED,
+    JOURNAL_SYSTEM_DELETED,
+    JOURNAL_DEVICE_FREED,
+    JOURNAL_DEVICE_BOUND,
+    JOURNAL_FACT_KINDS
+};
 
 struct journal_fact_row {
     struct pl_uuid id;
     enum journal_fact_kind kind;
     struct pl_uuid account_id, subject; /**< whose, and what about */
     struct pl_str detail;               /**< JSON object */
+    int32_t attempts;                   /**< how often it was taken, this time included */
 };
-PL_MUST enum pl_err journal_fact(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, enum journal_fact_kind kind, struct pl_uuid account_id, struct pl_uuid subject, struct pl_str detail);
-/* Takes the oldest fact not yet handled (leased for 30 s); *ret_found false: none. The handler's effects and journal_fact_done go into one transaction. */
+PL_MUST enum pl_err journal_fact(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, enum journal_fact_kind kind, struct pl_uuid account_id,
+                                 struct pl_uuid subject, struct pl_str detail);
+/* Takes the oldest fact not yet handled (leased for 30 s); *ret_found false: none. The lease is committed before the handler begins; the handler's
+ * effects and journal_fact_done go into one transaction. */
 PL_MUST enum pl_err journal_fact_take(struct db_tx *tx, struct pl_utc now, struct journal_fact_row *ret, bool *ret_found);
+/* PL_FENCED: another handled it meanwhile (the lease ran out); this transaction must be undone. */
 PL_MUST enum pl_err journal_fact_done(struct db_tx *tx, struct pl_uuid id);
 
 struct journal_event_row {
@@ -29,19 +40,23 @@ struct journal_event_row {
     struct pl_utc at;
     struct pl_str type, data; /**< data: JSON object */
 };
-/* After the commit the caller nudges "account.<id>". */
+/* After the commit the caller nudges "account.<id>". The account's counter is locked until then: call it late in the transaction. */
 PL_MUST enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_str data);
-/* Events after `cursor`, oldest first, at most `limit`. PL_EXPIRED: the cursor is older than what is kept; the app reads /v1/home and starts from *ret_head. */
-PL_MUST enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret, size_t *ret_n, int64_t *ret_head);
+/* Events after `cursor` (0: from the first), oldest first, at most `limit` (1..1000). PL_EXPIRED: the cursor is older than what is kept, or was never given;
+ * then *ret_head is written all the same: the app reads /v1/home and starts from it. */
+PL_MUST enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret,
+                                   size_t *ret_n, int64_t *ret_head);
 
 struct journal_audit {
     struct pl_uuid subject; /**< account or device: the chain */
     struct pl_uuid actor;   /**< client, relay or admin; zero: the server itself */
     const char *action;
-    struct pl_str detail;   /**< JSON object without personal data or secrets */
+    struct pl_str detail;   /**< JSON object without personal data or secrets, at most 200 KiB; kept byte by byte */
 };
 PL_MUST enum pl_err journal_audit(struct db_tx *tx, struct pl_utc now, const struct journal_audit *row);
-/* *ret_bad: number of the first changed or missing row of the chain, 0: whole. */
+/* *ret_bad: number of the first changed or missing row of the chain, 0: whole. (Of a row that was changed together with its hash it is the next row's number,
+ * or its own if it is the last: which of two that do not fit was changed cannot be told.)
+ * The chain is locked until the transaction ends, and tx's arena holds all of it. */
 PL_MUST enum pl_err journal_audit_verify(struct db_tx *tx, struct pl_uuid subject, int64_t *ret_rows, int64_t *ret_bad);
-/* Deletes events older than 24 h and handled facts older than 7 days; audit stays. */
+/* Deletes events older than 24 h and handled facts older than 7 days, at most 10,000 of each; a job calls it every minute. Audit stays. */
 PL_MUST enum pl_err journal_expire(struct db_tx *tx, struct pl_utc now);

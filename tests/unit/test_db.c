@@ -36,14 +36,17 @@ struct typed_row {
 #define NUM(n, ty) { .name = #n, .type = ty, .offset = offsetof(struct typed_row, n), .has_offset = offsetof(struct typed_row, has_##n) + 1, .nullable = true }
 #define VAL(n, ty) { .name = #n, .type = ty, .offset = offsetof(struct typed_row, n), .nullable = true }
 static const struct db_col typed_cols[] = {
-    NUM(b, DB_BOOL), NUM(i2, DB_INT2), NUM(i4, DB_INT4), NUM(i8, DB_INT8), NUM(f, DB_FLOAT8), VAL(t, DB_TEXT), VAL(y, DB_BYTEA), VAL(j, DB_JSON), VAL(u, DB_UUID), VAL(at, DB_TIME),
+    NUM(b, DB_BOOL), NUM(i2, DB_INT2), NUM(i4, DB_INT4), NUM(i8, DB_INT8), NUM(f, DB_FLOAT8),
+    VAL(t, DB_TEXT), VAL(y, DB_BYTEA), VAL(j, DB_JSON), VAL(u, DB_UUID), VAL(at, DB_TIME),
 };
 static const struct db_stmt echo = {
     .name = "echo", .sql = "SELECT $1 AS b, $2 AS i2, $3 AS i4, $4 AS i8, $5 AS f, $6 AS t, $7 AS y, $8 AS j, $9 AS u, $10 AS at",
     .cols = typed_cols, .ncols = PL_COUNT(typed_cols), .row_size = sizeof(struct typed_row),
 };
 static const struct db_stmt nulls = {
-    .name = "nulls", .sql = "SELECT NULL::boolean AS b, NULL::smallint AS i2, NULL::integer AS i4, NULL::bigint AS i8, NULL::double precision AS f, $1 AS t, $2 AS y, $3 AS j, $4 AS u, $5 AS at",
+    .name = "nulls",
+    .sql = "SELECT NULL::boolean AS b, NULL::smallint AS i2, NULL::integer AS i4, NULL::bigint AS i8, NULL::double precision AS f,"
+           " $1 AS t, $2 AS y, $3 AS j, $4 AS u, $5 AS at",
     .cols = typed_cols, .ncols = PL_COUNT(typed_cols), .row_size = sizeof(struct typed_row),
 };
 
@@ -102,8 +105,8 @@ static void null_goes_and_comes_as_null(void **state)
     struct db *db = connect_again();
     struct db_tx *tx = begin(db);
     const struct db_param p[] = {
-        { .type = DB_TEXT, .nullable = true }, { .type = DB_BYTEA, .nullable = true }, { .type = DB_JSON, .nullable = true }, { .type = DB_UUID, .nullable = true },
-        { .type = DB_TIME, .nullable = true },
+        { .type = DB_TEXT, .nullable = true }, { .type = DB_BYTEA, .nullable = true }, { .type = DB_JSON, .nullable = true },
+        { .type = DB_UUID, .nullable = true }, { .type = DB_TIME, .nullable = true },
     };
     void *rows;
     int64_t n;
@@ -124,7 +127,9 @@ static void null_goes_and_comes_as_null(void **state)
 
     /* NULL in a column that the catalog calls NOT NULL. */
     static const struct db_col strict_col[] = { { .name = "x", .type = DB_TEXT } };
-    static const struct db_stmt strict = { .name = "strict", .sql = "SELECT NULL::text AS x", .cols = strict_col, .ncols = 1, .row_size = sizeof(struct pl_str) };
+    static const struct db_stmt strict = {
+        .name = "strict", .sql = "SELECT NULL::text AS x", .cols = strict_col, .ncols = 1, .row_size = sizeof(struct pl_str),
+    };
     tx = begin(db);
     assert_int_equal(db_stmt_run(tx, &strict, NULL, 0, 1, &rows, &n), PL_INTERNAL);
     db_rollbackp(&tx);
@@ -135,7 +140,9 @@ static void more_rows_than_said_is_an_error(void **state)
 {
     (void)state;
     static const struct db_col col[] = { { .name = "n", .type = DB_INT4 } };
-    static const struct db_stmt three = { .name = "three", .sql = "SELECT n FROM generate_series(1, 3) AS n ORDER BY n", .cols = col, .ncols = 1, .row_size = sizeof(int32_t) };
+    static const struct db_stmt three = {
+        .name = "three", .sql = "SELECT n FROM generate_series(1, 3) AS n ORDER BY n", .cols = col, .ncols = 1, .row_size = sizeof(int32_t),
+    };
     static const struct { size_t most; enum pl_err e; } cases[] = { { 3, PL_OK }, { 4, PL_OK }, { 2, PL_INTERNAL }, { 1, PL_INTERNAL } };
     struct db *db = connect_again();
     for (size_t c = 0; c < PL_COUNT(cases); c++) {
@@ -159,10 +166,10 @@ static void statements_fail_with_the_houses_errors(void **state)
 {
     (void)state;
     static const struct { const char *sql; enum pl_err e; } cases[] = {
-        { "INSERT INTO event_counter (account_id, head) VALUES ('00000000-0000-0000-0000-000000000001', 1)", PL_RETRY }, /* a name of the table */
-        { "INSERT INTO migration_lease (lease_id) VALUES (2)", PL_INTERNAL },                                            /* a constraint that is not in it */
+        { "INSERT INTO named (a) VALUES (1)", PL_RETRY },                     /* a name of the table */
+        { "INSERT INTO migration_lease (lease_id) VALUES (2)", PL_INTERNAL }, /* a constraint that is not in it */
         { "SELECT nothing FROM nowhere", PL_INTERNAL },
-        { "INSERT INTO node (node_id, name, version, started_at, lease_until) VALUES ('00000000-0000-0000-0000-000000000001', NULL, '', now(), now())", PL_INTERNAL },
+        { "INSERT INTO event_counter (account_id) VALUES ('00000000-0000-0000-0000-000000000001')", PL_INTERNAL }, /* head is NOT NULL */
         { "SELECT 1 / 0", PL_INTERNAL },
         { "SELECT '\"\\u0000\"'::jsonb", PL_INVALID_REQUEST }, /* a person's text that PostgreSQL cannot hold */
         { "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$", PL_RETRY },
@@ -172,7 +179,8 @@ static void statements_fail_with_the_houses_errors(void **state)
         { "DO $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '22021'; END $$", PL_INVALID_REQUEST },
     };
     struct db *db = connect_again();
-    assert_int_equal(pg_do(db, "INSERT INTO event_counter (account_id, head) VALUES ('00000000-0000-0000-0000-000000000001', 1)"), PL_OK);
+    assert_int_equal(pg_do(db, "CREATE TABLE named (a integer CONSTRAINT pg_class_relname_nsp_index UNIQUE)"), PL_OK);
+    assert_int_equal(pg_do(db, "INSERT INTO named (a) VALUES (1)"), PL_OK);
     for (size_t c = 0; c < PL_COUNT(cases); c++) {
         struct db_tx *tx = begin(db);
         enum pl_err e = pg_do_tx(tx, cases[c].sql);
@@ -217,7 +225,7 @@ struct attempts {
 static enum pl_err attempt(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct attempts *t = arg;
-    enum pl_err e = pg_do_tx(tx, "INSERT INTO event_counter (account_id, head) VALUES ('00000000-0000-0000-0000-0000000000aa', 1)");
+    enum pl_err e = pg_do_tx(tx, "INSERT INTO counted (a) VALUES (1)");
     if (e != PL_OK || t->calls++ >= t->fail_first)
         return e;
     if (t->raise)
@@ -237,6 +245,7 @@ static void run_tries_again_on_40001_and_leaves_nothing_behind(void **state)
         { { .fail_first = 99, .with = PL_FORBIDDEN }, 1, PL_FORBIDDEN, "try 1" },
     };
     struct db *db = connect_again();
+    assert_int_equal(pg_do(db, "CREATE TABLE counted (a integer CONSTRAINT pg_type_typname_nsp_index UNIQUE)"), PL_OK);
     for (size_t c = 0; c < PL_COUNT(cases); c++) {
         struct attempts t = cases[c].how;
         struct pl_fail f = PL_FAIL_INIT;
@@ -244,8 +253,8 @@ static void run_tries_again_on_40001_and_leaves_nothing_behind(void **state)
         assert_int_equal(t.calls, cases[c].calls);
         assert_string_equal(f.detail, cases[c].said);
         /* The row is there once or not at all: inserting it again is refused exactly when it was committed. */
-        assert_int_equal(pg_do(db, "INSERT INTO event_counter (account_id, head) VALUES ('00000000-0000-0000-0000-0000000000aa', 1)"), cases[c].e == PL_OK ? PL_RETRY : PL_OK);
-        assert_int_equal(pg_do(db, "DELETE FROM event_counter"), PL_OK);
+        assert_int_equal(pg_do(db, "INSERT INTO counted (a) VALUES (1)"), cases[c].e == PL_OK ? PL_RETRY : PL_OK);
+        assert_int_equal(pg_do(db, "DELETE FROM counted"), PL_OK);
     }
     db_close(db);
 }
@@ -454,7 +463,8 @@ static void a_changed_or_missing_migration_is_refused(void **state)
         { "same number twice", "0002_zwei.sql", "SELECT 1;", NULL, NULL, PL_INVALID_REQUEST, PL_INVALID_REQUEST, "same number" },
         { "bad name", "bad-name.sql", "SELECT 1;", NULL, NULL, PL_INVALID_REQUEST, PL_INVALID_REQUEST, "NNNN_name.sql" },
         { "one more", "0003_three.sql", "CREATE TABLE three (a integer);", NULL, NULL, PL_OK, PL_UNAVAILABLE, "lacks 1 of 3" },
-        { "an error in it", "0003_three.sql", "CREATE TABLE four (a integer); CREATE TABLE five (a nonsense);", NULL, NULL, PL_INTERNAL, PL_UNAVAILABLE, "nonsense" },
+        { "an error in it", "0003_three.sql", "CREATE TABLE four (a integer); CREATE TABLE five (a nonsense);", NULL, NULL, PL_INTERNAL, PL_UNAVAILABLE,
+          "nonsense" },
         { "ends the transaction", "0003_three.sql", "COMMIT; SELECT 1;", NULL, NULL, PL_INTERNAL, PL_UNAVAILABLE, "ends the transaction" },
     };
     for (size_t c = 0; c < PL_COUNT(cases); c++) {
@@ -526,7 +536,7 @@ static void parallel_migrators_apply_each_migration_once(void **state)
     (void)state;
     make_folder();
     put("0003_three.sql", "CREATE TABLE three (a integer NOT NULL);");
-    for (int round = 0; round < 5; round++) {
+    for (int round = 0; round < 8; round++) {
         static struct migrator m[8];
         pthread_barrier_t start;
         unsigned total = 0;
