@@ -40,7 +40,6 @@ enum pl_err ctl_paths_of(struct ctl *c, struct ctl_paths *ret, struct pl_fail *r
     p.inventory = pl_fmt(a, "%s/inventory.jsonl", c->dir).p;
     p.demo = pl_fmt(a, "%s/demo.json", c->dir).p;
     p.relay_key = pl_fmt(a, "%s/keys/relay.key", c->dir).p;
-    p.relay_id = pl_fmt(a, "%s/keys/relay.id", c->dir).p;
     p.pg_socket = pl_fmt(a, "%s/pg", p.run ? p.run : "").p;
     p.admin = pl_fmt(a, "%s/admin.sock", admin_in ? admin_in : "").p;
     p.hub_local = pl_fmt(a, "%s/hub.sock", p.run ? p.run : "").p;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define SUPERUSER "postgres" /* the cluster's; the daemons are not it */
 #define ROLE "porchlight"
 #define DATA_FD "/proc/self/fd/10"
 #define SOCKET_FD "/proc/self/fd/11"
@@ -83,7 +84,8 @@ static enum pl_err write_access(struct pl_arena *a, const struct ctl_paths *path
     struct passwd *me = getpwuid(geteuid());
     struct { const char *name; struct pl_str text; } files[] = {
         { "pg_hba.conf", pl_fmt(a, "# Made by porchctl up.\nlocal all all peer map=porchlight\n") },
-        { "pg_ident.conf", pl_fmt(a, "# Made by porchctl up.\nporchlight root " ROLE "\nporchlight %s " ROLE "\nporchlight %s " ROLE "\n", pg->user, me ? me->pw_name : "root") },
+        { "pg_ident.conf", pl_fmt(a, "# Made by porchctl up.\nporchlight root " ROLE "\nporchlight root " SUPERUSER "\nporchlight %s " ROLE "\nporchlight %s " SUPERUSER "\nporchlight %s " ROLE "\n",
+                                  pg->user, pg->user, me ? me->pw_name : "root") },
     };
     for (size_t i = 0; i < PL_COUNT(files); i++) {
         int f = openat(fd, files[i].name, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
@@ -108,7 +110,7 @@ static void row(struct proc *p, const struct pg *pg, const char *name, const cha
 /* In pg.new, renamed when it is whole: a try that was broken off leaves nothing that looks like a cluster. */
 static enum pl_err make_cluster(struct sup *s, struct pl_arena *a, const struct ctl_paths *paths, struct pg *pg, struct pl_fail *reterr)
 {
-    static const char *const initdb[] = { "-D", DATA_FD, "-U", ROLE, "-A", "peer", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions" };
+    static const char *const initdb[] = { "-D", DATA_FD, "-U", SUPERUSER, "-A", "peer", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions" };
     static const char *const single[] = { "--single", "-D", DATA_FD, "-c", "log_min_messages=fatal", "template1" };
     const char *half = pl_fmt(a, "%s.new", paths->pg).p;
     struct proc p;
@@ -134,7 +136,7 @@ static enum pl_err make_cluster(struct sup *s, struct pl_arena *a, const struct 
         row(&p, pg, "postgres --single", "postgres", a);
         for (size_t i = 0; i < PL_COUNT(single); i++)
             proc_arg(&p, single[i]);
-        e = proc_run(s, &p, PL_STR("CREATE DATABASE " ROLE "\n"), 60 * PL_SECOND, reterr);
+        e = proc_run(s, &p, PL_STR("CREATE ROLE " ROLE " LOGIN\nCREATE DATABASE " ROLE " OWNER " ROLE "\n"), 60 * PL_SECOND, reterr);
     }
     close(pg->proc.fds[0]);
     pg->proc.fds[0] = 0;

@@ -103,38 +103,38 @@ static enum pl_err start_server(struct up *u, bool send, struct pl_fail *reterr)
     return PL_OK;
 }
 
-/* The relay's identity is made once and kept; enrolling it again is no change. */
-static enum pl_err enroll_relay(struct up *u, struct pl_str *ret_id, struct pl_fail *reterr)
+/* The relay's key is made once and kept; enrolling it again gives the same id. */
+static enum pl_err enroll_relay(struct up *u, const char **ret_id, struct pl_fail *reterr)
 {
     struct pl_arena *a = u->c->arena;
-    struct pl_str seed, pub, id;
+    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_str seed, pub, text = PL_STR_NONE;
     enum pl_err e = PL_OK;
-    if (!ctl_exists(u->paths.relay_key) || !ctl_exists(u->paths.relay_id)) {
-        char text[PL_UUID_TEXT];
-        pl_uuid_text(pl_uuid7(&pl_rand_system, pl_now_utc(&pl_clock_system)), text);
+    if (!ctl_exists(u->paths.relay_key)) {
         e = ctl_key_new(a, &seed, &pub);
         if (e == PL_OK)
             e = ctl_write(a, u->paths.relay_key, seed, reterr);
-        if (e == PL_OK)
-            e = ctl_write(a, u->paths.relay_id, pl_str_of(text), reterr);
     }
     if (e == PL_OK)
         e = ctl_read(a, u->paths.relay_key, 200, &seed, reterr);
     if (e == PL_OK)
-        e = ctl_read(a, u->paths.relay_id, 200, &id, reterr);
-    if (e == PL_OK)
         e = ctl_key_public(a, seed, &pub);
     if (e != PL_OK)
         return e;
-    struct pl_str body = pl_fmt(a, "{\"id\":\"%.*s\",\"name\":\"relay of this machine\",\"public_key\":\"%.*s\"}", PL_FMT(id), PL_FMT(pub));
-    *ret_id = id;
-    return ctl_admin(u->c, "POST", "/admin/v1/relays", body, NULL, reterr);
+    struct pl_str body = pl_fmt(a, "{\"name\":\"local-%.8s\",\"public_key\":\"%.*s\"}", pub.p, PL_FMT(pub));
+    e = ctl_admin(u->c, "POST", "/admin/v1/relays", body, &text, reterr);
+    if (e == PL_OK)
+        e = json_parse(text, &d, reterr);
+    if (e != PL_OK)
+        return e;
+    *ret_id = pl_str_z(a, json_doc_str(d, "id"));
+    return *ret_id ? PL_OK : PL_NO_MEMORY;
 }
 
 static enum pl_err start_relay(struct up *u, struct pl_fail *reterr)
 {
     struct pl_arena *a = u->c->arena;
-    struct pl_str id;
+    const char *id;
     enum pl_err e = enroll_relay(u, &id, reterr);
     if (e == PL_OK)
         e = row(u, &u->relay, "porchlight-relay", reterr);
@@ -142,7 +142,7 @@ static enum pl_err start_relay(struct up *u, struct pl_fail *reterr)
         return e;
     u->relay.at_once = true; /* running live views wait for it */
     option(&u->relay, "--server", pl_fmt(a, "ws://%s/relay/v1", check_dial(a, u->ws)).p);
-    option(&u->relay, "--id", id.p);
+    option(&u->relay, "--id", id);
     option(&u->relay, "--key", u->paths.relay_key);
     option(&u->relay, "--advertise", u->c->advertise);
     option(&u->relay, "--test-clock", u->c->test_clock);

@@ -1,0 +1,104 @@
+"""Where messages go in tests: a real SMTP server and a webhook, both on 127.0.0.1, both remembering what came."""
+import email
+import email.policy
+import http.server
+import json
+import re
+import socket
+import threading
+
+from aiosmtpd.controller import Controller
+
+DEADLINE = 20.0
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Sink:
+    """Messages in the order in which they came; each is a dict with `to`, `text`, `pin` and more."""
+
+    def __init__(self):
+        self.messages = []
+        self._came = threading.Condition()
+        self.refuse = None  # a status or SMTP reply that is given instead of taking the message
+
+    def put(self, message):
+        with self._came:
+            self.messages.append(message)
+            self._came.notify_all()
+
+    def count(self, to):
+        with self._came:
+            return sum(m["to"] == to for m in self.messages)
+
+    def wait(self, to, after=0, deadline=DEADLINE, which=lambda m: True):
+        """The first message to `to` beyond the first `after` ones that `which` likes."""
+        def find():
+            mine = [m for m in self.messages if m["to"] == to]
+            return next((m for m in mine[after:] if which(m)), None)
+        with self._came:
+            if not self._came.wait_for(find, deadline):
+                raise AssertionError(f"no message to {to} within {deadline:g} s; there are {[(m['to'], m.get('subject')) for m in self.messages[-5:]]}")
+            return find()
+
+    def pin(self, to, after=0, deadline=DEADLINE):
+        """The PIN of the first message with one beyond the first `after` messages to `to`."""
+        return self.wait(to, after, deadline, lambda m: m["pin"])["pin"]
+
+
+class MailSink(Sink):
+    def __init__(self):
+        super().__init__()
+        self.port = free_port()
+        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self._controller.start()
+        self.url = f"smtp://127.0.0.1:{self.port}"
+
+    async def handle_DATA(self, server, session, envelope):
+        if self.refuse:
+            return self.refuse
+        mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
+        body = mail.get_body(preferencelist=("plain", "html"))
+        text = body.get_content() if body else ""
+        pin = re.search(r"(?<!\d)\d{6}(?!\d)", text)
+        for to in envelope.rcpt_tos:
+            self.put({"to": to, "from": envelope.mail_from, "subject": str(mail["subject"]), "text": text, "pin": pin and pin.group(), "headers": dict(mail.items())})
+        return "250 taken"
+
+    def close(self):
+        self._controller.stop()
+
+
+class SmsSink(Sink):
+    def __init__(self):
+        super().__init__()
+        sink = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                status = sink.refuse or 200
+                if not sink.refuse:
+                    sink.put(dict(json.loads(body), raw=body, headers=dict(self.headers.items())))
+                self.send_response(status)
+                self.send_header("Content-Length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *unused):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/sms"
+
+    def close(self):
+        self._server.shutdown()
+        self._server.server_close()
