@@ -12,7 +12,7 @@
 #define SET_OPTION "--set"
 
 static const struct ctl_option common_options[] = {
-    OPT("--dir", "DIR", dir, "The data folder; default ~/.porchlight, for root /var/lib/porchlight."),
+    OPT("--dir", "DIR", dir, "The data folder; default ~/.porchlight."),
     OPT("--json", NULL, json, "Prints JSON."),
     OPT_END,
 };
@@ -199,12 +199,11 @@ static void put_defaults(struct ctl *c, const struct ctl_option *o)
             put_option(c, o, o->dflt);
 }
 
-/* Root's home is closed to the database's own user, so root keeps its data where daemons do. */
 static enum pl_err put_dir(struct ctl *c)
 {
     const char *home = getenv("HOME");
     if (!c->dir)
-        c->dir = geteuid() == 0 ? "/var/lib/porchlight" : home && home[0] == '/' ? pl_fmt(c->arena, "%s/.porchlight", home).p : "porchlight-data";
+        c->dir = home && home[0] == '/' ? pl_fmt(c->arena, "%s/.porchlight", home).p : "porchlight-data";
     if (c->dir && c->dir[0] != '/') {
         char *here = getcwd(NULL, 0);
         c->dir = here ? pl_fmt(c->arena, "%s/%s", here, c->dir).p : NULL;
