@@ -1,0 +1,65 @@
+-- name: queue :exec
+-- in: id uuid, account_id uuid?, ref uuid?, kind text, channel text, body bytea, now timestamptz, send_by timestamptz, wipe_at timestamptz
+-- A new message, due at once.
+INSERT INTO outbox (id, account_id, ref, kind, channel, status, body, attempts, next_at, send_by, wipe_at, created_at)
+VALUES ($1, $2, $3, $4, $5, 'queued', $6, 0, $7, $8, $9, $7);
+
+-- name: lease :one
+-- in: now timestamptz, until timestamptz, lease uuid, email boolean, phone boolean
+-- null: nothing
+-- Takes the message that is due longest, of a channel that is configured. A lease that ran out is taken over. No row: nothing is due.
+UPDATE outbox SET status = 'leased', lease = $3, next_at = $2, attempts = attempts + 1
+WHERE id = (SELECT o.id FROM outbox o
+            WHERE o.status IN ('queued', 'leased') AND o.next_at <= $1 AND o.send_by > $1 AND CASE o.channel WHEN 'email' THEN $4 ELSE $5 END
+            ORDER BY o.next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id, kind, channel, body, attempts;
+
+-- name: sent :exec
+-- in: id uuid, lease uuid, now timestamptz
+-- Handed over. The body goes in the same moment.
+UPDATE outbox SET status = 'sent', body = NULL, lease = NULL, ended_at = $3, why = NULL WHERE id = $1 AND lease = $2 AND status = 'leased';
+
+-- name: retry :exec
+-- in: id uuid, lease uuid, next_at timestamptz, why text
+-- The provider did not take it; again later.
+UPDATE outbox SET status = 'queued', lease = NULL, next_at = $3, why = $4 WHERE id = $1 AND lease = $2 AND status = 'leased';
+
+-- name: dead :exec
+-- in: id uuid, lease uuid, now timestamptz, why text
+-- The provider will never take it, or was asked too often.
+UPDATE outbox SET status = 'dead', body = NULL, lease = NULL, ended_at = $3, why = $4 WHERE id = $1 AND lease = $2 AND status = 'leased';
+
+-- name: expire :exec
+-- in: now timestamptz, email boolean, phone boolean
+-- What may not be sent any more ends, and what nobody sends is wiped when its PIN dies. A message that is being sent this moment is left to its lease.
+UPDATE outbox SET status = 'expired', body = NULL, lease = NULL, ended_at = $1, why = COALESCE(why, 'too_old')
+WHERE status IN ('queued', 'leased') AND (status = 'queued' OR next_at <= $1)
+  AND (wipe_at <= $1 OR (send_by <= $1 AND CASE channel WHEN 'email' THEN $2 ELSE $3 END));
+
+-- name: settle :exec
+-- in: now timestamptz, before timestamptz
+-- A provider that took a message and was silent since will say no more about it.
+UPDATE outbox SET status = 'done' WHERE status = 'sent' AND ended_at <= $2 AND ended_at <= $1;
+
+-- name: purge :exec
+-- in: before timestamptz
+-- Rows that ended long ago; they hold no body.
+DELETE FROM outbox WHERE ended_at <= $1 AND status IN ('done', 'expired', 'dead');
+
+-- name: cancel :exec
+-- in: ref uuid, now timestamptz
+-- A newer message takes the place of these.
+UPDATE outbox SET status = 'expired', body = NULL, lease = NULL, ended_at = $2, why = 'superseded'
+WHERE ref = $1 AND status IN ('queued', 'leased') AND (status = 'queued' OR next_at <= $2);
+
+-- name: forget :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM outbox WHERE account_id = $1;
+
+-- name: list :many 200
+-- in: now timestamptz
+-- null: nothing
+-- What was not handed over, newest first.
+SELECT id, kind, channel, body, attempts, created_at, wipe_at FROM outbox
+WHERE status IN ('queued', 'leased') AND wipe_at > $1 ORDER BY created_at DESC, id DESC LIMIT 200;
