@@ -26,7 +26,7 @@ CREATE TABLE signup (
     country text NOT NULL,
     region text NOT NULL,
     client_name text NOT NULL,
-    client_kind text NOT NULL,
+    client_platform text NOT NULL,
     client_key_hash bytea,
     taken boolean NOT NULL,
     created_at timestamptz NOT NULL,
@@ -40,7 +40,7 @@ CREATE TABLE client (
     account_id uuid NOT NULL,
     id uuid NOT NULL,
     name text NOT NULL,
-    kind text NOT NULL,
+    platform text NOT NULL,
     key_hash bytea,
     created_at timestamptz NOT NULL,
     last_seen_at timestamptz NOT NULL,
@@ -48,7 +48,7 @@ CREATE TABLE client (
 );
 CREATE UNIQUE INDEX client_own_key ON client (account_id, key_hash);
 
--- The one session of a client. A log-in starts a new family; each refresh is a new generation of it.
+-- The one session of a client. A log-in starts a new family; each refresh is a new generation of it. idle_ends_at is never after ends_at.
 CREATE TABLE session (
     account_id uuid NOT NULL,
     client_id uuid NOT NULL,
@@ -59,6 +59,7 @@ CREATE TABLE session (
     ends_at timestamptz NOT NULL,
     CONSTRAINT session_key PRIMARY KEY (account_id, client_id)
 );
+CREATE INDEX session_idle_ends ON session (idle_ends_at);
 
 -- From a token's hash to its session: the one place that is asked without an account. A refresh token stays after its use, so that a second use is seen.
 CREATE TABLE session_token (

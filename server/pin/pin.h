@@ -98,6 +98,9 @@ PL_MUST enum pl_err pin_forgive(struct db_tx *tx, const struct pin_right *right)
  * (null when no more can be sent), attempts_left, sent_count. */
 void pin_write(struct jw *w, const struct pin_challenge *c, struct pl_utc now, const char *key);
 
+/* "a***@example.org", "+43*******78": enough for its owner to know it again. */
+void pin_mask(struct pl_buf *b, struct pl_str destination);
+
 /* Removes the challenges and tries of an account that is being deleted. */
 PL_MUST enum pl_err pin_forget(struct db_tx *tx, struct pl_uuid account_id);
 /* Deletes what ended: for the jobs thread, every minute or so. */

@@ -1,8 +1,7 @@
 /* pin_write.c - how a challenge is shown: destinations masked, times as seconds from now. */
 #include "pin.h"
 
-/* "a***@example.org", "+43*******78": enough for its owner to know it again. */
-static void mask(struct pl_buf *b, struct pl_str destination)
+void pin_mask(struct pl_buf *b, struct pl_str destination)
 {
     struct pl_str domain;
     struct pl_str local = pl_str_split(destination, '@', &domain);
@@ -25,7 +24,7 @@ void pin_write(struct jw *w, const struct pin_challenge *c, struct pl_utc now, c
     jw_z(w, "purpose", pin_purpose_names[c->purpose]);
     jw_str(w, "channel", c->channel);
     if (c->destination.p)
-        mask(&masked, c->destination);
+        pin_mask(&masked, c->destination);
     jw_str(w, "sent_to", c->destination.p && pl_buf_err(&masked) == PL_OK ? pl_buf_view(&masked) : PL_STR_NONE);
     jw_int(w, "expires_in", pl_seconds_up(pl_utc_sub(c->expires_at, now)));
     if (c->sent_count >= PIN_SENDS)

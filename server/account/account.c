@@ -1,0 +1,149 @@
+#include "account_int.h"
+
+const struct conf_row account_conf_rows[] = {
+    CONF_NUM("account.hash_threads", struct account_settings, hash_threads, 1, 64, "2", "Password hashes computed at once; each takes 19 MiB. Not more than processors."),
+    CONF_NUM("account.hash_queue", struct account_settings, hash_queue, 0, 64, "2", "Password hashes that may wait, each holding a worker of http.workers; past it a log-in gets 503 overloaded."),
+    CONF_DUR("account.access_life", struct account_settings, access_life, PL_MINUTE, PL_HOUR, "15m", "How long an access token is good."),
+    CONF_DUR("account.refresh_idle", struct account_settings, refresh_idle, PL_HOUR, 30 * PL_DAY, "30d", "A session that is not refreshed for so long ends."),
+    CONF_DUR("account.refresh_life", struct account_settings, refresh_life, PL_HOUR, 180 * PL_DAY, "180d", "A session ends after so long in any case."),
+    CONF_END
+};
+
+/* Nobody has this password; verifying against it costs what a real one costs. */
+static enum pl_err dummy_make(char ret[SECURE_PASSWORD_TEXT])
+{
+    struct pl_secret secret PL_CLEANUP(pl_secret_wipe) = { { 0 } };
+    secure_random_secret(&secret);
+    return secure_password_hash((struct pl_str){ (const char *)secret.b, sizeof secret.b }, (struct secure_password_policy){ 0 }, ret);
+}
+
+enum pl_err account_new(const struct account_conf *conf, struct account **ret, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct account *ctx = pl_heap(sizeof *ctx);
+    if (!ctx)
+        return PL_NO_MEMORY;
+    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .clock = conf->clock, .rand = conf->rand,
+        .log = pl_log_child(conf->log, PL_F_Z("part", "account")) };
+    pin_init(&ctx->pin, &conf->pin, conf->master, conf->notify, conf->rand);
+    account_gate_init(&ctx->gate, (unsigned)conf->settings.hash_threads, (unsigned)conf->settings.hash_queue);
+    enum pl_err e = dummy_make(ctx->dummy_hash);
+    if (e == PL_OK)
+        e = account_events_new(ctx, &ctx->events);
+    if (e != PL_OK) {
+        account_free(ctx);
+        return e;
+    }
+    *ret = ctx;
+    return PL_OK;
+}
+
+struct account *account_free(struct account *ctx)
+{
+    if (!ctx)
+        return NULL;
+    account_events_free(ctx->events);
+    account_gate_done(&ctx->gate);
+    pin_done(&ctx->pin);
+    return pl_heap_free(ctx);
+}
+
+struct notify *account_notify(struct account *ctx) { return ctx->notify; }
+
+enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about)
+{
+    struct account_sql_by_id_row row;
+    bool found;
+    enum pl_err e = account_sql_by_id(tx, account_id, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_NOT_FOUND : e;
+    return notify_queue(ctx->notify, tx, ctx->rand, now, &(struct notify_message){ .kind = kind, .channel = NOTIFY_EMAIL, .to = row.email, .about = about, .account_id = account_id });
+}
+
+enum pl_err account_insert(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row, struct pl_str region,
+                           struct pl_str password_hash)
+{
+    (void)ctx;
+    enum pl_err e = account_sql_reserve_email(tx, row->email, id, NULL);
+    if (e == PL_OK)
+        e = account_sql_reserve_phone(tx, row->phone, id, NULL);
+    if (e == PL_OK)
+        e = account_sql_insert(tx, id, row->email, row->phone, row->country, region, password_hash, now, NULL);
+    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = id, .action = "account.created", .detail = PL_STR("{}") }) : e;
+}
+
+struct make {
+    struct account *ctx;
+    struct pl_utc now;
+    const struct account_new_row *row;
+    const struct account_country *country;
+    struct pl_uuid id;
+    struct pl_str hash;
+};
+
+static enum pl_err make_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct make *m = arg;
+    (void)reterr;
+    return account_insert(m->ctx, tx, m->now, m->id, m->row, pl_str_of(m->country->region), m->hash);
+}
+
+enum pl_err account_make(struct account *ctx, struct db *db, struct pl_arena *a, struct pl_utc now, const struct account_new_row *row, struct pl_uuid *ret_id, struct pl_fail *reterr)
+{
+    char hash[SECURE_PASSWORD_TEXT];
+    struct pl_str password;
+    struct make m = { .ctx = ctx, .now = now, .row = row, .country = account_country_find(row->country), .id = pl_uuid7(ctx->rand, now) };
+    if (!m.country)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "country", "country: a country code like AT is expected");
+    enum pl_err e = account_password_take(a, row->password, row->email, &password, reterr);
+    if (e == PL_OK)
+        e = account_password_hash(ctx, password, hash, reterr);
+    if (e != PL_OK)
+        return e;
+    m.hash = pl_str_of(hash);
+    if ((e = db_run(db, a, make_tx, &m, reterr)) == PL_OK)
+        *ret_id = m.id;
+    return e;
+}
+
+static void write_masked(struct jw *w, const char *name, struct pl_str s)
+{
+    char mem[300];
+    struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
+    pin_mask(&b, s);
+    jw_str(w, name, pl_buf_err(&b) == PL_OK ? pl_buf_view(&b) : PL_STR_NONE);
+}
+
+enum pl_err account_list(struct db_tx *tx, struct jw *w)
+{
+    struct account_sql_list_row *rows;
+    size_t n;
+    enum pl_err e = account_sql_list(tx, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    jw_array(w, "accounts");
+    for (size_t i = 0; i < n; i++) {
+        jw_open(w, NULL);
+        jw_uuid(w, "account_id", rows[i].account_id);
+        write_masked(w, "email", rows[i].email);
+        write_masked(w, "phone", rows[i].phone);
+        jw_str(w, "country", rows[i].country);
+        jw_str(w, "region", rows[i].region);
+        jw_utc(w, "created_at", rows[i].created_at);
+        jw_close(w);
+    }
+    jw_end_array(w);
+    return PL_OK;
+}
+
+enum pl_err account_expire(struct db_tx *tx, struct pl_utc now)
+{
+    enum pl_err e = account_sql_signup_expire(tx, now, NULL);
+    if (e == PL_OK)
+        e = account_sql_expire_tokens(tx, now, NULL);
+    if (e == PL_OK)
+        e = account_sql_expire_grants(tx, now, NULL);
+    if (e == PL_OK)
+        e = account_sql_expire_sessions(tx, now, NULL);
+    return e == PL_OK ? pin_expire(tx, now) : e;
+}

@@ -1,0 +1,67 @@
+/* account.h - accounts, clients, sessions, step-up: who somebody is and what they may do at once.
+ *
+ * Sign-up: e-mail PIN, then phone number, then phone PIN; only the last step makes the account (one transaction). Log-in: password, and from a client that the
+ * account does not know a PIN. Neither tells whether an e-mail has an account (S-A5): same answer, same work; the owner gets a message instead. A phone number
+ * that is taken is told only to who proved to hold it. Passwords: 8 to 128 code points, normalised once (NFKC), argon2id behind a bounded gate (S-A3).
+ * A client is known again by the key that its app made and keeps (`client.key`, 256 bits); without one each log-in asks for a PIN.
+ * S-S1: tokens are 256 bits and stored as hashes. S-S2: access 15 min, refresh rotates, idle 30 d, absolute 180 d. S-S3: a refresh token used twice ends the
+ * client's session and tells the owner, except within 30 s by the same client key before its successor was used. A step-up grant is single use, 5 min, for one purpose.
+ * Not here: PINs (pin.h), sending (notify.h), what an account owns (system.h, device.h).
+ * Threads: any; state is in PostgreSQL, the gate and the list of event sockets have their own locks.  Memory: the call's arena.
+ *     e = account_new(&(struct account_conf){ ... }, &ctx, &fail);
+ *     http_mount(http, account_routes, ctx);   conf.hooks = account_hooks(ctx);   protocols[n] = account_events_protocol(ctx);
+ */
+#pragma once
+#include "http.h"
+#include "journal.h"
+#include "link.h"
+#include "pin.h"
+
+struct account; /* the context: node makes one, routes and tables get it as `self` */
+
+struct account_settings {
+    int64_t hash_threads; /**< password hashes at once, 19 MiB each */
+    int64_t hash_queue;   /**< that may wait; past it PL_OVERLOADED */
+    int64_t access_life, refresh_idle, refresh_life;
+};
+extern const struct conf_row account_conf_rows[];
+
+struct account_conf {
+    struct account_settings settings;
+    struct pin_conf pin;
+    const struct pl_secret *master;
+    struct notify *notify; /**< outlives the context */
+    struct bus *bus;
+    const struct pl_clock *clock;
+    struct pl_rand *rand;
+    const struct pl_log *log;
+};
+PL_MUST enum pl_err account_new(const struct account_conf *conf, struct account **ret, struct pl_fail *reterr);
+struct account *account_free(struct account *ctx);
+
+extern const struct http_route account_routes[]; /* self: struct account */
+/* authenticate and spend_grant for http's engine. */
+struct http_hooks account_hooks(struct account *ctx);
+/* /v1/events, porchlight.events.v1. The tables live in ctx. */
+struct link_protocol account_events_protocol(struct account *ctx);
+/* Job, once a second: closes event sockets whose session is past its time, and every 5 s looks for what a lost nudge did not tell (S-S5). */
+void account_events_sweep(struct account *ctx);
+
+/* Looks an access token up: one query. PL_UNAUTHENTICATED when it is none, expired or revoked. *ret_until (may be NULL): when it expires. */
+PL_MUST enum pl_err account_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until);
+
+/* Puts an e-mail to the owner into the outbox of this transaction; after the commit call notify_wake(account_notify(ctx)). PL_NOT_FOUND: no such account. */
+PL_MUST enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about);
+struct notify *account_notify(struct account *ctx);
+
+/* Makes an account without PINs, for `porchctl up --demo` and for support: the same rules for password, e-mail and phone. PL_EMAIL_TAKEN, PL_PHONE_TAKEN. */
+struct account_new_row {
+    struct pl_str email, phone, password, country;
+};
+PL_MUST enum pl_err account_make(struct account *ctx, struct db *db, struct pl_arena *a, struct pl_utc now, const struct account_new_row *row, struct pl_uuid *ret_id, struct pl_fail *reterr);
+
+/* For the admin listener: writes member "accounts", the newest 1000, e-mail and phone masked. */
+PL_MUST enum pl_err account_list(struct db_tx *tx, struct jw *w);
+
+/* Job, every minute: deletes sign-ups, tokens, grants and sessions that ended; also pin_expire. */
+PL_MUST enum pl_err account_expire(struct db_tx *tx, struct pl_utc now);

@@ -1,0 +1,210 @@
+-- name: by_email :one
+-- in: email text
+-- No row: no account has this e-mail.
+SELECT a.account_id, a.email, a.phone, a.password_hash FROM account_email e JOIN account a ON a.account_id = e.account_id WHERE e.email = $1;
+
+-- name: by_id :one
+-- in: account_id uuid
+-- No row: there is no such account.
+SELECT account_id, email, phone, country, region, created_at FROM account WHERE account_id = $1;
+
+-- name: list :many 1000
+-- null: nothing
+-- For operators: the newest accounts. Addresses are masked by the caller.
+SELECT account_id, email, phone, country, region, created_at FROM account ORDER BY account_id DESC LIMIT 1000;
+
+-- name: insert :exec
+-- in: account_id uuid, email text, phone text, country text, region text, password_hash text, now timestamptz
+-- The account itself; its e-mail and phone are reserved by the two statements after it.
+INSERT INTO account (account_id, email, phone, country, region, password_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: reserve_email :exec
+-- in: email text, account_id uuid
+-- account_email_key refuses a second one.
+INSERT INTO account_email (email, account_id) VALUES ($1, $2);
+
+-- name: reserve_phone :exec
+-- in: phone text, account_id uuid
+-- account_phone_key refuses a second one.
+INSERT INTO account_phone (phone, account_id) VALUES ($1, $2);
+
+-- name: set_password_hash :exec
+-- in: account_id uuid, old_hash text, new_hash text
+-- The same password under a stronger policy; not when it was changed meanwhile.
+UPDATE account SET password_hash = $3 WHERE account_id = $1 AND password_hash = $2;
+
+-- name: email_taken :one
+-- in: email text
+-- Whether the e-mail has an account.
+SELECT EXISTS (SELECT 1 FROM account_email WHERE email = $1) AS taken;
+
+-- name: signup_insert :exec
+-- in: id uuid, email text, password_hash text, country text, region text, client_name text, client_platform text, client_key_hash bytea?, taken boolean, now timestamptz, ends_at timestamptz
+-- A sign-up under way; nothing is reserved by it.
+INSERT INTO signup (id, email, password_hash, country, region, client_name, client_platform, client_key_hash, taken, created_at, ends_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+
+-- name: signup_get :one
+-- in: id uuid, now timestamptz
+-- No row: it ended.
+SELECT id, email, password_hash, country, region, client_name, client_platform, client_key_hash, email_verified_at FROM signup WHERE id = $1 AND ends_at > $2;
+
+-- name: signup_email_verified :exec
+-- in: id uuid, now timestamptz
+-- Its e-mail PIN was right.
+UPDATE signup SET email_verified_at = $2 WHERE id = $1 AND email_verified_at IS NULL;
+
+-- name: signup_delete :exec
+-- in: id uuid
+-- It became an account.
+DELETE FROM signup WHERE id = $1;
+
+-- name: signup_expire :exec
+-- in: now timestamptz
+-- Nobody finished these.
+DELETE FROM signup WHERE ends_at <= $1;
+
+-- name: client_by_key :one
+-- in: account_id uuid, key_hash bytea
+-- No row: the account does not know this client.
+SELECT id FROM client WHERE account_id = $1 AND key_hash = $2;
+
+-- name: client_put :one
+-- in: account_id uuid, id uuid, name text, platform text, key_hash bytea?, now timestamptz
+-- A client that proved itself. One with the same key is the same client, and keeps its id.
+INSERT INTO client (account_id, id, name, platform, key_hash, created_at, last_seen_at) VALUES ($1, $2, $3, $4, $5, $6, $6)
+ON CONFLICT (account_id, key_hash) DO UPDATE SET name = excluded.name, platform = excluded.platform, last_seen_at = excluded.last_seen_at
+RETURNING id;
+
+-- name: client_get :one
+-- in: account_id uuid, id uuid
+-- No row: there is no such client of this account.
+SELECT id, name, key_hash FROM client WHERE account_id = $1 AND id = $2;
+
+-- name: client_seen :exec
+-- in: account_id uuid, id uuid, now timestamptz
+-- It refreshed its session.
+UPDATE client SET last_seen_at = $3 WHERE account_id = $1 AND id = $2;
+
+-- name: client_list :many 1000
+-- in: account_id uuid, now timestamptz
+-- null: nothing
+-- The clients of an account, last seen first.
+SELECT c.id, c.name, c.platform, c.created_at, c.last_seen_at, c.key_hash IS NOT NULL AS trusted, s.client_id IS NOT NULL AS signed_in
+FROM client c LEFT JOIN session s ON s.account_id = c.account_id AND s.client_id = c.id AND s.idle_ends_at > $2
+WHERE c.account_id = $1 ORDER BY c.last_seen_at DESC, c.id LIMIT 1000;
+
+-- name: client_delete :exec
+-- in: account_id uuid, id uuid
+-- Revoked: it is not known any more.
+DELETE FROM client WHERE account_id = $1 AND id = $2;
+
+-- name: session_start :exec
+-- in: account_id uuid, client_id uuid, family uuid, now timestamptz, idle_ends_at timestamptz, ends_at timestamptz
+-- A log-in: a new family in place of the client's old one.
+INSERT INTO session (account_id, client_id, family, generation, rotated_at, idle_ends_at, ends_at) VALUES ($1, $2, $3, 0, $4, $5, $6)
+ON CONFLICT (account_id, client_id) DO UPDATE SET family = excluded.family, generation = 0, rotated_at = excluded.rotated_at, idle_ends_at = excluded.idle_ends_at,
+    ends_at = excluded.ends_at;
+
+-- name: session_lock :one
+-- in: account_id uuid, client_id uuid, family uuid, now timestamptz
+-- The session of a refresh token, locked: two refreshes of one client happen one after the other. No row: it ended.
+UPDATE session SET rotated_at = rotated_at WHERE account_id = $1 AND client_id = $2 AND family = $3 AND idle_ends_at > $4
+RETURNING generation, rotated_at, ends_at;
+
+-- name: session_rotate :exec
+-- in: account_id uuid, client_id uuid, now timestamptz, idle_ends_at timestamptz
+-- The next generation.
+UPDATE session SET generation = generation + 1, rotated_at = $3, idle_ends_at = $4 WHERE account_id = $1 AND client_id = $2;
+
+-- name: session_end :exec
+-- in: account_id uuid, client_id uuid
+-- Signed out.
+DELETE FROM session WHERE account_id = $1 AND client_id = $2;
+
+-- name: token_insert :exec
+-- in: token_hash bytea, account_id uuid, client_id uuid, family uuid, generation integer, kind text, expires_at timestamptz
+-- Only its hash is kept.
+INSERT INTO session_token (token_hash, account_id, client_id, family, generation, kind, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7);
+
+-- name: token_access :one
+-- in: token_hash bytea, now timestamptz
+-- The one query of every call. No row: unknown, expired or revoked.
+SELECT t.account_id, t.client_id, t.expires_at FROM session_token t
+JOIN session s ON s.account_id = t.account_id AND s.client_id = t.client_id AND s.family = t.family
+WHERE t.token_hash = $1 AND t.kind = 'access' AND t.expires_at > $2 AND s.ends_at > $2;
+
+-- name: token_refresh :one
+-- in: token_hash bytea, now timestamptz
+-- No row: unknown or expired.
+SELECT account_id, client_id, family, generation FROM session_token WHERE token_hash = $1 AND kind = 'refresh' AND expires_at > $2;
+
+-- name: tokens_delete :exec
+-- in: account_id uuid, client_id uuid
+-- The client signed out or was revoked.
+DELETE FROM session_token WHERE account_id = $1 AND client_id = $2;
+
+-- name: grant_insert :exec
+-- in: account_id uuid, grant_hash bytea, client_id uuid, purpose text, expires_at timestamptz
+-- Only its hash is kept.
+INSERT INTO step_up_grant (account_id, grant_hash, client_id, purpose, expires_at) VALUES ($1, $2, $3, $4, $5);
+
+-- name: grant_spend :exec
+-- in: account_id uuid, grant_hash bytea, client_id uuid, purpose text, now timestamptz
+-- Single use. No row: it is none for this client and purpose, was used, or is too old.
+DELETE FROM step_up_grant WHERE account_id = $1 AND grant_hash = $2 AND client_id = $3 AND purpose = $4 AND expires_at > $5;
+
+-- name: grants_delete :exec
+-- in: account_id uuid, client_id uuid
+-- The client was revoked.
+DELETE FROM step_up_grant WHERE account_id = $1 AND client_id = $2;
+
+-- name: erase_tokens :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM session_token WHERE account_id = $1;
+
+-- name: erase_sessions :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM session WHERE account_id = $1;
+
+-- name: erase_grants :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM step_up_grant WHERE account_id = $1;
+
+-- name: erase_clients :many 1000
+-- in: account_id uuid
+-- The account is being deleted. Whose sessions ended.
+DELETE FROM client WHERE account_id = $1 RETURNING id;
+
+-- name: erase_email :exec
+-- in: email text, account_id uuid
+-- The account is being deleted.
+DELETE FROM account_email WHERE email = $1 AND account_id = $2;
+
+-- name: erase_phone :exec
+-- in: phone text, account_id uuid
+-- The account is being deleted.
+DELETE FROM account_phone WHERE phone = $1 AND account_id = $2;
+
+-- name: erase_account :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM account WHERE account_id = $1;
+
+-- name: expire_tokens :exec
+-- in: now timestamptz
+-- Too old to mean anything.
+DELETE FROM session_token WHERE expires_at <= $1;
+
+-- name: expire_grants :exec
+-- in: now timestamptz
+-- Too old to mean anything.
+DELETE FROM step_up_grant WHERE expires_at <= $1;
+
+-- name: expire_sessions :exec
+-- in: now timestamptz
+-- Idle for too long, or past their absolute end.
+DELETE FROM session WHERE idle_ends_at <= $1;

@@ -1,0 +1,254 @@
+/* account_challenge.c - what a right PIN unlocks: the next step of a sign-up, an account, a session, or a step-up grant. */
+#include "account_int.h"
+
+static struct pl_str challenge_key(const struct http_call *c) { return http_header(c, "Challenge-Key"); }
+
+void account_challenge_write(struct jw *w, struct pin_opened *o, struct pl_utc now)
+{
+    jw_open(w, "challenge");
+    pin_write(w, &o->c, now, o->key);
+    jw_close(w);
+    secure_wipe(o->key, sizeof o->key);
+}
+
+/* The challenge of this call's path, for who holds its key. */
+static enum pl_err challenge_get(struct http_call *c, struct pin_challenge *ret)
+{
+    struct pl_uuid id;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    return e == PL_OK ? pin_get(c->tx, c->now, id, challenge_key(c), ret) : e;
+}
+
+enum pl_err account_on_challenge(struct http_call *c, struct pl_fail *reterr)
+{
+    struct pin_challenge ch;
+    (void)reterr;
+    enum pl_err e = challenge_get(c, &ch);
+    if (e == PL_OK)
+        pin_write(&c->out, &ch, c->now, NULL);
+    return e;
+}
+
+/* ---- verify ---- */
+
+struct verify {
+    struct account *ctx;
+    struct pl_utc now;
+    struct pl_arena *arena;
+    struct pin_right right;
+    struct pl_uuid account_id; /* zero: there is none yet */
+    struct account_tokens tokens;
+    struct pin_opened next;
+    char grant[SECURE_TOKEN_TEXT];
+};
+
+static enum pl_err signup_get(struct db_tx *tx, const struct verify *v, struct account_sql_signup_get_row *ret)
+{
+    bool found;
+    enum pl_err e = account_sql_signup_get(tx, v->right.c.subject_id, v->now, ret, &found);
+    return e == PL_OK && !found ? PL_EXPIRED : e;
+}
+
+/* S-F2: only now may a message go to a phone. */
+static enum pl_err email_proved(struct verify *v, struct db_tx *tx, struct pl_fail *reterr)
+{
+    struct account_sql_signup_get_row s;
+    enum pl_err e = signup_get(tx, v, &s);
+    if (e == PL_OK)
+        e = account_sql_signup_email_verified(tx, s.id, v->now, NULL);
+    if (e != PL_OK)
+        return e;
+    struct pin_question q = { .purpose = PIN_SIGN_UP_PHONE, .subject_id = s.id, .destination = PL_STR_NONE, .context = PL_STR_NONE };
+    return pin_open(&v->ctx->pin, tx, v->now, &q, &v->next, reterr);
+}
+
+static enum pl_err phone_proved(struct verify *v, struct db_tx *tx)
+{
+    struct account_sql_signup_get_row s;
+    enum pl_err e = signup_get(tx, v, &s);
+    if (e == PL_OK && !s.email_verified_at.us)
+        return PL_INTERNAL;
+    if (e == PL_OK)
+        e = account_from_signup(v->ctx, tx, v->now, &s, v->right.c.destination, &v->tokens);
+    if (e == PL_OK)
+        v->account_id = v->tokens.account_id;
+    return e;
+}
+
+static enum pl_err logged_in(struct verify *v, struct db_tx *tx)
+{
+    struct account_client client;
+    enum pl_err e = account_client_unpack(v->arena, v->right.c.context, &client);
+    if (e == PL_OK)
+        e = account_session_open(v->ctx, tx, v->now, v->right.c.account_id, &client, &v->tokens);
+    if (e != PL_OK)
+        return e;
+    struct pl_buf b = pl_buf_init(v->arena, 256);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_uuid(&w, "client_id", v->tokens.client_id);
+    jw_close(&w);
+    v->account_id = v->right.c.account_id;
+    return pl_buf_err(&b) == PL_OK ? journal_event(tx, v->now, v->account_id, "account.client_added", pl_buf_view(&b)) : PL_NO_MEMORY;
+}
+
+static enum pl_err stepped_up(struct verify *v, struct db_tx *tx)
+{
+    const struct pin_challenge *ch = &v->right.c;
+    enum pl_err e = account_grant_make(tx, v->now, ch->account_id, ch->client_id, ch->purpose, v->grant);
+    if (e != PL_OK)
+        return e;
+    v->account_id = ch->account_id;
+    return journal_audit(tx, v->now, &(struct journal_audit){ .subject = ch->account_id, .actor = ch->client_id, .action = "step_up.granted", .detail = PL_STR("{}") });
+}
+
+/* S-P7: the challenge is spent in the transaction that acts on it, so that of many right answers one acts. */
+static enum pl_err verify_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct verify *v = arg;
+    enum pl_err e = pin_spend(tx, v->now, &v->right);
+    if (e != PL_OK)
+        return e;
+    switch (v->right.c.purpose) {
+    case PIN_SIGN_UP_EMAIL: return email_proved(v, tx, reterr);
+    case PIN_SIGN_UP_PHONE: return phone_proved(v, tx);
+    case PIN_LOG_IN: return logged_in(v, tx);
+    default: return stepped_up(v, tx);
+    }
+}
+
+static enum pl_err forgive_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return pin_forgive(tx, arg);
+}
+
+static void verify_write(struct http_call *c, struct verify *v)
+{
+    switch (v->right.c.purpose) {
+    case PIN_SIGN_UP_EMAIL:
+        jw_open(&c->out, "next");
+        account_challenge_write(&c->out, &v->next, c->now);
+        jw_z(&c->out, "needs", "destination");
+        jw_close(&c->out);
+        break;
+    case PIN_SIGN_UP_PHONE:
+    case PIN_LOG_IN:
+        c->status = 201;
+        account_tokens_write(&c->out, &v->tokens);
+        break;
+    default:
+        jw_z(&c->out, "grant", v->grant);
+        jw_int(&c->out, "expires_in", ACCOUNT_GRANT_LIFE / PL_SECOND);
+        break;
+    }
+}
+
+enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct account_verify_body *b = c->body;
+    struct account *ctx = c->self;
+    struct pl_uuid id;
+    struct verify v = { .ctx = ctx, .now = c->now, .arena = c->arena };
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    if (e == PL_OK)
+        e = pin_try(&ctx->pin, c->db, c->arena, c->now, id, challenge_key(c), b->pin, &v.right, reterr);
+    if (e != PL_OK)
+        return e;
+    e = db_run(c->db, c->arena, verify_tx, &v, reterr);
+    if (e == PL_OK) {
+        account_nudge(&(struct account_nudge){ ctx, v.account_id });
+        verify_write(c, &v);
+    } else if (db_run(c->db, c->arena, forgive_tx, &v.right, NULL) != PL_OK) {
+        /* The try stays counted as a wrong one: the safe side, and it ages out. */
+        PL_LOG(&c->log, PL_WARN, "account.try-not-taken-back", PL_F_ERR(e));
+    }
+    secure_wipe(&v.tokens, sizeof v.tokens);
+    secure_wipe(v.grant, sizeof v.grant);
+    return e;
+}
+
+/* ---- sending again ---- */
+
+/* A destination that is being verified stays; log-in and step-up may change to another one that was verified before. */
+static enum pl_err resend_to(struct http_call *c, const struct pin_challenge *ch, enum notify_channel channel, struct pl_str *ret)
+{
+    struct account_sql_by_id_row row;
+    bool found, email = channel == NOTIFY_EMAIL;
+    if (ch->purpose == PIN_SIGN_UP_EMAIL || ch->purpose == PIN_SIGN_UP_PHONE) {
+        if (email != (ch->purpose == PIN_SIGN_UP_EMAIL) || !ch->destination.p)
+            return PL_CHANNEL_REFUSED;
+        *ret = ch->destination;
+        return PL_OK;
+    }
+    enum pl_err e = account_sql_by_id(c->tx, ch->account_id, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_NOT_FOUND : e;
+    *ret = email ? row.email : row.phone;
+    return PL_OK;
+}
+
+static enum pl_err send_and_write(struct http_call *c, enum notify_channel channel, struct pl_str to, struct pin_challenge *ch, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    enum pl_err e = pin_send(&ctx->pin, c->tx, c->now, channel, to, ch, reterr);
+    if (e != PL_OK)
+        return e;
+    http_after(c, notify_wake, ctx->notify);
+    c->status = 202;
+    jw_open(&c->out, "challenge");
+    pin_write(&c->out, ch, c->now, NULL);
+    jw_close(&c->out);
+    return PL_OK;
+}
+
+enum pl_err account_on_resend(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct account_resend_body *b = c->body;
+    struct pin_challenge ch;
+    struct pl_str to;
+    enum pl_err e = challenge_get(c, &ch);
+    if (e != PL_OK)
+        return e;
+    enum notify_channel channel = b->has_channel ? (enum notify_channel)b->channel : notify_channel_of(ch.channel);
+    if (channel == NOTIFY_CHANNELS)
+        return pl_fail(reterr, PL_CHANNEL_REFUSED, "This challenge has no destination yet.");
+    e = resend_to(c, &ch, channel, &to);
+    return e == PL_OK ? send_and_write(c, channel, to, &ch, reterr) : e;
+}
+
+/* A mistyped number may be mended: that is a resend with its waits, and the old PIN ends. */
+enum pl_err account_on_destination(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct account_destination_body *b = c->body;
+    struct pin_challenge ch;
+    enum pl_err e = challenge_get(c, &ch);
+    if (e != PL_OK)
+        return e;
+    if (ch.purpose != PIN_SIGN_UP_PHONE)
+        return pl_fail(reterr, PL_CHANNEL_REFUSED, "This challenge has its destination already.");
+    return send_and_write(c, NOTIFY_SMS + (enum notify_channel)b->channel, b->phone, &ch, reterr);
+}
+
+/* ---- step-up ---- */
+
+enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct account_step_up_body *b = c->body;
+    struct account *ctx = c->self;
+    struct account_sql_by_id_row row;
+    struct pin_opened o;
+    bool found;
+    enum notify_channel channel = (enum notify_channel)b->channel;
+    enum pl_err e = account_sql_by_id(c->tx, c->actor.account_id, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_UNAUTHENTICATED : e;
+    struct pin_question q = { .purpose = PIN_FIRST_STEP_UP + (enum pin_purpose)b->purpose, .account_id = row.account_id, .subject_id = row.account_id,
+        .client_id = c->actor.client_id, .channel = channel, .destination = channel == NOTIFY_EMAIL ? row.email : row.phone, .context = PL_STR_NONE };
+    if ((e = pin_open(&ctx->pin, c->tx, c->now, &q, &o, reterr)) != PL_OK)
+        return e;
+    http_after(c, notify_wake, ctx->notify);
+    c->status = 202;
+    account_challenge_write(&c->out, &o, c->now);
+    return PL_OK;
+}

@@ -1,0 +1,227 @@
+/* account_http.c - the table of account routes, and the calls that only look or end something. */
+#include "account_int.h"
+
+/* ---- before sign-up ---- */
+
+static enum pl_err on_regions(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct account_country *guess = account_country_guess(http_header(c, "Accept-Language"));
+    (void)reterr;
+    jw_open(&c->out, "proposed");
+    jw_str(&c->out, "country", pl_str_of(guess ? guess->code : NULL));
+    jw_str(&c->out, "region", pl_str_of(guess ? guess->region : NULL));
+    jw_close(&c->out);
+    jw_array(&c->out, "regions");
+    for (const struct account_region *r = account_regions; r->id; r++) {
+        jw_open(&c->out, NULL);
+        jw_z(&c->out, "id", r->id);
+        jw_z(&c->out, "name", r->name);
+        jw_close(&c->out);
+    }
+    jw_end_array(&c->out);
+    jw_array(&c->out, "countries");
+    for (const struct account_country *k = account_countries; k->code; k++) {
+        jw_open(&c->out, NULL);
+        jw_z(&c->out, "code", k->code);
+        jw_z(&c->out, "name", k->name);
+        jw_z(&c->out, "region", k->region);
+        jw_close(&c->out);
+    }
+    jw_end_array(&c->out);
+    return PL_OK;
+}
+
+static enum pl_err on_password_rules(struct http_call *c, struct pl_fail *reterr)
+{
+    static const char *const refused[] = { "common", "product_name", "email" };
+    (void)reterr;
+    jw_int(&c->out, "min_length", 8);
+    jw_int(&c->out, "max_length", 128);
+    jw_z(&c->out, "counted_in", "code_points");
+    jw_array(&c->out, "refused");
+    for (size_t i = 0; i < PL_COUNT(refused); i++)
+        jw_z(&c->out, NULL, refused[i]);
+    jw_end_array(&c->out);
+    jw_z(&c->out, "sentence", "8 to 128 characters of any kind, blanks too; not one that many people use, not the product's name, not your e-mail address.");
+    return PL_OK;
+}
+
+/* ---- one's own account ---- */
+
+static enum pl_err on_account(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account_sql_by_id_row row;
+    bool found;
+    (void)reterr;
+    enum pl_err e = account_sql_by_id(c->tx, c->actor.account_id, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_NOT_FOUND : e;
+    jw_uuid(&c->out, "account_id", row.account_id);
+    jw_str(&c->out, "email", row.email);
+    jw_str(&c->out, "phone", row.phone);
+    jw_str(&c->out, "country", row.country);
+    jw_str(&c->out, "region", row.region);
+    jw_utc(&c->out, "created_at", row.created_at);
+    return PL_OK;
+}
+
+/* Everything of this module that bears the account's id; what others keep they remove when they handle the fact. */
+static enum pl_err erase(struct db_tx *tx, struct account *ctx, struct pl_utc now, const struct account_sql_by_id_row *row)
+{
+    static enum pl_err (*const whole[])(struct db_tx *, struct pl_uuid, int64_t *) = { account_sql_erase_tokens, account_sql_erase_sessions, account_sql_erase_grants,
+        account_sql_erase_account };
+    struct account_sql_erase_clients_row *clients;
+    size_t n;
+    enum pl_err e = account_sql_erase_clients(tx, row->account_id, &clients, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        e = journal_fact(tx, ctx->rand, now, JOURNAL_SESSION_REVOKED, row->account_id, clients[i].id, PL_STR("{}"));
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(whole); i++)
+        e = whole[i](tx, row->account_id, NULL);
+    if (e == PL_OK)
+        e = account_sql_erase_email(tx, row->email, row->account_id, NULL);
+    if (e == PL_OK)
+        e = account_sql_erase_phone(tx, row->phone, row->account_id, NULL);
+    if (e == PL_OK)
+        e = notify_forget(tx, row->account_id);
+    return e == PL_OK ? pin_forget(tx, row->account_id) : e;
+}
+
+static enum pl_err on_account_delete(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    struct account_sql_by_id_row row;
+    bool found;
+    (void)reterr;
+    enum pl_err e = account_sql_by_id(c->tx, c->actor.account_id, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_NOT_FOUND : e;
+    if ((e = erase(c->tx, ctx, c->now, &row)) == PL_OK)
+        e = journal_fact(c->tx, ctx->rand, c->now, JOURNAL_ACCOUNT_DELETED, row.account_id, row.account_id, PL_STR("{}"));
+    if (e == PL_OK)
+        e = journal_audit(c->tx, c->now, &(struct journal_audit){ .subject = row.account_id, .actor = c->actor.client_id, .action = "account.deleted", .detail = PL_STR("{}") });
+    /* The farewell bears no account id: no row does any more. */
+    if (e == PL_OK)
+        e = notify_queue(ctx->notify, c->tx, ctx->rand, c->now, &(struct notify_message){ .kind = NOTIFY_ACCOUNT_DELETED, .channel = NOTIFY_EMAIL, .to = row.email });
+    return e == PL_OK ? account_nudge_after(c, row.account_id) : e;
+}
+
+/* ---- clients ---- */
+
+static enum pl_err on_clients(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account_sql_client_list_row *rows;
+    size_t n;
+    (void)reterr;
+    enum pl_err e = account_sql_client_list(c->tx, c->actor.account_id, c->now, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    jw_array(&c->out, "clients");
+    for (size_t i = 0; i < n; i++) {
+        jw_open(&c->out, NULL);
+        jw_uuid(&c->out, "client_id", rows[i].id);
+        jw_str(&c->out, "name", rows[i].name);
+        jw_str(&c->out, "platform", rows[i].platform);
+        jw_bool(&c->out, "current", pl_uuid_eq(rows[i].id, c->actor.client_id));
+        jw_bool(&c->out, "trusted", rows[i].trusted);
+        jw_bool(&c->out, "signed_in", rows[i].signed_in);
+        jw_utc(&c->out, "created_at", rows[i].created_at);
+        jw_utc(&c->out, "last_seen_at", rows[i].last_seen_at);
+        jw_close(&c->out);
+    }
+    jw_end_array(&c->out);
+    return PL_OK;
+}
+
+static enum pl_err revoked_event(struct http_call *c, struct pl_uuid client_id)
+{
+    struct pl_buf b = pl_buf_init(c->arena, 256);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_uuid(&w, "client_id", client_id);
+    jw_close(&w);
+    return pl_buf_err(&b) == PL_OK ? journal_event(c->tx, c->now, c->actor.account_id, "account.client_revoked", pl_buf_view(&b)) : PL_NO_MEMORY;
+}
+
+/* S-S5. A revoked client is not known any more: its next log-in asks for a PIN. */
+static enum pl_err on_client_delete(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    struct pl_uuid id;
+    int64_t count = 0;
+    (void)reterr;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    if (e == PL_OK)
+        e = account_sql_client_delete(c->tx, c->actor.account_id, id, &count);
+    if (e == PL_OK && count != 1)
+        return PL_NOT_FOUND;
+    if (e == PL_OK)
+        e = account_session_end(ctx, c->tx, c->now, c->actor.account_id, id);
+    if (e == PL_OK)
+        e = revoked_event(c, id);
+    if (e == PL_OK)
+        e = journal_audit(c->tx, c->now, &(struct journal_audit){ .subject = c->actor.account_id, .actor = c->actor.client_id, .action = "client.revoked", .detail = PL_STR("{}") });
+    return e == PL_OK ? account_nudge_after(c, c->actor.account_id) : e;
+}
+
+static enum pl_err on_log_out(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    enum pl_err e = account_session_end(c->self, c->tx, c->now, c->actor.account_id, c->actor.client_id);
+    return e == PL_OK ? account_nudge_after(c, c->actor.account_id) : e;
+}
+
+/* ---- the tables ---- */
+
+#define CLIENT struct account_client_body
+static const struct json_field client_fields[] = {
+    JSON_F(CLIENT, name, J_STR, J_OPTIONAL, .lo = 1, .hi = 64), JSON_F(CLIENT, platform, J_STR, J_OPTIONAL, .hi = 64),
+    JSON_F(CLIENT, key, J_B64, J_OPTIONAL, .lo = 32, .hi = 32), J_END };
+
+#define SIGN_UP struct account_sign_up_body
+static const struct json_field sign_up_fields[] = {
+    JSON_F(SIGN_UP, email, J_EMAIL, J_REQUIRED), JSON_F(SIGN_UP, password, J_STR, J_REQUIRED, .hi = 1024), JSON_F(SIGN_UP, country, J_COUNTRY, J_REQUIRED),
+    JSON_F(SIGN_UP, region, J_STR, J_OPTIONAL, .hi = 32), JSON_F(SIGN_UP, client, J_OBJECT, J_OPTIONAL, .fields = client_fields), J_END };
+
+#define LOG_IN struct account_log_in_body
+static const struct json_field log_in_fields[] = {
+    JSON_F(LOG_IN, email, J_EMAIL, J_REQUIRED), JSON_F(LOG_IN, password, J_STR, J_REQUIRED, .lo = 1, .hi = 1024),
+    JSON_F(LOG_IN, client, J_OBJECT, J_OPTIONAL, .fields = client_fields), JSON_F(LOG_IN, channel, J_ENUM, J_OPTIONAL, .words = notify_channel_names), J_END };
+
+#define REFRESH struct account_refresh_body
+static const struct json_field refresh_fields[] = {
+    JSON_F(REFRESH, refresh_token, J_STR, J_REQUIRED, .hi = 100), JSON_F(REFRESH, client_key, J_B64, J_OPTIONAL, .lo = 32, .hi = 32), J_END };
+
+#define VERIFY struct account_verify_body
+static const struct json_field verify_fields[] = { JSON_F(VERIFY, pin, J_PIN, J_REQUIRED), J_END };
+
+#define RESEND struct account_resend_body
+static const struct json_field resend_fields[] = { JSON_OPT(RESEND, channel, J_ENUM, .words = notify_channel_names), J_END };
+
+static const char *const phone_channels[] = { "sms", "voice", NULL };
+#define DESTINATION struct account_destination_body
+static const struct json_field destination_fields[] = {
+    JSON_F(DESTINATION, phone, J_PHONE, J_REQUIRED), JSON_F(DESTINATION, channel, J_ENUM, J_OPTIONAL, .words = phone_channels), J_END };
+
+#define STEP_UP struct account_step_up_body
+static const struct json_field step_up_fields[] = {
+    JSON_F(STEP_UP, purpose, J_ENUM, J_REQUIRED, .words = pin_purpose_names + PIN_FIRST_STEP_UP),
+    JSON_F(STEP_UP, channel, J_ENUM, J_OPTIONAL, .words = notify_channel_names), J_END };
+
+const struct http_route account_routes[] = {
+    { HTTP_GET, "/v1/regions", HTTP_PUBLIC, on_regions, "Countries and regions for the sign-up form" },
+    { HTTP_GET, "/v1/password-rules", HTTP_PUBLIC, on_password_rules, "What a password must be" },
+    { HTTP_POST, "/v1/accounts", HTTP_PUBLIC, account_on_sign_up, "Sign up", HTTP_BODY(SIGN_UP, sign_up_fields), .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/v1/sessions", HTTP_PUBLIC, account_on_log_in, "Log in", HTTP_BODY(LOG_IN, log_in_fields), .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/v1/sessions/refresh", HTTP_PUBLIC, account_on_refresh, "Change a refresh token for new tokens", HTTP_BODY(REFRESH, refresh_fields), .tx = HTTP_OWN_TX },
+    { HTTP_DELETE, "/v1/sessions/current", HTTP_USER, on_log_out, "Log out" },
+    { HTTP_GET, "/v1/challenges/{id}", HTTP_PUBLIC, account_on_challenge, "Look at a challenge" },
+    { HTTP_POST, "/v1/challenges/{id}/verify", HTTP_PUBLIC, account_on_verify, "Answer a challenge with its PIN", HTTP_BODY(VERIFY, verify_fields), .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/v1/challenges/{id}/resend", HTTP_PUBLIC, account_on_resend, "Ask for a new PIN", HTTP_BODY(RESEND, resend_fields) },
+    { HTTP_POST, "/v1/challenges/{id}/destination", HTTP_PUBLIC, account_on_destination, "Say which phone the PIN goes to", HTTP_BODY(DESTINATION, destination_fields) },
+    { HTTP_GET, "/v1/account", HTTP_USER, on_account, "One's own account" },
+    { HTTP_DELETE, "/v1/account", HTTP_USER, on_account_delete, "Delete one's own account", .step_up = "delete_account" },
+    { HTTP_GET, "/v1/account/clients", HTTP_USER, on_clients, "The clients that signed in" },
+    { HTTP_DELETE, "/v1/account/clients/{id}", HTTP_USER, on_client_delete, "Revoke a client", .step_up = "revoke_clients" },
+    { HTTP_POST, "/v1/step-up", HTTP_USER, account_on_step_up, "Ask for a step-up challenge", HTTP_BODY(STEP_UP, step_up_fields) },
+    HTTP_END
+};

@@ -1,0 +1,118 @@
+/* account_int.h - what the files of account/ share. Not a door. */
+#pragma once
+#include "account.h"
+#include "account_sql.h"
+
+/* S-A3: at most `running` hashes at once and `waiting` behind them, so that a rush of log-ins takes neither the memory nor the workers of other routes. */
+struct account_gate {
+    pthread_mutex_t lock;
+    pthread_cond_t free;
+    unsigned most_running, most_waiting;
+    unsigned running, waiting; /* LOCK: lock */
+};
+
+struct account_events; /* account_link.c */
+
+struct account {
+    struct account_settings settings;
+    struct pin pin;
+    struct notify *notify;
+    struct bus *bus;
+    const struct pl_clock *clock;
+    struct pl_rand *rand;
+    struct pl_log log;
+    struct account_gate gate;
+    char dummy_hash[SECURE_PASSWORD_TEXT]; /* verified when the e-mail is unknown: the same work (S-A5) */
+    struct account_events *events;
+};
+
+/* ---- account_password.c ---- */
+void account_gate_init(struct account_gate *g, unsigned running, unsigned waiting);
+void account_gate_done(struct account_gate *g);
+/* S-A1: NFKC, once. PL_PASSWORD_REFUSED about field `password` when it is too short, too long or easy to guess; email .p NULL: the rules are not asked. */
+PL_MUST enum pl_err account_password_take(struct pl_arena *a, struct pl_str given, struct pl_str email, struct pl_str *ret, struct pl_fail *reterr);
+/* Both under the gate: PL_OVERLOADED with retry_after when it is full. */
+PL_MUST enum pl_err account_password_hash(struct account *ctx, struct pl_str password, char ret[SECURE_PASSWORD_TEXT], struct pl_fail *reterr);
+PL_MUST enum pl_err account_password_verify(struct account *ctx, struct pl_str stored, struct pl_str password, bool *ret_rehash, struct pl_fail *reterr);
+
+/* ---- account_regions.c ---- */
+struct account_region { const char *id, *name; };
+struct account_country { const char *code, *name, *region; };
+extern const struct account_region account_regions[];    /* .id NULL ends it */
+extern const struct account_country account_countries[]; /* .code NULL ends it */
+const struct account_country *account_country_find(struct pl_str code);
+bool account_region_known(struct pl_str id);
+const struct account_country *account_country_guess(struct pl_str accept_language);
+
+/* ---- account_session.c ---- */
+struct account_client {
+    struct pl_str name, platform;
+    struct pl_str key_hash; /* .p NULL: it keeps no key, so it is never known again */
+};
+struct account_tokens {
+    struct pl_uuid account_id, client_id;
+    char access[SECURE_TOKEN_TEXT], refresh[SECURE_TOKEN_TEXT];
+    int32_t expires_in;
+};
+/* Puts the client and starts its session. */
+PL_MUST enum pl_err account_session_open(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const struct account_client *client, struct account_tokens *ret);
+/* S-S2, S-S3. *ret_reused: the token was used twice; the session is ended and the owner told in this transaction, which is to be committed; of *ret only the ids are set. */
+PL_MUST enum pl_err account_session_refresh(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_str refresh, struct pl_str client_key_hash, struct account_tokens *ret,
+                                            bool *ret_reused);
+/* Ends the session of a client with its tokens and grants, and writes the fact that cuts its sockets and media. */
+PL_MUST enum pl_err account_session_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id);
+PL_MUST enum pl_err account_grant_make(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, enum pin_purpose purpose, char ret[SECURE_TOKEN_TEXT]);
+#define ACCOUNT_GRANT_LIFE (5 * PL_MINUTE)
+void account_tokens_write(struct jw *w, const struct account_tokens *t);
+/* After a commit: tells the sockets of the account, the fact handlers and the sender. */
+struct account_nudge {
+    struct account *ctx;
+    struct pl_uuid account_id;
+};
+void account_nudge(void *arg);
+/* The same as http_after of this call. */
+PL_MUST enum pl_err account_nudge_after(struct http_call *c, struct pl_uuid account_id);
+
+/* ---- account_sign.c: sign-up, log-in; handlers of rows in account_http.c ---- */
+struct account_client_body {
+    struct pl_str name, platform, key; /* key: 32 bytes */
+};
+struct account_sign_up_body {
+    struct pl_str email, password, country, region;
+    struct account_client_body client;
+};
+struct account_log_in_body {
+    struct pl_str email, password;
+    struct account_client_body client;
+    int channel;
+};
+struct account_refresh_body {
+    struct pl_str refresh_token, client_key;
+};
+PL_MUST enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *reterr);
+/* What a verified sign-up becomes: the account and its first session. */
+PL_MUST enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_signup_get_row *s, struct pl_str phone, struct account_tokens *ret);
+PL_MUST enum pl_err account_insert(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row, struct pl_str region,
+                                   struct pl_str password_hash);
+/* The client of a log-in challenge, kept in its context. */
+PL_MUST enum pl_err account_client_pack(struct pl_arena *a, const struct account_client *client, struct pl_str *ret);
+PL_MUST enum pl_err account_client_unpack(struct pl_arena *a, struct pl_str packed, struct account_client *ret);
+
+/* ---- account_challenge.c: the challenge's routes and step-up ---- */
+struct account_verify_body { struct pl_str pin; };
+struct account_resend_body { int channel; bool has_channel; };
+struct account_destination_body { struct pl_str phone; int channel; };
+struct account_step_up_body { int purpose; int channel; };
+PL_MUST enum pl_err account_on_challenge(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_resend(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_destination(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr);
+/* Writes {"challenge": …} of a challenge that was opened now, and wipes its key. */
+void account_challenge_write(struct jw *w, struct pin_opened *o, struct pl_utc now);
+
+/* ---- account_link.c ---- */
+PL_MUST enum pl_err account_events_new(struct account *ctx, struct account_events **ret);
+struct account_events *account_events_free(struct account_events *ev);

@@ -1,0 +1,259 @@
+/* account_sign.c - signing up, logging in, refreshing: the calls of people who are not signed in. Each does its hashing first, outside of any transaction. */
+#include "account_int.h"
+
+#define SIGNUP_LIFE PL_DAY
+
+/* ---- the client that asks ---- */
+
+/* A client without a name is called after what it says of itself. */
+static enum pl_err client_of(struct http_call *c, const struct account_client_body *b, struct account_client *ret)
+{
+    struct account_client k = { .name = b->name, .platform = b->platform.p ? b->platform : PL_STR(""), .key_hash = PL_STR_NONE };
+    if (!k.name.p) {
+        struct pl_str rest;
+        k.name = pl_str_split(c->user_agent, ' ', &rest);
+        k.name.n = k.name.n > 64 ? 64 : k.name.n;
+        if (!k.name.n || !pl_str_is_utf8(k.name))
+            k.name = PL_STR("client");
+    }
+    if (b->key.p) {
+        uint8_t *hash = pl_alloc(c->arena, 32);
+        if (!hash)
+            return PL_NO_MEMORY;
+        secure_sha256(b->key, hash);
+        k.key_hash = (struct pl_str){ (const char *)hash, 32 };
+    }
+    *ret = k;
+    return PL_OK;
+}
+
+enum pl_err account_client_pack(struct pl_arena *a, const struct account_client *client, struct pl_str *ret)
+{
+    struct pl_buf b = pl_buf_init(a, 2048);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_str(&w, "name", client->name);
+    jw_str(&w, "platform", client->platform);
+    if (client->key_hash.p)
+        jw_b64(&w, "key_hash", client->key_hash.p, client->key_hash.n);
+    jw_close(&w);
+    *ret = pl_buf_view(&b);
+    return pl_buf_err(&b);
+}
+
+enum pl_err account_client_unpack(struct pl_arena *a, struct pl_str packed, struct account_client *ret)
+{
+    static const struct json_field fields[] = { JSON_F(struct account_client, name, J_STR, J_REQUIRED), JSON_F(struct account_client, platform, J_STR, J_REQUIRED),
+        JSON_F(struct account_client, key_hash, J_B64, J_OPTIONAL, .lo = 32, .hi = 32), J_END };
+    struct account_client k = { .key_hash = PL_STR_NONE };
+    enum pl_err e = json_take(fields, JSON_STRICT, packed, a, &k, NULL);
+    if (e == PL_OK)
+        *ret = k;
+    return e == PL_INVALID_REQUEST ? PL_INTERNAL : e;
+}
+
+/* ---- sign-up ---- */
+
+struct sign_up {
+    struct account *ctx;
+    struct pl_utc now;
+    const struct account_sign_up_body *body;
+    struct account_client client;
+    struct pl_str region, hash;
+    struct pin_opened opened;
+};
+
+/* S-A5: the same rows for a taken and a free e-mail; only what the message says is another. */
+static enum pl_err sign_up_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct sign_up *s = arg;
+    struct account_sql_email_taken_row row;
+    bool found;
+    struct pl_uuid id = pl_uuid7(s->ctx->rand, s->now);
+    enum pl_err e = account_sql_email_taken(tx, s->body->email, &row, &found);
+    if (e == PL_OK)
+        e = account_sql_signup_insert(tx, id, s->body->email, s->hash, s->body->country, s->region, s->client.name, s->client.platform, s->client.key_hash, row.taken, s->now,
+                                      pl_utc_add(s->now, SIGNUP_LIFE), NULL);
+    if (e != PL_OK)
+        return e;
+    struct pin_question q = { .purpose = PIN_SIGN_UP_EMAIL, .subject_id = id, .channel = NOTIFY_EMAIL, .destination = s->body->email, .context = PL_STR_NONE, .decoy = row.taken };
+    return pin_open(&s->ctx->pin, tx, s->now, &q, &s->opened, reterr);
+}
+
+static enum pl_err region_take(const struct account_sign_up_body *b, struct pl_str *ret, struct pl_fail *reterr)
+{
+    const struct account_country *country = account_country_find(b->country);
+    if (!country)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "country", "country: there is no country with this code");
+    if (b->region.p && !account_region_known(b->region))
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "region", "region: one of GET /v1/regions is expected");
+    *ret = b->region.p ? b->region : pl_str_of(country->region);
+    return PL_OK;
+}
+
+enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    const struct account_sign_up_body *b = c->body;
+    char hash[SECURE_PASSWORD_TEXT];
+    struct pl_str password;
+    struct sign_up s = { .ctx = ctx, .now = c->now, .body = b };
+    enum pl_err e = region_take(b, &s.region, reterr);
+    if (e == PL_OK)
+        e = client_of(c, &b->client, &s.client);
+    if (e == PL_OK)
+        e = account_password_take(c->arena, b->password, b->email, &password, reterr);
+    if (e == PL_OK)
+        e = account_password_hash(ctx, password, hash, reterr);
+    if (e != PL_OK)
+        return e;
+    s.hash = pl_str_of(hash);
+    if ((e = db_run(c->db, c->arena, sign_up_tx, &s, reterr)) != PL_OK)
+        return e;
+    notify_wake(ctx->notify);
+    c->status = 202;
+    account_challenge_write(&c->out, &s.opened, c->now);
+    return PL_OK;
+}
+
+enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_signup_get_row *s, struct pl_str phone, struct account_tokens *ret)
+{
+    struct account_new_row row = { .email = s->email, .phone = phone, .country = s->country };
+    struct account_client client = { .name = s->client_name, .platform = s->client_platform, .key_hash = s->client_key_hash };
+    struct pl_uuid id = pl_uuid7(ctx->rand, now);
+    enum pl_err e = account_insert(ctx, tx, now, id, &row, s->region, s->password_hash);
+    if (e == PL_OK)
+        e = account_sql_signup_delete(tx, s->id, NULL);
+    return e == PL_OK ? account_session_open(ctx, tx, now, id, &client, ret) : e;
+}
+
+/* ---- log-in ---- */
+
+struct log_in {
+    struct account *ctx;
+    struct pl_utc now;
+    const struct account_log_in_body *body;
+    struct account_client client;
+    struct account_sql_by_email_row row;
+    bool found;
+    struct pl_str new_hash; /* .p NULL: the stored one is strong enough */
+    bool known;             /* tokens are there; else a challenge is */
+    struct account_tokens tokens;
+    struct pin_opened opened;
+};
+
+static enum pl_err find_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct log_in *l = arg;
+    (void)reterr;
+    return account_sql_by_email(tx, l->body->email, &l->row, &l->found);
+}
+
+static enum pl_err log_in_challenge(struct log_in *l, struct db_tx *tx, struct pl_fail *reterr)
+{
+    enum notify_channel channel = (enum notify_channel)l->body->channel;
+    struct pin_question q = { .purpose = PIN_LOG_IN, .account_id = l->row.account_id, .subject_id = l->row.account_id, .channel = channel,
+        .destination = channel == NOTIFY_EMAIL ? l->row.email : l->row.phone };
+    enum pl_err e = account_client_pack(db_arena(tx), &l->client, &q.context);
+    return e == PL_OK ? pin_open(&l->ctx->pin, tx, l->now, &q, &l->opened, reterr) : e;
+}
+
+/* The password was right. */
+static enum pl_err log_in_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct log_in *l = arg;
+    struct account_sql_client_by_key_row client;
+    enum pl_err e = PL_OK;
+    l->known = false;
+    if (l->new_hash.p)
+        e = account_sql_set_password_hash(tx, l->row.account_id, l->row.password_hash, l->new_hash, NULL);
+    if (e == PL_OK && l->client.key_hash.p)
+        e = account_sql_client_by_key(tx, l->row.account_id, l->client.key_hash, &client, &l->known);
+    if (e != PL_OK)
+        return e;
+    return l->known ? account_session_open(l->ctx, tx, l->now, l->row.account_id, &l->client, &l->tokens) : log_in_challenge(l, tx, reterr);
+}
+
+/* S-A5: an unknown e-mail and a wrong password cost one look-up and one verification each, and answer the same. */
+static enum pl_err password_check(struct http_call *c, struct log_in *l, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    struct pl_str password;
+    bool rehash = false;
+    enum pl_err e = account_password_take(c->arena, l->body->password, PL_STR_NONE, &password, reterr);
+    if (e == PL_OK)
+        e = db_run(c->db, c->arena, find_tx, l, reterr);
+    if (e == PL_OK)
+        e = account_password_verify(ctx, l->found ? l->row.password_hash : pl_str_of(ctx->dummy_hash), password, &rehash, reterr);
+    if (e == PL_OK && !l->found)
+        e = PL_INVALID_CREDENTIALS;
+    if (e != PL_OK || !rehash)
+        return e;
+    char *hash = pl_alloc(c->arena, SECURE_PASSWORD_TEXT);
+    if (!hash)
+        return PL_NO_MEMORY;
+    if ((e = account_password_hash(ctx, password, hash, reterr)) == PL_OK)
+        l->new_hash = pl_str_of(hash);
+    return e;
+}
+
+enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    struct log_in l = { .ctx = ctx, .now = c->now, .body = c->body };
+    enum pl_err e = client_of(c, &l.body->client, &l.client);
+    if (e == PL_OK)
+        e = password_check(c, &l, reterr);
+    if (e == PL_OK)
+        e = db_run(c->db, c->arena, log_in_tx, &l, reterr);
+    if (e != PL_OK)
+        return e;
+    account_nudge(&(struct account_nudge){ ctx, l.row.account_id });
+    if (l.known) {
+        c->status = 201;
+        account_tokens_write(&c->out, &l.tokens);
+        secure_wipe(&l.tokens, sizeof l.tokens);
+    } else {
+        c->status = 202;
+        account_challenge_write(&c->out, &l.opened, c->now);
+    }
+    return PL_OK;
+}
+
+/* ---- refresh ---- */
+
+struct refresh {
+    struct account *ctx;
+    struct pl_utc now;
+    struct pl_str token, key_hash;
+    struct account_tokens tokens;
+    bool reused;
+};
+
+static enum pl_err refresh_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct refresh *r = arg;
+    (void)reterr;
+    return account_session_refresh(r->ctx, tx, r->now, r->token, r->key_hash, &r->tokens, &r->reused);
+}
+
+enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct account_refresh_body *b = c->body;
+    uint8_t key_hash[32];
+    struct refresh r = { .ctx = c->self, .now = c->now, .token = b->refresh_token, .key_hash = PL_STR_NONE };
+    if (b->client_key.p) {
+        secure_sha256(b->client_key, key_hash);
+        r.key_hash = (struct pl_str){ (const char *)key_hash, sizeof key_hash };
+    }
+    enum pl_err e = db_run(c->db, c->arena, refresh_tx, &r, reterr);
+    if (e != PL_OK)
+        return e;
+    if (r.reused) {
+        account_nudge(&(struct account_nudge){ r.ctx, r.tokens.account_id });
+        return PL_TOKEN_REUSED;
+    }
+    account_tokens_write(&c->out, &r.tokens);
+    secure_wipe(&r.tokens, sizeof r.tokens);
+    return PL_OK;
+}
