@@ -35,6 +35,7 @@ UPDATE account SET password_hash = $3 WHERE account_id = $1 AND password_hash = 
 
 -- name: email_taken :one
 -- in: email text
+-- null: nothing
 -- Whether the e-mail has an account.
 SELECT EXISTS (SELECT 1 FROM account_email WHERE email = $1) AS taken;
 

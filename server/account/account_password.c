@@ -1,5 +1,6 @@
 /* account_password.c - what a password may be, and the gate before the expensive part. */
 #include "account_int.h"
+#include <stdlib.h>
 #include <uninorm.h>
 
 #define LEAST 8

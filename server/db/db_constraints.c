@@ -13,8 +13,12 @@ static const struct constraint_row {
     /* notify */
 
     /* pin */
+    { "challenge_tries_check", PL_PIN_EXHAUSTED },
+    { "challenge_sends_check", PL_RESEND_EXHAUSTED },
 
     /* account */
+    { "account_email_key", PL_EMAIL_TAKEN },
+    { "account_phone_key", PL_PHONE_TAKEN },
 
     /* system */
 
