@@ -1,0 +1,279 @@
+#include "receiver.h"
+#include "ice_check.h"
+#include "reorder.h"
+#include "rtcp.h"
+#include "secure.h"
+
+#define REPORT_EVERY (2 * PL_SECOND)
+#define ASK_AGAIN (500 * PL_MS) /* a key frame that was asked for and does not come */
+#define CNAME PL_STR("viewer")
+enum { ACCESS_UNIT_MAX = 1 << 20, PACKET_MAX = 2048 };
+
+struct stream {
+    uint32_t ssrc;
+    uint8_t payload_type;
+    uint32_t clock;
+    struct rtp_seq seq;
+    struct rtp_stats stats;
+    struct reorder order;
+    uint32_t last_sr;        /**< middle of the last sender report's time, 0: none */
+    struct pl_mono sr_at;
+};
+struct receiver {
+    struct receiver_conf conf;
+    struct ice_check *check;
+    struct pl_srtp *in, *out;
+    struct h264_unpack *unpack;
+    uint32_t ssrc; /**< ours, in reports */
+    bool wants_key;
+    struct pl_mono asked_at, report_at;
+    struct stream video, audio;
+    struct receiver_stats stats;
+};
+
+static void open_stream(struct stream *s, const struct session_track *t)
+{
+    s->ssrc = (uint32_t)t->ssrc;
+    s->payload_type = (uint8_t)t->payload_type;
+    s->clock = (uint32_t)t->clock_rate;
+}
+
+static enum pl_err open_crypto(struct receiver *r, const struct session *s)
+{
+    size_t n = pl_srtp_key_bytes(s->suite);
+    const struct pl_srtp_conf in = { .suite = s->suite, .receive = true, .key = s->receive_key, .key_n = n };
+    const struct pl_srtp_conf out = { .suite = s->suite, .key = s->send_key, .key_n = n, .ssrcs = { r->ssrc }, .ssrcs_n = 1 };
+    enum pl_err e = pl_srtp_new(&in, &r->in);
+    return e == PL_OK ? pl_srtp_new(&out, &r->out) : e;
+}
+
+enum pl_err receiver_new(const struct receiver_conf *conf, struct pl_mono now, struct receiver **ret)
+{
+    struct receiver *r = pl_heap(sizeof *r);
+    if (!r)
+        return PL_NO_MEMORY;
+    r->conf = *conf;
+    r->conf.session = NULL;
+    r->ssrc = pl_rand_u32(conf->rand) | 1;
+    r->wants_key = true;
+    r->stats.alive = r->asked_at = r->report_at = now;
+    open_stream(&r->video, &conf->session->video);
+    open_stream(&r->audio, &conf->session->audio);
+    enum pl_err e = open_crypto(r, conf->session);
+    if (e == PL_OK)
+        e = ice_check_new(&conf->session->ice, conf->rand, now, &r->check);
+    if (e == PL_OK)
+        e = h264_unpack_new(ACCESS_UNIT_MAX, &r->unpack);
+    if (e != PL_OK) {
+        receiver_free(r);
+        return e;
+    }
+    *ret = r;
+    return PL_OK;
+}
+
+static void send_rtcp(struct receiver *r, struct pl_buf *b, uint8_t *packet, size_t cap)
+{
+    size_t n = b->n;
+    if (pl_buf_err(b) == PL_OK && pl_srtp_protect_rtcp(r->out, packet, &n, cap) == PL_OK)
+        r->conf.send(r->conf.self, packet, n);
+}
+
+/* RFC 3550, 6.4.1 and A.3. */
+static unsigned put_block(struct stream *s, struct pl_mono now, struct rtcp_block *out)
+{
+    if (!s->stats.started)
+        return 0;
+    uint64_t expected = s->seq.highest - s->stats.first + 1;
+    int64_t lost = (int64_t)(expected - s->stats.received);
+    uint64_t expected_now = expected - s->stats.prior_expected;
+    int64_t lost_now = (int64_t)expected_now - (int64_t)(s->stats.received - s->stats.prior_received);
+    s->stats.prior_expected = expected;
+    s->stats.prior_received = s->stats.received;
+    *out = (struct rtcp_block){ .ssrc = s->ssrc, .fraction_lost = expected_now && lost_now > 0 ? (uint8_t)(lost_now * 255 / (int64_t)expected_now) : 0,
+        .lost = (int32_t)lost, .highest_seq = (uint32_t)s->seq.highest, .jitter = s->stats.jitter_x16 / 16, .last_sr = s->last_sr,
+        .delay_last_sr = s->last_sr ? (uint32_t)(pl_mono_sub(now, s->sr_at) * 65536 / PL_SECOND) : 0 };
+    return 1;
+}
+
+/* A receiver report, with a key-frame request when one is due. */
+static void report(struct receiver *r, struct pl_mono now, bool ask)
+{
+    uint8_t packet[RTCP_MAX];
+    struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
+    struct rtcp_block blocks[2];
+    unsigned n = put_block(&r->video, now, &blocks[0]);
+    n += put_block(&r->audio, now, &blocks[n]);
+    rtcp_put_rr(&b, r->ssrc, blocks, n);
+    rtcp_put_cname(&b, r->ssrc, CNAME);
+    if (ask) {
+        rtcp_put_pli(&b, r->ssrc, r->video.ssrc);
+        r->stats.key_asked++;
+        r->asked_at = now;
+    }
+    send_rtcp(r, &b, packet, sizeof packet);
+    r->report_at = pl_mono_add(now, REPORT_EVERY);
+}
+
+void receiver_broken(struct receiver *r) { r->wants_key = true; }
+
+static void take_unit(struct receiver *r, struct pl_mono now, const struct h264_au *au)
+{
+    if (!au->complete) {
+        r->stats.damaged++;
+        r->wants_key = true;
+        return;
+    }
+    if (r->wants_key && !au->key)
+        return;
+    r->wants_key = false;
+    if (!r->stats.keyed) {
+        r->stats.keyed = true;
+        r->stats.first_key_at = now;
+    }
+    r->conf.on_video(r->conf.self, au);
+}
+
+static void take_video(struct receiver *r, struct pl_mono now, const struct rtp_packet *pkt)
+{
+    struct h264_au au;
+    h264_unpack_push(r->unpack, pkt);
+    while (h264_unpack_take(r->unpack, &au))
+        take_unit(r, now, &au);
+}
+
+static void drain(struct receiver *r, struct stream *s, struct pl_mono now)
+{
+    const uint8_t *p;
+    size_t n;
+    struct rtp_packet pkt;
+    while (reorder_take(&s->order, now, &p, &n)) {
+        if (rtp_parse(p, n, &pkt) != PL_OK || pkt.h.payload_type != s->payload_type)
+            continue;
+        if (r->conf.on_plain)
+            r->conf.on_plain(r->conf.self, s == &r->video, p, n);
+        if (s == &r->video)
+            take_video(r, now, &pkt);
+        else
+            r->conf.on_audio(r->conf.self, (struct pl_str){ (const char *)pkt.payload, pkt.payload_n }, pkt.h.timestamp);
+    }
+    r->stats.video_lost = r->video.order.lost;
+    r->stats.audio_lost = r->audio.order.lost;
+    r->stats.late = r->video.order.late + r->audio.order.late;
+}
+
+static bool take_rtp(struct receiver *r, struct pl_mono now, uint8_t *p, size_t n)
+{
+    struct rtp_header h;
+    if (rtp_peek(p, n, &h) != PL_OK)
+        return false;
+    struct stream *s = h.ssrc == r->video.ssrc ? &r->video : h.ssrc == r->audio.ssrc ? &r->audio : NULL;
+    if (!s || pl_srtp_unprotect_rtp(r->in, p, &n) != PL_OK)
+        return false;
+    uint64_t index = rtp_seq_extend(&s->seq, h.seq);
+    rtp_stats_add(&s->stats, index, h.timestamp, (uint32_t)(now.us / 1000 * (s->clock / 1000)));
+    r->stats.packets++;
+    if (!r->stats.first_packet_at.us)
+        r->stats.first_packet_at = now;
+    reorder_push(&s->order, now, index, p, n);
+    drain(r, s, now);
+    return true;
+}
+
+static bool take_rtcp(struct receiver *r, struct pl_mono now, uint8_t *p, size_t n)
+{
+    struct rtcp_item item;
+    if (pl_srtp_unprotect_rtcp(r->in, p, &n) != PL_OK)
+        return false;
+    struct pl_rd rd = pl_rd_of(p, n);
+    while (rtcp_next(&rd, &item) == PL_OK && item.type != RTCP_END) {
+        struct stream *s = item.ssrc == r->video.ssrc ? &r->video : item.ssrc == r->audio.ssrc ? &r->audio : NULL;
+        if (item.type == RTCP_SR && s) {
+            s->last_sr = (uint32_t)(item.sr.ntp >> 16);
+            s->sr_at = now;
+        }
+    }
+    return true;
+}
+
+static bool take_check(struct receiver *r, struct pl_mono now, const uint8_t *p, size_t n)
+{
+    if (ice_check_input(r->check, now, p, n) != PL_OK)
+        return false;
+    if (!r->stats.connected) {
+        r->stats.connected = true;
+        r->stats.connected_at = now;
+    }
+    return true;
+}
+
+void receiver_packet(struct receiver *r, struct pl_mono now, const uint8_t *p, size_t n)
+{
+    uint8_t plain[PACKET_MAX];
+    bool proved = false;
+    if (n > sizeof plain)
+        return;
+    memcpy(plain, p, n);
+    switch (rtp_classify(p, n)) {
+    case RTP_CLASS_STUN: proved = take_check(r, now, plain, n); break;
+    case RTP_CLASS_RTP: proved = take_rtp(r, now, plain, n); break;
+    case RTP_CLASS_RTCP: proved = take_rtcp(r, now, plain, n); break;
+    default: break;
+    }
+    if (proved)
+        r->stats.alive = now;
+    else
+        r->stats.refused++;
+}
+
+void receiver_tick(struct receiver *r, struct pl_mono now)
+{
+    uint8_t packet[STUN_MAX];
+    size_t n;
+    while (ice_check_poll(r->check, now, packet, sizeof packet, &n) == PL_OK && n > 0)
+        r->conf.send(r->conf.self, packet, n);
+    drain(r, &r->video, now);
+    drain(r, &r->audio, now);
+    bool ask = r->wants_key && r->stats.connected && pl_mono_sub(now, r->asked_at) >= ASK_AGAIN;
+    if (ask || (r->stats.connected && pl_mono_cmp(now, r->report_at) >= 0))
+        report(r, now, ask);
+}
+
+static struct pl_mono earlier(struct pl_mono a, struct pl_mono b) { return pl_mono_cmp(a, b) < 0 ? a : b; }
+
+struct pl_mono receiver_due(const struct receiver *r)
+{
+    struct pl_mono due = ice_check_due(r->check);
+    if (r->stats.connected)
+        due = earlier(due, r->report_at);
+    if (r->stats.connected && r->wants_key)
+        due = earlier(due, pl_mono_add(r->asked_at, ASK_AGAIN));
+    due = earlier(due, reorder_due(&r->video.order, due));
+    return earlier(due, reorder_due(&r->audio.order, due));
+}
+
+const struct receiver_stats *receiver_stats(const struct receiver *r) { return &r->stats; }
+
+static void say_bye(struct receiver *r)
+{
+    uint8_t packet[RTCP_MAX];
+    struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_rr(&b, r->ssrc, NULL, 0);
+    rtcp_put_cname(&b, r->ssrc, CNAME);
+    rtcp_put_bye(&b, r->ssrc);
+    send_rtcp(r, &b, packet, sizeof packet);
+}
+
+struct receiver *receiver_free(struct receiver *r)
+{
+    if (!r)
+        return NULL;
+    if (r->stats.connected)
+        say_bye(r);
+    r->check = ice_check_free(r->check);
+    r->in = pl_srtp_free(r->in);
+    r->out = pl_srtp_free(r->out);
+    r->unpack = h264_unpack_free(r->unpack);
+    secure_wipe(r, sizeof *r);
+    return pl_heap_free(r);
+}
