@@ -10,6 +10,7 @@ A statement:
     -- name: claim_hub :one                  :one, :many MAX (rows, more is an error) or :exec (rows affected)
     -- in: serial text, system_id uuid?, now timestamptz
     -- null: nothing                         output columns that may be NULL where the catalog cannot tell (expressions, outer joins): names or `nothing`
+    -- scan: why                             only where the statement may read a whole table (operators' lists): the reason
     -- One or more lines: what it does, what no row means.
     INSERT INTO ... RETURNING id, created_at;
 
@@ -58,6 +59,7 @@ class Statement:
         self.path, self.line, self.name, self.kind, self.most = path, line, name, kind, most
         self.params = []       # (name, type, nullable)
         self.null = None       # names the author gave, None: no null: line
+        self.scan = None       # why it may read a whole table
         self.doc = []
         self.sql = []          # lines
         self.columns = None    # (name, type, nullable), from .types
@@ -130,6 +132,8 @@ def read_sql(path):
             elif text.startswith("null:"):
                 names = [w.strip() for w in text[5:].split(",") if w.strip()]
                 st.null = [] if names == ["nothing"] else names
+            elif text.startswith("scan:"):
+                st.scan = text[5:].strip() or st.fail("scan: wants a reason", n)
             elif text:
                 st.doc.append(text)
         elif state == "head" and line:

@@ -138,12 +138,14 @@ UPDATE live SET warned = true WHERE ended_at IS NULL AND NOT warned AND expires_
 SELECT id, device_id, client_id FROM live WHERE account_id = $1 AND ended_at IS NULL;
 
 -- name: running :many 1000
+-- scan: an operator's list over all accounts, asked for by hand
 -- The newest sessions, for operators: running ones first.
 SELECT account_id, id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, viewers, created_at, expires_at, ended_at
 FROM live ORDER BY ended_at DESC NULLS FIRST, created_at DESC LIMIT 1000;
 
 -- name: find_any :one
 -- in: id uuid
+-- scan: an operator knows only the session's id; asked for by hand
 -- One session of any account, for operators (explain): ended ones have no place row.
 SELECT account_id FROM live WHERE id = $1;
 
