@@ -3,7 +3,9 @@
  * A row says method, path, who may call, what the body holds and which function answers. The engine checks, in this order: limits (header, body, time),
  * route, method, access token, content type, body by its table, step-up grant; then it runs the handler on the worker pool inside a transaction, again on PL_RETRY,
  * and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and write rows; they never log or send.
- * Not here: what a token is (hooks below, given by node/), WebSockets (link.h).  Threads: handlers run on pool threads, one call at a time each.
+ * HEAD is a GET whose body stays behind; OPTIONS answers 204 with Allow; a body that is absent counts as {}. Failures of ours (5xx) are logged under the request's
+ * id and tell the caller nothing inside; 429 and 503 always carry Retry-After. Who drips, idles, or does not read is cut by deadlines of our own.
+ * Not here: what a token is (hooks below, given by node/), WebSockets (link.h), TLS and HTTP/2 (the proxy in front).  Threads: handlers run on pool threads, one call at a time each.
  * Memory: all of a call lives in its arena (1 MiB).
  *     static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr) { const struct rename_body *b = c->body; ... jw_uuid(&c->out, "id", id); return PL_OK; }
  *     const struct http_route system_routes[] = { { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", HTTP_BODY(struct rename_body, rename_fields) }, HTTP_END };
@@ -20,7 +22,7 @@ enum http_auth {
 };
 enum http_tx {
     HTTP_TX,    /**< the engine begins before the handler and commits after it */
-    HTTP_OWN_TX /**< the handler begins and commits by c->db itself (hashing, counting before comparing, asking a relay) */
+    HTTP_OWN_TX /**< the handler begins and commits by c->db itself (hashing, counting before comparing, asking a relay); never run again by the engine */
 };
 
 struct http_actor {
@@ -78,7 +80,7 @@ struct pl_str http_query(const struct http_call *c, const char *name);
 struct pl_str http_header(const struct http_call *c, const char *name);
 /* Adds a reply header; value is copied. */
 void http_reply_header(struct http_call *c, const char *name, struct pl_str value);
-/* fn(arg) after the commit, before the reply, on the same thread: nudges. Not called when the transaction fails. */
+/* fn(arg) after the commit, before the reply, on the same thread, in the order given: nudges. Not called when the transaction fails. `arg` lives in the arena or longer. */
 void http_after(struct http_call *c, void (*fn)(void *arg), void *arg);
 
 struct http_hooks {
@@ -97,7 +99,7 @@ struct http_conf {
     unsigned max_connections; /**< over all; 0: 1000 */
     unsigned max_per_address; /**< 0: 64 */
     size_t max_body;          /**< 0: 64 KiB */
-    int64_t call_deadline;    /**< us from whole request to reply; 0: 15 s, then 503 */
+    int64_t call_deadline;    /**< us from whole request to reply; 0: 15 s, then 503: overloaded if no worker had it yet, else unavailable (it may still commit) */
     struct db_conf db;
     const struct pl_clock *clock;
     struct pl_rand *rand;
@@ -111,7 +113,7 @@ PL_MUST enum pl_err http_mount(struct http *h, const struct http_route *routes, 
 PL_MUST enum pl_err http_start(struct http *h, struct pl_fail *reterr);
 /* "127.0.0.1:41233": the address in fact listened on. */
 const char *http_address(const struct http *h);
-/* Takes no new calls (503), answers those under way, closes, frees. At most `grace_us`. Takes NULL; returns NULL. */
+/* Takes no new calls (503), answers those under way within `grace_us` (the rest 503), closes, frees; waits for handlers that still run. Takes NULL; returns NULL. */
 struct http *http_stop(struct http *h, int64_t grace_us);
 /* For the OpenAPI lint and /openapi.json: visits every mounted row. */
 void http_each_route(const struct http *h, void (*fn)(void *arg, const struct http_route *r), void *arg);

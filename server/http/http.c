@@ -1,0 +1,223 @@
+/* The engine's life and its loop: one thread that accepts, runs libmicrohttpd and watches every deadline. */
+#include "http_private.h"
+#include <poll.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* After the grace the answers still have to be written: this long at most. */
+#define LAST_WORDS PL_SECOND
+
+static char *copy(const char *z)
+{
+    size_t n = z ? strlen(z) : 0;
+    char *p = pl_heap(n + 1);
+    if (p && z)
+        memcpy(p, z, n);
+    return p;
+}
+
+static struct http *http_free(struct http *h)
+{
+    if (!h)
+        return NULL;
+    if (h->mhd)
+        MHD_stop_daemon(h->mhd);
+    /* The workers' last calls look at the engine's lock, so they end before it does. */
+    pl_pool_free(h->pool);
+    if (h->listen_fd >= 0)
+        close(h->listen_fd);
+    if (h->unix_socket)
+        unlink(h->listen + 5);
+    if (h->wake_fd >= 0)
+        close(h->wake_fd);
+    pthread_mutex_destroy(&h->lock);
+    pl_heap_free(h->bearer);
+    pl_heap_free(h->type_base);
+    pl_heap_free(h->listen);
+    return pl_heap_free(h);
+}
+
+enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_fail *reterr)
+{
+    if (!conf->listen || !conf->clock || !conf->rand || conf->workers < 1 || conf->workers > 64)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "The HTTP engine needs an address, a clock, randomness and 1 to 64 workers.");
+    struct http *h = pl_heap(sizeof *h);
+    if (!h)
+        return PL_NO_MEMORY;
+    h->conf = *conf;
+    h->listen_fd = h->wake_fd = h->epoll_fd = -1;
+    pthread_mutex_init(&h->lock, NULL);
+    h->listen = copy(conf->listen);
+    h->type_base = copy(conf->type_base);
+    h->bearer = conf->bearer ? copy(conf->bearer) : NULL;
+    if (!h->listen || !h->type_base || (conf->bearer && !h->bearer)) {
+        http_free(h);
+        return PL_NO_MEMORY;
+    }
+    if (!h->conf.max_connections)
+        h->conf.max_connections = 1000;
+    if (!h->conf.max_per_address)
+        h->conf.max_per_address = 64;
+    if (!h->conf.max_body)
+        h->conf.max_body = 64 * 1024;
+    if (!h->conf.call_deadline)
+        h->conf.call_deadline = 15 * PL_SECOND;
+    pl_metrics_register(http_metrics, M_COUNT);
+    *ret = h;
+    return PL_OK;
+}
+
+const char *http_address(const struct http *h) { return h->address; }
+
+void http_wake(struct http *h)
+{
+    uint64_t one = 1;
+    ssize_t done = write(h->wake_fd, &one, sizeof one);
+    (void)done; /* full means that it wakes anyway */
+}
+
+static void take_done(struct http *h)
+{
+    pthread_mutex_lock(&h->lock);
+    struct call *list = h->done;
+    h->done = NULL;
+    pthread_mutex_unlock(&h->lock);
+    while (list) {
+        struct call *call = list;
+        list = call->next_done;
+        http_resume(call->link);
+    }
+}
+
+/* Every link whose time is up: a call is answered without its worker, anything else is cut. */
+static void sweep(struct http *h, struct pl_mono now)
+{
+    if (pl_mono_cmp(now, h->next_sweep) < 0)
+        return;
+    h->next_sweep = pl_mono_add(now, SWEEP_EVERY);
+    for (struct link *k = h->links; k; k = k->next) {
+        bool up = pl_mono_cmp(now, k->until) >= 0;
+        if (k->phase == PHASE_CALL && (up || h->cut_calls))
+            http_abandon(k);
+        else if (up && k->phase != PHASE_CUT && k->phase != PHASE_CALL) {
+            /* libmicrohttpd sees the end of the stream and closes. */
+            shutdown(k->fd, SHUT_RDWR);
+            k->phase = PHASE_CUT;
+            pl_count(&http_metrics[M_SLOW], 1);
+        }
+    }
+}
+
+/* Begins and advances the drain. True when the thread may end. */
+static bool drain(struct http *h, struct pl_mono now)
+{
+    pthread_mutex_lock(&h->lock);
+    bool stop = h->stop;
+    int64_t grace = h->grace;
+    pthread_mutex_unlock(&h->lock);
+    if (!stop)
+        return false;
+    if (!h->draining) {
+        h->draining = true;
+        h->grace_until = pl_mono_add(now, grace);
+        close(h->listen_fd);
+        h->listen_fd = -1;
+        /* What has arrived already is still read, and answered 503; then the stream ends. */
+        for (struct link *k = h->links; k; k = k->next)
+            if (k->phase == PHASE_HEADERS)
+                shutdown(k->fd, SHUT_RD);
+    }
+    if (!h->cut_calls && pl_mono_cmp(now, h->grace_until) >= 0) {
+        h->cut_calls = true;
+        h->next_sweep = now;
+    }
+    return !h->links || pl_mono_cmp(now, pl_mono_add(h->grace_until, LAST_WORDS)) >= 0;
+}
+
+static void wait_for_work(struct http *h, struct pl_mono now)
+{
+    MHD_UNSIGNED_LONG_LONG ms = 0;
+    bool accepting = h->listen_fd >= 0 && pl_mono_cmp(now, h->accept_from) >= 0;
+    struct pollfd fds[3] = { { .fd = h->epoll_fd, .events = POLLIN }, { .fd = h->wake_fd, .events = POLLIN }, { .fd = accepting ? h->listen_fd : -1, .events = POLLIN } };
+    /* With links there are deadlines, on a clock that a test may move: look again soon. */
+    int timeout = h->links || !accepting || h->draining ? (int)(SWEEP_EVERY / PL_MS) : -1;
+    if (MHD_get_timeout(h->mhd, &ms) == MHD_YES && (timeout < 0 || ms < (MHD_UNSIGNED_LONG_LONG)timeout))
+        timeout = (int)ms;
+    if (poll(fds, PL_COUNT(fds), timeout) <= 0)
+        return;
+    if (fds[1].revents) {
+        uint64_t n;
+        ssize_t done = read(h->wake_fd, &n, sizeof n);
+        (void)done;
+    }
+    if (fds[2].revents)
+        http_accept(h);
+}
+
+/* None may be suspended when libmicrohttpd stops. A call whose worker finishes meanwhile cannot be abandoned, but is among the done in the next round. */
+static void resume_all(struct http *h)
+{
+    for (bool again = true; again;) {
+        again = false;
+        take_done(h);
+        for (struct link *k = h->links; k; k = k->next) {
+            if (k->phase == PHASE_CALL)
+                http_abandon(k);
+            again = again || k->phase == PHASE_CALL;
+        }
+    }
+}
+
+static void *engine(void *arg)
+{
+    struct http *h = arg;
+    for (;;) {
+        MHD_run(h->mhd);
+        take_done(h);
+        struct pl_mono now = pl_now_mono(h->conf.clock);
+        bool over = drain(h, now);
+        sweep(h, now);
+        if (over)
+            break;
+        wait_for_work(h, now);
+    }
+    resume_all(h);
+    MHD_run(h->mhd);
+    return NULL;
+}
+
+enum pl_err http_start(struct http *h, struct pl_fail *reterr)
+{
+    enum pl_err e = http_daemon(h, reterr);
+    if (e != PL_OK)
+        return e;
+    h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (h->wake_fd < 0)
+        return PL_NO_MEMORY;
+    e = pl_pool_new(&(struct pl_pool_conf){ .threads = h->conf.workers, .queue = h->conf.queue, .start = http_worker_start, .stop = http_worker_stop, .self = h, .name = "http" },
+                    &h->pool);
+    if (e == PL_OK)
+        e = http_listen(h, reterr);
+    if (e != PL_OK)
+        return e;
+    if (pthread_create(&h->thread, NULL, engine, h) != 0)
+        return PL_NO_MEMORY;
+    pthread_setname_np(h->thread, "http");
+    h->running = true;
+    return PL_OK;
+}
+
+struct http *http_stop(struct http *h, int64_t grace_us)
+{
+    if (h && h->running) {
+        pthread_mutex_lock(&h->lock);
+        h->stop = true;
+        h->grace = grace_us;
+        pthread_mutex_unlock(&h->lock);
+        http_wake(h);
+        pthread_join(h->thread, NULL);
+    }
+    return http_free(h);
+}

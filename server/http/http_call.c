@@ -1,0 +1,277 @@
+/* The worker's side of a call: token, content type, body, transaction with grant and handler, reply. */
+#include "http_private.h"
+#include "secure.h"
+
+#define USER_AGENT_BYTES 200
+
+struct worker {
+    struct db *db; /* NULL: it could not be made; then every transaction is PL_UNAVAILABLE */
+};
+
+void *http_worker_start(void *self, unsigned number)
+{
+    struct http *h = self;
+    struct worker *w = pl_heap(sizeof *w);
+    (void)number;
+    if (w && h->conf.db.conninfo && db_open(&h->conf.db, &w->db) != PL_OK)
+        w->db = NULL;
+    return w;
+}
+
+void http_worker_stop(void *self, void *state)
+{
+    struct worker *w = state;
+    (void)self;
+    if (w)
+        db_close(w->db);
+    pl_heap_free(w);
+}
+
+struct call *http_call_new(struct http *h, struct link *k)
+{
+    /* A body grows by doubling, so it may take twice its size, and is copied once more into the handler's struct. */
+    struct pl_arena *a = pl_arena_new(CALL_BYTES + 3 * h->conf.max_body);
+    struct call *call = a ? PL_NEW(a, struct call) : NULL;
+    if (!call) {
+        pl_arena_free(a);
+        return NULL;
+    }
+    call->h = h;
+    call->link = k;
+    call->body = pl_buf_init(a, h->conf.max_body + 1);
+    call->c = (struct http_call){ .arena = a, .clock = h->conf.clock, .rand = h->conf.rand, .request_id = k->request_id,
+                                  .log = pl_log_child(h->conf.log, PL_F_UUID("request", k->request_id)), .peer = pl_str_dup(a, pl_str_of(k->peer)), .engine = call };
+    return call;
+}
+
+struct call *http_call_free(struct call *call)
+{
+    if (call)
+        pl_arena_free(call->c.arena); /* the call itself lives in it */
+    return NULL;
+}
+
+struct pl_str http_bearer(const struct call *call)
+{
+    struct pl_str given = http_header(&call->c, "Authorization"), token;
+    struct pl_str scheme = pl_str_split(given, ' ', &token);
+    token = pl_str_trim(token);
+    return given.p && pl_str_eq_nocase(scheme, PL_STR("Bearer")) && token.n ? token : PL_STR_NONE;
+}
+
+static enum pl_err authenticate(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct call *call = arg;
+    const struct http_hooks *hooks = &call->h->conf.hooks;
+    (void)reterr;
+    return hooks->authenticate(hooks->self, tx, call->c.now, call->bearer, &call->c.actor);
+}
+
+static enum pl_err check_token(struct call *call, struct pl_fail *reterr)
+{
+    const char *fixed = call->h->bearer;
+    if (fixed && !secure_eq(fixed, strlen(fixed), call->bearer.p, call->bearer.n))
+        return PL_UNAUTHENTICATED;
+    if (call->row->route->auth != HTTP_USER)
+        return PL_OK;
+    if (!call->h->conf.hooks.authenticate)
+        return PL_UNAUTHENTICATED;
+    if (!call->c.db)
+        return PL_UNAVAILABLE;
+    return db_run(call->c.db, call->c.arena, authenticate, call, reterr);
+}
+
+static bool is_json(struct pl_str type)
+{
+    struct pl_str params, charset;
+    struct pl_str main_type = pl_str_trim(pl_str_split(type, ';', &params));
+    if (!pl_str_eq_nocase(main_type, PL_STR("application/json")))
+        return false;
+    params = pl_str_trim(params);
+    if (!params.n)
+        return true;
+    struct pl_str name = pl_str_split(params, '=', &charset);
+    return pl_str_eq_nocase(pl_str_trim(name), PL_STR("charset")) &&
+           (pl_str_eq_nocase(charset, PL_STR("utf-8")) || pl_str_eq_nocase(charset, PL_STR("\"utf-8\"")));
+}
+
+/* A body that is absent counts as {}: the answer then names the first member that is missing. */
+static enum pl_err take_body(struct call *call, struct pl_fail *reterr)
+{
+    const struct http_route *r = call->row->route;
+    struct pl_str text = pl_buf_view(&call->body);
+    if (text.n && !r->fields)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "This request takes no body.");
+    if (!r->fields)
+        return PL_OK;
+    if (text.n && !is_json(http_header(&call->c, "Content-Type")))
+        return PL_UNSUPPORTED_TYPE;
+    void *body = pl_alloc(call->c.arena, r->body_size);
+    if (!body)
+        return PL_NO_MEMORY;
+    enum pl_err e = json_take(r->fields, JSON_STRICT, text.n ? text : PL_STR("{}"), call->c.arena, body, reterr);
+    if (e == PL_OK)
+        call->c.body = body;
+    return e;
+}
+
+/* A handler may run again: it finds the reply as it was the first time. */
+static void reset_reply(struct http_call *c)
+{
+    c->status = 0;
+    c->buf = pl_buf_init(c->arena, REPLY_BYTES);
+    c->out = jw_start(&c->buf);
+    c->out.depth = 1; /* inside the object, whose brackets the engine writes */
+    c->raw = false;
+    c->content_type = NULL;
+    c->keep_on_error = false;
+    c->after = NULL;
+    c->headers = NULL;
+    c->actor.step_up = false;
+}
+
+void http_after(struct http_call *c, void (*fn)(void *arg), void *arg)
+{
+    struct http_after *added = PL_NEW(c->arena, struct http_after), **end = &c->after;
+    if (!added)
+        return; /* the arena remembers, and the call fails before its commit */
+    *added = (struct http_after){ fn, arg, NULL };
+    while (*end)
+        end = &(*end)->next;
+    *end = added;
+}
+
+static void run_after(const struct http_call *c)
+{
+    for (const struct http_after *a = c->after; a; a = a->next)
+        a->fn(a->arg);
+}
+
+static enum pl_err spend_grant(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct call *call = arg;
+    const struct http_hooks *hooks = &call->h->conf.hooks;
+    struct pl_str grant = http_header(&call->c, "Step-Up-Grant");
+    (void)reterr;
+    if (!call->row->route->step_up)
+        return PL_OK;
+    if (!grant.n || !hooks->spend_grant)
+        return PL_STEP_UP_REQUIRED;
+    enum pl_err e = hooks->spend_grant(hooks->self, tx, call->c.now, &call->c.actor, call->row->route->step_up, grant);
+    call->c.actor.step_up = e == PL_OK;
+    return e;
+}
+
+static enum pl_err run_handler(struct call *call, struct pl_fail *reterr)
+{
+    enum pl_err e = call->row->route->run(&call->c, reterr);
+    return e == PL_OK ? pl_arena_err(call->c.arena) : e;
+}
+
+/* One try: grant, handler, commit. */
+static enum pl_err try_in_tx(struct call *call, struct pl_fail *reterr)
+{
+    struct http_call *c = &call->c;
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    reset_reply(c);
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e == PL_OK)
+        e = spend_grant(tx, call, reterr);
+    if (e != PL_OK)
+        return e;
+    c->tx = tx;
+    e = run_handler(call, reterr);
+    c->tx = NULL;
+    if (e != PL_OK && (e == PL_RETRY || !c->keep_on_error))
+        return e;
+    enum pl_err committed = db_commit(&tx);
+    if (committed != PL_OK)
+        return committed;
+    run_after(c);
+    return e;
+}
+
+static enum pl_err run_in_tx(struct call *call, struct pl_fail *reterr)
+{
+    if (!call->c.db)
+        return PL_UNAVAILABLE;
+    for (unsigned i = 1;; i++) {
+        struct pl_fail why = PL_FAIL_INIT;
+        enum pl_err e = try_in_tx(call, &why);
+        if (e == PL_RETRY && i < MAX_TRIES) {
+            pl_count(&http_metrics[M_RETRIES], 1);
+            continue;
+        }
+        if (e != PL_OK)
+            *reterr = why;
+        return e;
+    }
+}
+
+static enum pl_err run_own_tx(struct call *call, struct pl_fail *reterr)
+{
+    struct http_call *c = &call->c;
+    enum pl_err e = PL_OK;
+    reset_reply(c);
+    if (call->row->route->step_up)
+        e = c->db ? db_run(c->db, c->arena, spend_grant, call, reterr) : PL_UNAVAILABLE;
+    if (e == PL_OK)
+        e = run_handler(call, reterr);
+    if (e == PL_OK || c->keep_on_error)
+        run_after(c);
+    return e;
+}
+
+/* The door's order: token, content type, body, grant, handler. */
+static enum pl_err run_checks(struct call *call, struct pl_fail *reterr)
+{
+    struct http_call *c = &call->c;
+    struct pl_str agent = http_header(c, "User-Agent");
+    c->self = call->row->self;
+    c->user_agent = agent.n > USER_AGENT_BYTES ? (struct pl_str){ agent.p, USER_AGENT_BYTES } : agent;
+    enum pl_err e = check_token(call, reterr);
+    if (e == PL_OK)
+        e = take_body(call, reterr);
+    if (e != PL_OK)
+        return e;
+    return call->row->route->tx == HTTP_TX ? run_in_tx(call, reterr) : run_own_tx(call, reterr);
+}
+
+static void answer(struct call *call)
+{
+    struct pl_fail fail = PL_FAIL_INIT;
+    enum pl_err e = run_checks(call, &fail);
+    if (e == PL_OK) {
+        http_reply_ok(call);
+        return;
+    }
+    if (pl_err_table[e].status >= 500)
+        PL_LOG(&call->c.log, PL_ERROR, "http.failed", PL_F_Z("route", call->row->route->path), PL_F_ERR(e), PL_F_Z("detail", fail.detail));
+    http_reply_error(call, e, &fail);
+}
+
+void http_call_run(void *arg, void *state)
+{
+    struct call *call = arg;
+    struct http *h = call->h;
+    struct worker *w = state;
+    pthread_mutex_lock(&h->lock);
+    bool abandoned = call->abandoned;
+    call->started = true;
+    pthread_mutex_unlock(&h->lock);
+    if (!abandoned) {
+        call->c.db = w ? w->db : NULL;
+        answer(call);
+        pthread_mutex_lock(&h->lock);
+        abandoned = call->abandoned;
+        if (!abandoned) {
+            call->next_done = h->done;
+            h->done = call;
+        }
+        pthread_mutex_unlock(&h->lock);
+    }
+    if (abandoned)
+        http_call_free(call);
+    else
+        http_wake(h);
+}

@@ -1,0 +1,539 @@
+/* The rules of http.h over real sockets. */
+#include "test_http.h"
+
+static void reply_has_body_headers_and_request_id(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    const char *got = once("GET /t/hello?q=a%2Fb%20c&x HTTP/1.1\r\nHost: x\r\nX-Thing:  7 \r\n\r\n");
+    has(got, "HTTP/1.1 200 OK\r\n");
+    has(got, "{\"hello\":\"world\",\"peer\":\"127.0.0.1\",\"q\":\"a/b c\",\"header\":\"7\"}");
+    has(got, "Content-Type: application/json\r\n");
+    has(got, "Cache-Control: no-store\r\n");
+    has(got, "X-Content-Type-Options: nosniff\r\n");
+    has(got, "Request-Id: ");
+    got = once(GET("/t/things/018f0000-0000-7000-8000-000000000001"));
+    has(got, "{\"id\":\"018f0000-0000-7000-8000-000000000001\"}");
+    got = once("DELETE /t/things/1 HTTP/1.1\r\nHost: x\r\n\r\n");
+    has(got, "HTTP/1.1 204 ");
+    has_not(got, "\r\nContent-Type");
+    got = once(GET("/t/raw"));
+    has(got, "Content-Type: text/plain; version=0.0.4\r\n");
+    has(got, "\r\n\r\nmetric 1\n");
+}
+
+static void path_and_method_are_matched(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    is_problem(once(GET("/t/nothing")), 404, "not_found");
+    is_problem(once(GET("/t/hello/")), 404, "not_found");
+    is_problem(once(GET("/t/things/")), 404, "not_found");
+    is_problem(once(GET("//t/hello")), 404, "not_found");
+    is_problem(once(GET("/t/things/no-uuid")), 404, "not_found");
+    const char *got = once("DELETE /t/things HTTP/1.1\r\nHost: x\r\n\r\n");
+    is_problem(got, 405, "method_not_allowed");
+    has(got, "Allow: POST, OPTIONS\r\n");
+    is_problem(once("BREW /t/things HTTP/1.1\r\nHost: x\r\n\r\n"), 405, "method_not_allowed");
+    has(once(GET("/t/words/current")), "HTTP/1.1 204 "); /* the literal goes before the parameter */
+    has(once(GET("/t/words/a%2Fb%20%c3%a4")), "{\"word\":\"a/b \xc3\xa4\"}");
+    is_problem(once(GET("/t/words/a%0Ab")), 404, "not_found");
+    is_problem(once(GET("/t/words/a%zz")), 404, "not_found");
+    is_problem(once(GET("/t/words/a%4")), 404, "not_found");
+    is_problem(once(GET("/t/words/%ff")), 404, "not_found");
+    is_problem(once(GET("/t/hello?q=1&q=2")), 400, "invalid_request");
+    is_problem(once(GET("/t/hello?q=%")), 400, "invalid_request");
+}
+
+static void head_and_options(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    int fd = dial();
+    /* A reply to HEAD has the length, but no body: the next reply follows at once. */
+    put(fd, "HEAD /t/raw HTTP/1.1\r\nHost: x\r\n\r\nOPTIONS /t/things/1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    const char *all = take_all(fd);
+    close(fd);
+    has(all, "HTTP/1.1 200 OK\r\n");
+    has(all, "Content-Length: 9\r\n");
+    has_not(all, "metric");
+    has(all, "HTTP/1.1 204 ");
+    has(all, "Allow: GET, DELETE, HEAD, OPTIONS\r\n");
+    has(once("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), "HTTP/1.1 204 ");
+    is_problem(once("OPTIONS /t/nothing HTTP/1.1\r\nHost: x\r\n\r\n"), 404, "not_found");
+}
+
+static void body_is_checked_by_its_table_and_refused_by_name(void **state)
+{
+    (void)state;
+    static const struct { const char *body, *field; } cases[] = {
+        { "{}", "name" },
+        { "", "name" },
+        { "{\"name\":7}", "name" },
+        { "{\"name\":\"\"}", "name" },
+        { "{\"name\":\"123456789012345678901\"}", "name" },
+        { "{\"name\":\"a\",\"size\":10}", "size" },
+        { "{\"name\":\"a\",\"colour\":\"red\"}", "colour" },
+        { "{\"name\":\"a\",", NULL },
+        { "[]", NULL },
+        { "{\"name\":\"a\",\"name\":\"b\"}", NULL },
+        { "{\"name\":\"\\u0000\"}", NULL },
+        { "\xff", NULL },
+    };
+    char field[64];
+    start_with((struct http_conf){ 0 });
+    for (size_t i = 0; i < PL_COUNT(cases); i++) {
+        const char *got = post("/t/things", JSON_TYPE, cases[i].body);
+        is_problem(got, 400, "invalid_request");
+        snprintf(field, sizeof field, "\"field\":\"%s\"", cases[i].field ? cases[i].field : "");
+        if (cases[i].field)
+            has(got, field);
+    }
+    assert_string_equal(story, ""); /* no transaction was begun for any of them */
+    const char *got = post("/t/things", "Content-Type: Application/JSON; charset=UTF-8\r\n", "{\"name\":\"a\",\"size\":9}");
+    has(got, "HTTP/1.1 201 Created\r\n");
+    has(got, "Location: /t/things/1\r\n");
+    has(got, "{\"name\":\"a\",\"size\":9}");
+}
+
+static void content_type_and_unwanted_bodies_are_refused(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    is_problem(post("/t/things", "", "{\"name\":\"a\"}"), 415, "unsupported_type");
+    is_problem(post("/t/things", "Content-Type: text/plain\r\n", "{\"name\":\"a\"}"), 415, "unsupported_type");
+    is_problem(post("/t/things", "Content-Type: application/json; charset=latin1\r\n", "{\"name\":\"a\"}"), 415, "unsupported_type");
+    is_problem(post("/t/wrong-pin", JSON_TYPE, "{}"), 400, "invalid_request");
+    is_problem(once("GET /t/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"), 400, "invalid_request");
+}
+
+static void large_bodies_and_headers_are_refused(void **state)
+{
+    (void)state;
+    static char text[220 * 1024];
+    start_with((struct http_conf){ .max_body = 1000 });
+    /* A little too large: read to its end, so that the answer arrives and the connection lives. */
+    int fd = dial();
+    snprintf(text, sizeof text, "POST /t/things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1001\r\n\r\n%01001d", 0);
+    put(fd, text);
+    is_problem(take(fd), 413, "body_too_large");
+    put(fd, GET("/t/hello"));
+    has(take(fd), "HTTP/1.1 200 ");
+    /* The same in chunks, whose size nobody said before. */
+    snprintf(text, sizeof text, "POST /t/things HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: application/json\r\n\r\n3e9\r\n%01001d\r\n0\r\n\r\n", 0);
+    put(fd, text);
+    is_problem(take(fd), 413, "body_too_large");
+    close(fd);
+    /* Far too large, or a client that waits for our word: answered at once. */
+    is_problem(once("POST /t/things HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n"), 413, "body_too_large");
+    is_problem(once("POST /t/things HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1001\r\n\r\n"), 413, "body_too_large");
+    has(once("POST /t/things HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\n"), "HTTP/1.1 100 Continue\r\n");
+    snprintf(text, sizeof text, "GET /t/hello HTTP/1.1\r\nHost: x\r\nX-Long: %016500d\r\n\r\n", 0);
+    is_problem(once(text), 431, "headers_too_large");
+    snprintf(text, sizeof text, "GET /t/hello HTTP/1.1\r\nHost: x\r\nX-Long: %0200000d\r\n\r\n", 0);
+    has(once(text), "HTTP/1.1 431 ");
+    snprintf(text, sizeof text, "GET /t/hello HTTP/1.1\r\nHost: x\r\nX-Long: %015000d\r\n\r\n", 0);
+    has(once(text), "HTTP/1.1 200 ");
+}
+
+/* Requests of which two servers could disagree where they end: 400, and nothing behind them is taken for a request. */
+static void smuggling_is_refused(void **state)
+{
+    (void)state;
+    static const char *const heads[] = {
+        "Content-Length: 2\r\nContent-Length: 2\r\n",
+        "Content-Length: 2\r\nContent-Length: 40\r\n",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n",
+        "Transfer-Encoding: identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Content-Length: 2, 2\r\n",
+        "Content-Length: +2\r\n",
+        "Content-Length: -2\r\n",
+        "Content-Length: 0x2\r\n",
+        "Content-Length:\r\n",
+        "Content-Length : 2\r\n",
+        "Content-Length\t: 2\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        "Bad Header: 1\r\n",
+        "Host: y\r\n",
+        "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n",
+    };
+    char text[512];
+    start_with((struct http_conf){ 0 });
+    for (size_t i = 0; i < PL_COUNT(heads); i++) {
+        int fd = dial();
+        snprintf(text, sizeof text, "POST /t/things HTTP/1.1\r\nHost: x\r\n%s\r\n0\r\n\r\nGET /t/raw HTTP/1.1\r\nHost: x\r\n\r\n", heads[i]);
+        put(fd, text);
+        const char *got = take_all(fd);
+        if (strncmp(got, "HTTP/1.1 400 ", 13) != 0 || strstr(got, "metric 1"))
+            fail_msg("%s gave %s", heads[i], got);
+        close(fd);
+    }
+    is_problem(once("GET /t/hello HTTP/1.1\r\n\r\n"), 400, "invalid_request");
+    is_problem(once("GET /t/hello /x HTTP/1.1\r\nHost: x\r\n\r\n"), 400, "invalid_request");
+    is_problem(once("GET /t/hello HTTP/1.2\r\nHost: x\r\n\r\n"), 400, "invalid_request");
+}
+
+static void tokens_and_grants(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    const char *got = once(GET("/t/me"));
+    is_problem(got, 401, "unauthenticated");
+    has(got, "WWW-Authenticate: Bearer\r\n");
+    is_problem(once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Basic plat_good\r\n\r\n"), 401, "unauthenticated");
+    got = once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plat_other\r\n\r\n");
+    is_problem(got, 401, "unauthenticated");
+    has(got, "WWW-Authenticate: Bearer\r\n");
+    has(once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: bearer plat_good\r\n\r\n"), "\"account\":\"11111111-1111-1111-1111-111111111111\",\"step_up\":false");
+    /* The token is looked at before the body. */
+    is_problem(once("PUT /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer no\r\nContent-Length: 1\r\n\r\n{"), 401, "unauthenticated");
+    is_problem(post("/t/danger", GOOD_TOKEN, ""), 403, "step_up_required");
+    is_problem(post("/t/danger", GOOD_TOKEN "Step-Up-Grant: plsg_other\r\n", ""), 403, "step_up_required");
+    story[0] = 0;
+    has(post("/t/danger", GOOD_TOKEN "Step-Up-Grant: plsg_good\r\n", ""), "\"step_up\":true");
+    assert_string_equal(story, "begin grant commit "); /* the grant is spent in the call's own transaction */
+    has(post("/t/danger-own", GOOD_TOKEN "Step-Up-Grant: plsg_good\r\n", ""), "\"step_up\":true");
+}
+
+static void fixed_bearer_guards_every_route(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .bearer = "admin-secret" });
+    is_problem(once(GET("/t/hello")), 401, "unauthenticated");
+    is_problem(once("GET /t/hello HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin-secre\r\n\r\n"), 401, "unauthenticated");
+    has(once("GET /t/hello HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin-secret\r\n\r\n"), "HTTP/1.1 200 ");
+}
+
+static void nudges_run_after_the_commit_in_order(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    has(post("/t/things", JSON_TYPE, "{\"name\":\"a\"}"), "HTTP/1.1 201 ");
+    assert_string_equal(story, "begin handler commit first-nudge second-nudge ");
+    story[0] = 0;
+    commits[1] = PL_UNAVAILABLE;
+    is_problem(post("/t/things", JSON_TYPE, "{\"name\":\"a\"}"), 503, "unavailable");
+    assert_string_equal(story, "begin handler commit-failed ");
+}
+
+static void conflict_runs_the_handler_again_with_a_fresh_reply(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    const char *got = post("/t/retry", "", "");
+    has(got, "HTTP/1.1 203 ");
+    has(got, "X-Try: 3\r\n");
+    has_not(got, "X-Try: 2");
+    has(got, "\r\n\r\n{\"try\":3}");
+    assert_string_equal(story, "begin rollback begin rollback begin commit nudge ");
+    tries = 2; /* now the commit meets the conflict */
+    story[0] = 0;
+    commits[1] = PL_RETRY;
+    has(post("/t/retry", "", ""), "\r\n\r\n{\"try\":4}");
+    assert_string_equal(story, "begin commit-failed begin commit nudge ");
+    tries = 0;
+    got = post("/t/always-retry", "", "");
+    is_problem(got, 503, "retry");
+    has(got, "Retry-After: 1\r\n");
+    assert_int_equal(tries, 5);
+}
+
+static void failures_of_ours_tell_nothing_inside(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    const char *got = post("/t/secret-failure", "", "");
+    is_problem(got, 500, "internal");
+    has_not(got, "account");
+    has_not(got, "password_hash");
+    has_not(got, "half");
+    assert_string_equal(story, "begin rollback ");
+    is_problem(once(GET("/t/huge")), 500, "internal");
+    is_problem(once(GET("/t/hungry")), 503, "no_memory");
+}
+
+static void problems_carry_what_helps(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    const char *got = post("/t/wrong-pin", "", "");
+    is_problem(got, 422, "pin_wrong");
+    has(got, "\"attempts_left\":3");
+    assert_string_equal(story, "begin commit nudge "); /* S-P5: the count of tries is kept though the call failed */
+    got = post("/t/too-soon", "", "");
+    is_problem(got, 429, "resend_too_soon");
+    has(got, "Retry-After: 42\r\n");
+    has(got, "\"retry_after\":42");
+    has(got, "\"detail\":\"Wait a little.\"");
+}
+
+static void full_queue_is_503_and_the_rest_goes_on(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .workers = 1, .queue = 1 });
+    int first = dial(), second = dial();
+    put(first, GET("/t/gate"));
+    wait_entered(1);
+    put(second, GET("/t/hello"));
+    wait_metric(CALLS, 2);
+    const char *got = once(GET("/t/hello"));
+    is_problem(got, 503, "overloaded");
+    has(got, "Retry-After: 1\r\n");
+    open_gate();
+    has(take(first), "{\"through\":true}");
+    has(take(second), "{\"hello\":\"world\"");
+    close(first);
+    close(second);
+}
+
+static void call_deadline_is_503_and_the_late_worker_is_no_harm(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .workers = 1, .call_deadline = 5 * PL_SECOND });
+    int running = dial(), waiting = dial();
+    put(running, GET("/t/gate"));
+    wait_entered(1);
+    put(waiting, GET("/t/hello"));
+    wait_metric(CALLS, 2);
+    advance(6 * PL_SECOND);
+    is_problem(take(running), 503, "unavailable");
+    is_problem(take(waiting), 503, "overloaded");
+    open_gate();
+    put(running, GET("/t/hello")); /* the connection is good for more */
+    has(take(running), "{\"hello\":\"world\"");
+    close(running);
+    close(waiting);
+}
+
+static void dripped_headers_and_bodies_are_cut(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    int headers = dial(), bodies = dial();
+    put(headers, "GET /t/hello HTTP/1.1\r\nHost: x\r\nX-Drip: ");
+    put(bodies, "POST /t/things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n");
+    wait_metric(CONNECTIONS, 2);
+    for (int i = 0; i < 20; i++) { /* never idle for as much as a second */
+        put(headers, "a");
+        put(bodies, " ");
+        advance(900 * PL_MS);
+    }
+    assert_true(ended(headers));
+    assert_true(ended(bodies));
+    wait_metric(CONNECTIONS, 0);
+    close(headers);
+    close(bodies);
+}
+
+static void idle_connections_end(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    int fd = dial();
+    put(fd, GET("/t/hello"));
+    has(take(fd), "HTTP/1.1 200 ");
+    advance(30 * PL_SECOND);
+    put(fd, GET("/t/hello"));
+    has(take(fd), "HTTP/1.1 200 ");
+    advance(61 * PL_SECOND);
+    assert_true(ended(fd));
+    close(fd);
+}
+
+static void connections_are_limited_per_address_and_over_all(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .max_per_address = 2 });
+    int a = dial(), b = dial();
+    wait_metric(CONNECTIONS, 2);
+    int c = dial();
+    is_problem(take(c), 429, "rate_limited");
+    assert_true(ended(c));
+    close(c);
+    close(a);
+    wait_metric(CONNECTIONS, 1);
+    has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    close(b);
+    engine = http_stop(engine, PL_SECOND);
+    start_with((struct http_conf){ .max_connections = 1 });
+    a = dial();
+    wait_metric(CONNECTIONS, 1);
+    c = dial();
+    is_problem(take(c), 503, "overloaded");
+    put(a, GET("/t/hello"));
+    has(take(a), "HTTP/1.1 200 ");
+    close(a);
+    close(c);
+}
+
+static void *stop_now(void *grace)
+{
+    return http_stop(engine, *(int64_t *)grace);
+}
+static void wait_refused(const char *address)
+{
+    struct pl_mono until = pl_mono_add(pl_now_mono(&pl_clock_system), 10 * PL_SECOND);
+    for (int fd; (fd = dial_to(address)) >= 0; close(fd), sched_yield())
+        assert_true(pl_mono_cmp(pl_now_mono(&pl_clock_system), until) < 0);
+}
+
+static void drain_finishes_what_is_under_way_and_takes_nothing_new(void **state)
+{
+    (void)state;
+    pthread_t t;
+    int64_t grace = 100 * PL_SECOND;
+    char address[64];
+    start_with((struct http_conf){ 0 });
+    snprintf(address, sizeof address, "%s", http_address(engine));
+    int under_way = dial(), idle = dial(), next = dial();
+    put(under_way, GET("/t/gate"));
+    put(next, "GET /t/hello HTTP/1.1\r\n");
+    wait_entered(1);
+    wait_metric(CONNECTIONS, 3);
+    assert_int_equal(pthread_create(&t, NULL, stop_now, &grace), 0);
+    wait_refused(address);
+    assert_true(ended(idle));
+    open_gate();
+    const char *got = take(under_way);
+    has(got, "{\"through\":true}");
+    has(got, "Connection: close\r\n");
+    pthread_join(t, NULL);
+    engine = NULL;
+    close(under_way);
+    close(idle);
+    close(next);
+}
+
+static void end_of_grace_answers_every_suspended_call(void **state)
+{
+    (void)state;
+    pthread_t t;
+    int64_t grace = 0;
+    int fds[6];
+    start_with((struct http_conf){ .workers = 1 });
+    for (size_t i = 0; i < PL_COUNT(fds); i++) {
+        fds[i] = dial();
+        put(fds[i], GET("/t/gate"));
+    }
+    wait_metric(CALLS, PL_COUNT(fds));
+    wait_entered(1);
+    assert_int_equal(pthread_create(&t, NULL, stop_now, &grace), 0);
+    for (size_t i = 0; i < PL_COUNT(fds); i++) {
+        has(take(fds[i]), "HTTP/1.1 503 ");
+        close(fds[i]);
+    }
+    open_gate();
+    pthread_join(t, NULL);
+    engine = NULL;
+    assert_int_equal(metric(CALLS), 0);
+    assert_int_equal(entered, 1); /* those that only waited never ran */
+}
+
+static void unix_socket_is_for_its_owner_only(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/porchlight-http-XXXXXX", address[64];
+    struct stat st;
+    assert_non_null(mkdtemp(folder));
+    snprintf(address, sizeof address, "unix:%s/admin.sock", folder);
+    start_with((struct http_conf){ .listen = address });
+    assert_string_equal(http_address(engine), address);
+    assert_int_equal(stat(address + 5, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    has(once(GET("/t/hello")), "\"peer\":\"unix\"");
+    /* Another server does not take a living one's address. */
+    struct http *other = NULL;
+    struct pl_fail fail = PL_FAIL_INIT;
+    assert_int_equal(http_new(&(struct http_conf){ .listen = address, .workers = 1, .clock = &test_clock, .rand = &pl_rand_system }, &other, &fail), PL_OK);
+    assert_int_equal(http_start(other, &fail), PL_IO);
+    http_stop(other, 0);
+    has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    engine = http_stop(engine, PL_SECOND);
+    assert_int_equal(stat(address + 5, &st), -1);
+    /* A file that a dead server left is no obstacle. */
+    int dead = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_un at = { .sun_family = AF_UNIX };
+    memcpy(at.sun_path, address + 5, strlen(address + 5));
+    assert_int_equal(bind(dead, (struct sockaddr *)&at, sizeof at), 0);
+    close(dead);
+    start_with((struct http_conf){ .listen = address });
+    has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    engine = http_stop(engine, PL_SECOND);
+    rmdir(folder);
+}
+
+static void bad_rows_and_addresses_are_refused(void **state)
+{
+    (void)state;
+    struct pl_fail fail = PL_FAIL_INIT;
+    struct http *h = NULL;
+    static const struct http_route doubled[] = { { HTTP_GET, "/a", HTTP_PUBLIC, on_nothing, "A" }, { HTTP_GET, "/a", HTTP_PUBLIC, on_nothing, "A" }, HTTP_END };
+    static const struct http_route grant_of_nobody[] = { { HTTP_GET, "/b", HTTP_PUBLIC, on_nothing, "B", .step_up = "x" }, HTTP_END };
+    static const char *const bad[] = { "127.0.0.1", "nowhere.invalid:80", "127.0.0.1:http", "192.0.2.1:0" };
+    assert_int_equal(http_new(&(struct http_conf){ .workers = 1 }, &h, &fail), PL_INVALID_REQUEST);
+    for (size_t i = 0; i < PL_COUNT(bad); i++) {
+        assert_int_equal(http_new(&(struct http_conf){ .listen = bad[i], .workers = 1, .clock = &test_clock, .rand = &pl_rand_system }, &h, &fail), PL_OK);
+        assert_int_equal(http_mount(h, i % 2 ? grant_of_nobody : doubled, NULL), PL_INTERNAL);
+        assert_int_not_equal(http_start(h, &fail), PL_OK);
+        h = http_stop(h, 0);
+    }
+    assert_null(http_stop(NULL, 0));
+}
+
+static void many_clients_at_once_get_their_own_answers(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .workers = 4, .queue = 64 });
+    enum { N = 40 };
+    int fds[N];
+    char text[128];
+    for (int round = 0; round < 5; round++) {
+        for (int i = 0; i < N; i++) {
+            fds[i] = dial();
+            snprintf(text, sizeof text, "GET /t/words/w%d HTTP/1.1\r\nHost: x\r\n\r\n", i);
+            put(fds[i], text);
+        }
+        for (int i = 0; i < N; i++) {
+            snprintf(text, sizeof text, "{\"word\":\"w%d\"}", i);
+            has(take(fds[i]), text);
+            close(fds[i]);
+        }
+    }
+}
+
+int main(void)
+{
+#define CASE(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    static const struct CMUnitTest tests[] = {
+        CASE(reply_has_body_headers_and_request_id),
+        CASE(path_and_method_are_matched),
+        CASE(head_and_options),
+        CASE(body_is_checked_by_its_table_and_refused_by_name),
+        CASE(content_type_and_unwanted_bodies_are_refused),
+        CASE(large_bodies_and_headers_are_refused),
+        CASE(smuggling_is_refused),
+        CASE(tokens_and_grants),
+        CASE(fixed_bearer_guards_every_route),
+        CASE(nudges_run_after_the_commit_in_order),
+        CASE(conflict_runs_the_handler_again_with_a_fresh_reply),
+        CASE(failures_of_ours_tell_nothing_inside),
+        CASE(problems_carry_what_helps),
+        CASE(full_queue_is_503_and_the_rest_goes_on),
+        CASE(call_deadline_is_503_and_the_late_worker_is_no_harm),
+        CASE(dripped_headers_and_bodies_are_cut),
+        CASE(idle_connections_end),
+        CASE(connections_are_limited_per_address_and_over_all),
+        CASE(drain_finishes_what_is_under_way_and_takes_nothing_new),
+        CASE(end_of_grace_answers_every_suspended_call),
+        CASE(unix_socket_is_for_its_owner_only),
+        CASE(bad_rows_and_addresses_are_refused),
+        CASE(many_clients_at_once_get_their_own_answers),
+    };
+    /* What the engine logs is thrown away: failures are made on purpose here. */
+    pl_log_to(-1);
+    return cmocka_run_group_tests_name("http", tests, NULL, NULL);
+}
