@@ -143,12 +143,18 @@ def test_the_planner_sees_what_reads_a_whole_table(planner, tmp_path, sql, says)
 # ---- portable SQL ----
 
 NOT_PORTABLE = [
-    (r"\bCREATE\s+(CONSTRAINT\s+)?TRIGGER\b", "triggers"), (r"\bCREATE\s+SEQUENCE\b|\bnextval\b|\b(small|big)?serial\b|\bGENERATED\b.*\bIDENTITY\b", "sequences"),
-    (r"\bAS\s+ENUM\b", "enum types"), (r"^\s*(LISTEN|NOTIFY|UNLISTEN)\b|\bpg_notify\b", "LISTEN/NOTIFY"), (r"\bpg_(try_)?advisory", "advisory locks"),
-    (r"\bDEFERRABLE\b|\bINITIALLY\s+DEFERRED\b", "deferrable constraints"), (r"\bCREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE|RULE)\b", "code in the database"),
+    (r"\bCREATE\s+(CONSTRAINT\s+)?TRIGGER\b", "triggers"),
+    (r"\bCREATE\s+SEQUENCE\b|\bnextval\b|\b(small|big)?serial\b|\bGENERATED\b.*\bIDENTITY\b", "sequences"),
+    (r"\bAS\s+ENUM\b", "enum types"),
+    (r"^\s*(LISTEN|NOTIFY|UNLISTEN)\b|\bpg_notify\b", "LISTEN/NOTIFY"),
+    (r"\bpg_(try_)?advisory", "advisory locks"),
+    (r"\bDEFERRABLE\b|\bINITIALLY\s+DEFERRED\b", "deferrable constraints"),
+    (r"\bCREATE\s+(OR\s+REPLACE\s+)?(FUNCTION|PROCEDURE|RULE)\b", "code in the database"),
     (r"\bnow\s*\(|\bcurrent_(timestamp|time|date)\b|\b(clock|statement|transaction)_timestamp\b|\blocaltime", "the database's clock: `now` is a parameter"),
-    (r"\bgen_random_uuid\b|\buuid_generate|\brandom\s*\(", "randomness of the database: keys are made in C"), (r"\bREFERENCES\b", "foreign keys across shards"),
-    (r"\bWITHOUT\s+TIME\s+ZONE\b|\btimestamp\b(?!tz)(?!\s+with\s+time)", "times without a zone"), (r"\bUNLOGGED\b|\bINHERITS\b|\bTABLESPACE\b", "storage tricks"),
+    (r"\bgen_random_uuid\b|\buuid_generate|\brandom\s*\(", "randomness of the database: keys are made in C"),
+    (r"\bREFERENCES\b", "foreign keys across shards"),
+    (r"\bWITHOUT\s+TIME\s+ZONE\b|\btimestamp\b(?!tz)(?!\s+with\s+time)", "times without a zone"),
+    (r"\bUNLOGGED\b|\bINHERITS\b|\bTABLESPACE\b", "storage tricks"),
 ]
 
 
@@ -177,8 +183,10 @@ def test_only_portable_sql():
 
 
 @pytest.mark.parametrize("bad", [
-    "CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f();", "CREATE TABLE a (id bigserial)", "CREATE TYPE k AS ENUM ('a')", "LISTEN x", "SELECT pg_advisory_lock($1)",
-    "a integer UNIQUE DEFERRABLE INITIALLY DEFERRED", "UPDATE a SET at = now()", "at timestamptz DEFAULT CURRENT_TIMESTAMP", "id uuid DEFAULT gen_random_uuid()",
+    "CREATE TRIGGER t AFTER INSERT ON a EXECUTE FUNCTION f();", "CREATE TABLE a (id bigserial)", "CREATE TYPE k AS ENUM ('a')", "LISTEN x",
+    "SELECT pg_advisory_lock($1)",
+    "a integer UNIQUE DEFERRABLE INITIALLY DEFERRED", "UPDATE a SET at = now()", "at timestamptz DEFAULT CURRENT_TIMESTAMP",
+    "id uuid DEFAULT gen_random_uuid()",
     "id bigint GENERATED ALWAYS AS IDENTITY", "at timestamp NOT NULL", "a uuid REFERENCES b (id)",
 ])
 def test_the_lint_sees_what_is_not_portable(bad):

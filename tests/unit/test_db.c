@@ -381,6 +381,41 @@ static void open_refuses_a_bad_conninfo(void **state)
     assert_null(db_close(NULL));
 }
 
+/* Every heap allocation of a connection's life fails once: an error comes back, nothing is lost or used after, and the next try works. */
+static void each_allocation_may_fail(void **state)
+{
+    (void)state;
+    struct db_conf conf = { .conninfo = pg_schema_conninfo(SCHEMA), .clock = &pl_clock_system };
+    enum pl_err e = PL_NO_MEMORY;
+    unsigned at;
+    for (at = 1; e != PL_OK && at < 100; at++) {
+        struct db *db = NULL;
+        struct db_tx *tx = NULL;
+        struct pl_arena *a;
+        void *rows;
+        int64_t n;
+        pl_heap_fail_at(at);
+        a = pl_arena_new(1 << 16);
+        e = a ? db_open(&conf, &db) : PL_NO_MEMORY;
+        if (e == PL_OK)
+            e = db_begin(db, a, &tx);
+        if (e == PL_OK)
+            e = db_stmt_run(tx, &backend, NULL, 0, 1, &rows, &n);
+        if (e == PL_OK)
+            e = db_commit(&tx);
+        pl_heap_fail_at(0);
+        db_rollbackp(&tx);
+        if (e != PL_OK)
+            assert_int_equal(e, PL_NO_MEMORY);
+        if (db)
+            assert_int_equal(db_ping(db), PL_OK);
+        db_close(db);
+        pl_arena_free(a);
+    }
+    assert_int_equal(e, PL_OK);
+    assert_true(at > 5);
+}
+
 static void durable_settings_are_demanded(void **state)
 {
     (void)state;
@@ -574,6 +609,7 @@ int main(void)
         cmocka_unit_test(a_connection_lost_in_a_transaction_ends_it_as_unavailable),
         cmocka_unit_test(a_server_that_says_nothing_costs_one_deadline),
         cmocka_unit_test(a_backend_that_hangs_is_given_up),
+        cmocka_unit_test(each_allocation_may_fail),
         cmocka_unit_test(open_refuses_a_bad_conninfo),
         cmocka_unit_test(durable_settings_are_demanded),
         cmocka_unit_test(a_changed_or_missing_migration_is_refused),
