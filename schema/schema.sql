@@ -1,5 +1,25 @@
 -- The whole schema as of the last migration. Made by schema/dump --update; equal to what the migrations make (tests/it/test_schema.py).
 
+CREATE TABLE account (
+    account_id uuid NOT NULL,
+    email text NOT NULL,
+    phone text NOT NULL,
+    country text NOT NULL,
+    region text NOT NULL,
+    password_hash text NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE account_email (
+    email text NOT NULL,
+    account_id uuid NOT NULL
+);
+
+CREATE TABLE account_phone (
+    phone text NOT NULL,
+    account_id uuid NOT NULL
+);
+
 CREATE TABLE audit (
     subject_id uuid NOT NULL,
     number bigint NOT NULL,
@@ -14,6 +34,55 @@ CREATE TABLE audit_head (
     subject_id uuid NOT NULL,
     number bigint NOT NULL,
     hash bytea NOT NULL
+);
+
+CREATE TABLE challenge (
+    id uuid NOT NULL,
+    account_id uuid,
+    subject_id uuid NOT NULL,
+    client_id uuid,
+    purpose text NOT NULL,
+    key_hash bytea NOT NULL,
+    channel text,
+    destination text,
+    context text,
+    decoy boolean NOT NULL,
+    pin_hash bytea,
+    pin_key smallint NOT NULL,
+    sent_count smallint NOT NULL,
+    tries smallint NOT NULL,
+    issued_at timestamp with time zone,
+    expires_at timestamp with time zone NOT NULL,
+    resend_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    verified_at timestamp with time zone,
+    CONSTRAINT challenge_channel_check CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text, 'voice'::text]))),
+    CONSTRAINT challenge_sends_check CHECK (((sent_count >= 0) AND (sent_count <= 5))),
+    CONSTRAINT challenge_tries_check CHECK (((tries >= 0) AND (tries <= 5)))
+);
+
+CREATE TABLE challenge_budget (
+    subject_id uuid NOT NULL,
+    purpose text NOT NULL,
+    touched_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE challenge_try (
+    subject_id uuid NOT NULL,
+    purpose text NOT NULL,
+    id uuid NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE client (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    name text NOT NULL,
+    platform text NOT NULL,
+    key_hash bytea,
+    created_at timestamp with time zone NOT NULL,
+    last_seen_at timestamp with time zone NOT NULL
 );
 
 CREATE TABLE event (
@@ -97,6 +166,27 @@ CREATE TABLE node (
     lease_until timestamp with time zone NOT NULL
 );
 
+CREATE TABLE outbox (
+    id uuid NOT NULL,
+    account_id uuid,
+    ref uuid,
+    kind text NOT NULL,
+    channel text NOT NULL,
+    status text NOT NULL,
+    body bytea,
+    lease uuid,
+    attempts smallint NOT NULL,
+    next_at timestamp with time zone NOT NULL,
+    send_by timestamp with time zone NOT NULL,
+    wipe_at timestamp with time zone NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    why text,
+    CONSTRAINT outbox_body_check CHECK (((body IS NOT NULL) = (status = ANY (ARRAY['queued'::text, 'leased'::text])))),
+    CONSTRAINT outbox_channel_check CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text, 'voice'::text]))),
+    CONSTRAINT outbox_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'leased'::text, 'sent'::text, 'done'::text, 'expired'::text, 'dead'::text])))
+);
+
 CREATE TABLE relay (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -115,11 +205,76 @@ CREATE TABLE relay (
     viewers integer DEFAULT 0 NOT NULL
 );
 
+CREATE TABLE session (
+    account_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    family uuid NOT NULL,
+    generation integer NOT NULL,
+    rotated_at timestamp with time zone NOT NULL,
+    idle_ends_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE session_token (
+    token_hash bytea NOT NULL,
+    account_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    family uuid NOT NULL,
+    generation integer NOT NULL,
+    kind text NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    CONSTRAINT session_token_kind_check CHECK ((kind = ANY (ARRAY['access'::text, 'refresh'::text])))
+);
+
+CREATE TABLE signup (
+    id uuid NOT NULL,
+    email text NOT NULL,
+    password_hash text NOT NULL,
+    country text NOT NULL,
+    region text NOT NULL,
+    client_name text NOT NULL,
+    client_platform text NOT NULL,
+    client_key_hash bytea,
+    taken boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    email_verified_at timestamp with time zone
+);
+
+CREATE TABLE step_up_grant (
+    account_id uuid NOT NULL,
+    grant_hash bytea NOT NULL,
+    client_id uuid NOT NULL,
+    purpose text NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+ALTER TABLE ONLY account_email
+    ADD CONSTRAINT account_email_key PRIMARY KEY (email);
+
+ALTER TABLE ONLY account
+    ADD CONSTRAINT account_key PRIMARY KEY (account_id);
+
+ALTER TABLE ONLY account_phone
+    ADD CONSTRAINT account_phone_key PRIMARY KEY (phone);
+
 ALTER TABLE ONLY audit_head
     ADD CONSTRAINT audit_head_pkey PRIMARY KEY (subject_id);
 
 ALTER TABLE ONLY audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (subject_id, number);
+
+ALTER TABLE ONLY challenge_budget
+    ADD CONSTRAINT challenge_budget_key PRIMARY KEY (subject_id, purpose);
+
+ALTER TABLE ONLY challenge
+    ADD CONSTRAINT challenge_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY challenge_try
+    ADD CONSTRAINT challenge_try_key PRIMARY KEY (subject_id, purpose, id);
+
+ALTER TABLE ONLY client
+    ADD CONSTRAINT client_key PRIMARY KEY (account_id, id);
 
 ALTER TABLE ONLY event_counter
     ADD CONSTRAINT event_counter_pkey PRIMARY KEY (account_id);
@@ -148,11 +303,36 @@ ALTER TABLE ONLY migration
 ALTER TABLE ONLY node
     ADD CONSTRAINT node_pkey PRIMARY KEY (node_id);
 
+ALTER TABLE ONLY outbox
+    ADD CONSTRAINT outbox_key PRIMARY KEY (id);
+
 ALTER TABLE ONLY relay
     ADD CONSTRAINT relay_name_key UNIQUE (name);
 
 ALTER TABLE ONLY relay
     ADD CONSTRAINT relay_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY session
+    ADD CONSTRAINT session_key PRIMARY KEY (account_id, client_id);
+
+ALTER TABLE ONLY session_token
+    ADD CONSTRAINT session_token_key PRIMARY KEY (token_hash);
+
+ALTER TABLE ONLY signup
+    ADD CONSTRAINT signup_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY step_up_grant
+    ADD CONSTRAINT step_up_grant_key PRIMARY KEY (account_id, grant_hash);
+
+CREATE INDEX challenge_account ON challenge USING btree (account_id);
+
+CREATE INDEX challenge_budget_touched ON challenge_budget USING btree (touched_at);
+
+CREATE INDEX challenge_ends ON challenge USING btree (ends_at);
+
+CREATE INDEX challenge_try_at ON challenge_try USING btree (at);
+
+CREATE UNIQUE INDEX client_own_key ON client USING btree (account_id, key_hash);
 
 CREATE INDEX event_at_idx ON event USING btree (at);
 
@@ -167,6 +347,26 @@ CREATE UNIQUE INDEX live_one_per_device ON live USING btree (account_id, device_
 CREATE INDEX live_place_hub ON live_place USING btree (hub_serial);
 
 CREATE INDEX live_place_relay ON live_place USING btree (relay_id);
+
+CREATE INDEX outbox_account ON outbox USING btree (account_id);
+
+CREATE INDEX outbox_due ON outbox USING btree (next_at) WHERE (status = ANY (ARRAY['queued'::text, 'leased'::text]));
+
+CREATE INDEX outbox_ended ON outbox USING btree (ended_at);
+
+CREATE INDEX outbox_ref ON outbox USING btree (ref);
+
+CREATE INDEX outbox_wipe ON outbox USING btree (wipe_at) WHERE (status = ANY (ARRAY['queued'::text, 'leased'::text]));
+
+CREATE INDEX session_idle_ends ON session USING btree (idle_ends_at);
+
+CREATE INDEX session_token_client ON session_token USING btree (account_id, client_id);
+
+CREATE INDEX session_token_expires ON session_token USING btree (expires_at);
+
+CREATE INDEX signup_ends ON signup USING btree (ends_at);
+
+CREATE INDEX step_up_grant_expires ON step_up_grant USING btree (expires_at);
 
 REVOKE ALL ON TABLE audit FROM porchlight;
 GRANT SELECT,INSERT,REFERENCES,TRIGGER ON TABLE audit TO porchlight;
