@@ -14,7 +14,7 @@ static enum pl_err on_status(struct http_call *c, struct pl_fail *reterr)
 }
 
 struct device_row {
-    struct pl_str serial, model, public_key, setup_code;
+    struct pl_str serial, model, public_key, setup_code_hash;
     int kind;
 };
 static const char *const kinds[] = { "hub", "wireless", "mini", "doorbell", NULL };
@@ -22,8 +22,8 @@ static const struct json_field device_fields[] = {
     JSON_F(struct device_row, serial, J_SERIAL, J_REQUIRED),
     JSON_F(struct device_row, kind, J_ENUM, J_REQUIRED, .words = kinds),
     JSON_F(struct device_row, model, J_STR, J_REQUIRED, .lo = 1, .hi = 64),
-    JSON_F(struct device_row, public_key, J_STR, J_REQUIRED, .lo = 64, .hi = 64),
-    JSON_F(struct device_row, setup_code, J_STR, J_OPTIONAL, .hi = 64),
+    JSON_F(struct device_row, public_key, J_STR, J_REQUIRED, .lo = 43, .hi = 64),
+    JSON_F(struct device_row, setup_code_hash, J_STR, J_OPTIONAL, .lo = 43, .hi = 64),
     J_END,
 };
 struct inventory_body {
@@ -32,6 +32,23 @@ struct inventory_body {
 static const struct json_field inventory_fields[] = {
     JSON_F(struct inventory_body, devices, J_ARRAY, J_REQUIRED, .fields = device_fields, .size = sizeof(struct device_row), .hi = 500), J_END };
 
+/* Makers write 32 bytes as 64 hex digits or as base64url. */
+static enum pl_err bytes32(struct pl_str text, uint8_t ret[32]) { return text.n == 64 ? pl_unhex(text, ret, 32) : pl_unb64url(text, ret, 32); }
+
+static enum pl_err device_add(struct http_call *c, const struct device_row *row, bool *ret_added, struct pl_fail *reterr)
+{
+    struct device_made made = { .serial = row->serial, .kind = pl_str_of(kinds[row->kind]), .model = row->model };
+    uint8_t hash[32];
+    if (bytes32(row->public_key, made.public_key) != PL_OK)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "devices.public_key", "devices.public_key: 32 bytes as hex or base64url are expected for %.*s.", PL_FMT(row->serial));
+    if (row->setup_code_hash.p) {
+        if (bytes32(row->setup_code_hash, hash) != PL_OK)
+            return pl_fail_field(reterr, PL_INVALID_REQUEST, "devices.setup_code_hash", "devices.setup_code_hash: 32 bytes as hex or base64url are expected for %.*s.", PL_FMT(row->serial));
+        made.setup_code_hash = (struct pl_str){ (const char *)hash, sizeof hash };
+    }
+    return device_inventory_add(c->tx, c->now, &made, ret_added, reterr);
+}
+
 /* What a maker has made. A serial that is known with the same key is left as it is; with another key the whole call is refused. */
 static enum pl_err on_inventory(struct http_call *c, struct pl_fail *reterr)
 {
@@ -39,11 +56,8 @@ static enum pl_err on_inventory(struct http_call *c, struct pl_fail *reterr)
     const struct device_row *rows = body->devices.items;
     int64_t imported = 0, known = 0;
     for (size_t i = 0; i < body->devices.n; i++) {
-        struct device_made made = { .serial = rows[i].serial, .kind = pl_str_of(kinds[rows[i].kind]), .model = rows[i].model, .setup_code = rows[i].setup_code };
         bool added;
-        if (pl_unhex(rows[i].public_key, made.public_key, sizeof made.public_key) != PL_OK)
-            return pl_fail_field(reterr, PL_INVALID_REQUEST, "devices.public_key", "devices.public_key: 64 hex digits are expected for %.*s.", PL_FMT(rows[i].serial));
-        enum pl_err e = device_inventory_add(c->tx, c->now, &made, &added, reterr);
+        enum pl_err e = device_add(c, &rows[i], &added, reterr);
         if (e != PL_OK)
             return e;
         imported += added;

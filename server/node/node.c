@@ -62,7 +62,9 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     const char *server_name = pl_str_z(n->arena, c->server_name);
     if (e != PL_OK || !server_name)
         return e != PL_OK ? e : PL_NO_MEMORY;
-    n->device = (struct device_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name, .account = n->account };
+    n->device = (struct device_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name, .account = n->account,
+                                       .welcomed = live_hub_welcome, .welcomed_self = &n->live };
+    n->system = (struct system_ctx){ .bus = n->bus };
     n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name };
     n->admin = (struct admin_ctx){ .notify = n->notify, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };
     return PL_OK;
@@ -72,7 +74,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
 {
     const struct node_conf *c = n->conf;
     const struct { const struct http_route *routes; void *self; } mounts[] = {
-        { node_routes, &n->status }, { account_routes, n->account }, { system_routes, &n->device }, { device_routes, &n->device }, { live_routes, &n->live },
+        { node_routes, &n->status }, { account_routes, n->account }, { system_routes, &n->system }, { device_routes, &n->device }, { live_routes, &n->live },
     };
     struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
                             .max_connections = (unsigned)c->max_connections, .max_per_address = (unsigned)c->max_per_address, .db = n->db_conf, .clock = n->clock, .rand = n->rand,
