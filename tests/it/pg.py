@@ -99,7 +99,7 @@ class Cluster:
 
     def start(self):
         """Starts the server; returns when it takes connections."""
-        settings = {"listen_addresses": "", "unix_socket_directories": self.dir, "port": "5432", "shared_buffers": "16MB", "max_connections": "120",
+        settings = {"listen_addresses": "", "unix_socket_directories": self.dir, "port": "5432", "shared_buffers": "16MB", "max_connections": "200",
                     "jit": "off", "fsync": "on" if self.durable else "off", "log_min_messages": "warning", "wal_level": "minimal", "max_wal_senders": "0"}
         settings.update(self.settings)
         args = [f"{BIN}/postgres", "-D", f"{self.dir}/data"]

@@ -16,10 +16,10 @@ static inline const char *pg_migrations(void)
     return path ? path : "migrations";
 }
 
-/* Conninfo with the schema as search_path; ends the program when there is no database. The text stays until the next call. */
+/* Conninfo with the schema as search_path; ends the program when there is no database. The text stays until the thread calls again. */
 static inline const char *pg_schema_conninfo(const char *schema)
 {
-    static char text[1024];
+    static _Thread_local char text[1024];
     const char *base = getenv("PL_TEST_DB");
     if (!base) {
         fprintf(stderr, "skipped: needs PostgreSQL; run it under tests/it/with_pg\n");
