@@ -195,7 +195,6 @@ static enum pl_err send_and_write(struct http_call *c, enum notify_channel chann
     if (e != PL_OK)
         return e;
     http_after(c, notify_wake, ctx->notify);
-    c->status = 202;
     jw_open(&c->out, "challenge");
     pin_write(&c->out, ch, c->now, NULL);
     jw_close(&c->out);
