@@ -1,0 +1,474 @@
+#include "relay_private.h"
+#include "secure.h"
+
+/* ---- Tables: buckets that are there from the start, chains through the objects themselves. */
+
+static uint32_t hash_of(const struct relay *r, const void *p, size_t n)
+{
+    const uint8_t *b = p;
+    uint64_t h = r->hash_seed;
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ b[i]) * UINT64_C(0x100000001b3);
+    return (uint32_t)(h >> 32 ^ h) % RELAY_BUCKETS;
+}
+
+struct relay_end *relay_find_ufrag(const struct relay *r, struct pl_str ufrag)
+{
+    struct relay_end *e = r->by_ufrag[hash_of(r, ufrag.p, ufrag.n)];
+    while (e && !pl_str_eqz(ufrag, e->ice.cred.ufrag))
+        e = e->next_ufrag;
+    return e;
+}
+
+struct relay_end *relay_first_at(const struct relay *r, const struct ice_addr *addr) { return r->by_addr[hash_of(r, addr, sizeof *addr)]; }
+
+struct relay_session *relay_find_plain(const struct relay *r, uint32_t ssrc)
+{
+    for (struct relay_session *s = r->plain; s; s = s->next_plain)
+        for (unsigned t = 0; t < RELAY_TRACKS; t++)
+            if (s->tracks[t].conf.ssrc && s->tracks[t].conf.ssrc == ssrc)
+                return s;
+    return NULL;
+}
+
+static struct relay_session *find_session(const struct relay *r, struct pl_uuid id)
+{
+    struct relay_session *s = r->by_id[hash_of(r, &id, sizeof id)];
+    while (s && !pl_uuid_eq(s->ref.live_id, id))
+        s = s->next_id;
+    return s;
+}
+
+static void unbind(struct relay *r, struct relay_end *end)
+{
+    if (end->addr.family == 0)
+        return;
+    struct relay_end **at = &r->by_addr[hash_of(r, &end->addr, sizeof end->addr)];
+    while (*at && *at != end)
+        at = &(*at)->next_addr;
+    if (*at)
+        *at = end->next_addr;
+    end->next_addr = NULL;
+    end->addr = (struct ice_addr){ .family = 0 };
+}
+
+void relay_bind(struct relay *r, struct relay_end *end, const struct ice_addr *addr)
+{
+    if (ice_addr_eq(&end->addr, addr))
+        return;
+    unbind(r, end);
+    end->addr = *addr;
+    struct relay_end **at = &r->by_addr[hash_of(r, addr, sizeof *addr)];
+    end->next_addr = *at;
+    *at = end;
+}
+
+static void table_end(struct relay *r, struct relay_end *end)
+{
+    if (!end->ice.cred.ufrag[0])
+        return;
+    struct relay_end **at = &r->by_ufrag[hash_of(r, end->ice.cred.ufrag, strlen(end->ice.cred.ufrag))];
+    end->next_ufrag = *at;
+    *at = end;
+}
+
+static void untable_end(struct relay *r, struct relay_end *end)
+{
+    unbind(r, end);
+    if (!end->ice.cred.ufrag[0])
+        return;
+    struct relay_end **at = &r->by_ufrag[hash_of(r, end->ice.cred.ufrag, strlen(end->ice.cred.ufrag))];
+    while (*at && *at != end)
+        at = &(*at)->next_ufrag;
+    if (*at)
+        *at = end->next_ufrag;
+}
+
+/* ---- Events. */
+
+const char *relay_event_name(enum relay_event_kind kind)
+{
+    static const char *const names[] = {
+        [RELAY_EV_SOURCE_CONNECTED] = "source_connected", [RELAY_EV_SOURCE_MEDIA] = "source_media", [RELAY_EV_SOURCE_KEYFRAME] = "source_keyframe",
+        [RELAY_EV_VIEWER_CONNECTED] = "viewer_connected", [RELAY_EV_VIEWER_MEDIA] = "viewer_media", [RELAY_EV_VIEWER_KEYFRAME] = "viewer_keyframe",
+        [RELAY_EV_VIEWER_GONE] = "viewer_gone", [RELAY_EV_ENDED] = "ended", [RELAY_EV_WARNING] = "warning", [RELAY_EV_KEYFRAME_WANTED] = "keyframe_wanted" };
+    return names[kind];
+}
+
+void relay_event_add(struct relay *r, struct pl_mono now, enum relay_event_kind kind, const struct relay_session *s, const struct relay_viewer *v, const char *code)
+{
+    if (r->events_n == r->events_cap) {
+        r->stats.events_dropped++;
+        return;
+    }
+    struct relay_event *e = &r->events[(r->events_first + r->events_n++) % r->events_cap];
+    *e = (struct relay_event){ .kind = kind, .ref = s->ref, .code = code, .at = now };
+    if (v)
+        memcpy(e->viewer_id, v->id, sizeof e->viewer_id);
+}
+
+bool relay_take_event(struct relay *r, struct relay_event *ret)
+{
+    if (r->events_n == 0)
+        return false;
+    *ret = r->events[r->events_first];
+    r->events_first = (r->events_first + 1) % r->events_cap;
+    r->events_n--;
+    return true;
+}
+
+/* ---- Life of sessions and viewers. */
+
+enum pl_err relay_new(const struct relay_conf *conf, struct relay **ret)
+{
+    struct relay *r = pl_heap(sizeof *r);
+    if (!r)
+        return PL_NO_MEMORY;
+    r->conf = *conf;
+    r->conf.ring_bytes = conf->ring_bytes ? conf->ring_bytes : RELAY_RING_BYTES;
+    r->events_cap = 256 + (size_t)conf->max_sessions * (4 + 4 * RELAY_VIEWERS);
+    r->sessions = pl_heap(conf->max_sessions * sizeof *r->sessions);
+    r->events = pl_heap(r->events_cap * sizeof *r->events);
+    enum pl_err e = r->sessions && r->events ? stun_mac_new(&r->mac) : PL_NO_MEMORY;
+    if (e != PL_OK) {
+        relay_free(r);
+        return e;
+    }
+    pl_rand_fill(conf->rand, &r->hash_seed, sizeof r->hash_seed);
+    *ret = r;
+    return PL_OK;
+}
+
+static void end_done(struct relay *r, struct relay_end *end)
+{
+    untable_end(r, end);
+    end->in = pl_srtp_free(end->in);
+    end->out = pl_srtp_free(end->out);
+    secure_wipe(&end->ice, sizeof end->ice);
+}
+
+static void viewer_free(struct relay *r, struct relay_session *s, unsigned i)
+{
+    end_done(r, &s->viewers[i]->end);
+    s->viewers[i] = pl_heap_free(s->viewers[i]);
+    r->stats.viewers--;
+}
+
+static void session_free(struct relay *r, struct relay_session *s)
+{
+    for (unsigned i = 0; i < RELAY_VIEWERS; i++)
+        if (s->viewers[i])
+            viewer_free(r, s, i);
+    end_done(r, &s->source);
+    struct relay_session **at = &r->by_id[hash_of(r, &s->ref.live_id, sizeof s->ref.live_id)];
+    while (*at && *at != s)
+        at = &(*at)->next_id;
+    if (*at)
+        *at = s->next_id;
+    for (at = &r->plain; *at && *at != s; at = &(*at)->next_plain)
+        ;
+    if (*at)
+        *at = s->next_plain;
+    if (r->sessions[s->slot] == s) {
+        r->sessions[s->slot] = NULL;
+        r->stats.sessions--;
+    }
+    relay_ring_done(&s->ring);
+    pl_heap_free(s);
+}
+
+static void session_end(struct relay *r, struct relay_session *s, struct pl_mono now, const char *code)
+{
+    relay_event_add(r, now, RELAY_EV_ENDED, s, NULL, code);
+    r->ended[r->ended_n++ % RELAY_ENDED] = s->ref;
+    session_free(r, s);
+}
+
+struct relay *relay_free(struct relay *r)
+{
+    if (r) {
+        for (unsigned i = 0; r->sessions && i < r->conf.max_sessions; i++)
+            if (r->sessions[i])
+                session_free(r, r->sessions[i]);
+        stun_mac_free(r->mac);
+        pl_heap_free(r->sessions);
+        pl_heap_free(r->events);
+        secure_wipe(r->out, sizeof r->out);
+    }
+    return pl_heap_free(r);
+}
+
+/* S-M6: a key is used by one leg in one direction, once. What came before is known by a digest, so that nothing secret is kept for it. */
+static enum pl_err key_is_new(struct relay_session *s, const uint8_t *key, size_t n)
+{
+    uint8_t sum[32];
+    uint64_t digest;
+    secure_sha256((struct pl_str){ (const char *)key, n }, sum);
+    memcpy(&digest, sum, sizeof digest);
+    secure_wipe(sum, sizeof sum);
+    if (s->keys_n == PL_COUNT(s->keys))
+        return PL_NODE_FULL;
+    for (unsigned i = 0; i < s->keys_n; i++)
+        if (s->keys[i] == digest)
+            return PL_INVALID_REQUEST;
+    s->keys[s->keys_n++] = digest;
+    return PL_OK;
+}
+
+static enum pl_err end_init(struct relay *r, struct relay_session *s, struct relay_end *end, const struct relay_leg *leg, struct pl_mono now)
+{
+    size_t key_n = pl_srtp_key_bytes(leg->suite);
+    bool source = end == &s->source;
+    end->session = s;
+    end->life = now;
+    if (leg->video.ssrc == 0 || leg->video.ssrc == leg->audio.ssrc || (leg->talk.ssrc && (leg->talk.ssrc == leg->video.ssrc || leg->talk.ssrc == leg->audio.ssrc)))
+        return PL_INVALID_REQUEST;
+    if (!leg->plain && relay_find_ufrag(r, pl_str_of(leg->ice.ufrag)))
+        return PL_INVALID_REQUEST;
+    enum pl_err e = key_is_new(s, leg->receive_key, key_n);
+    if (e == PL_OK)
+        e = key_is_new(s, leg->send_key, key_n);
+    if (e != PL_OK)
+        return e;
+    /* Media comes from the source under its SSRCs and goes to viewers under theirs; the other way there is only RTCP (and talk). */
+    struct pl_srtp_conf media = { .suite = leg->suite, .receive = source, .key = source ? leg->receive_key : leg->send_key, .key_n = key_n,
+        .ssrcs = { leg->video.ssrc, leg->audio.ssrc }, .ssrcs_n = leg->audio.ssrc ? 2 : 1 };
+    struct pl_srtp_conf back = { .suite = leg->suite, .receive = !source, .key = source ? leg->send_key : leg->receive_key, .key_n = key_n,
+        .ssrcs = { leg->talk.ssrc }, .ssrcs_n = leg->talk.ssrc ? 1 : 0 };
+    e = pl_srtp_new(&media, source ? &end->in : &end->out);
+    if (e == PL_OK)
+        e = pl_srtp_new(&back, source ? &end->out : &end->in);
+    if (e != PL_OK)
+        return e;
+    if (!leg->plain)
+        end->ice.cred = leg->ice;
+    return PL_OK;
+}
+
+static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
+{
+    for (unsigned i = 0; i < RELAY_ENDED && i < r->ended_n; i++)
+        if (pl_uuid_eq(r->ended[i].live_id, c->ref.live_id) && r->ended[i].generation >= c->ref.generation)
+            return PL_LIVE_ENDED;
+    struct relay_session *old = find_session(r, c->ref.live_id);
+    if (old && old->ref.generation >= c->ref.generation)
+        return old->ref.generation == c->ref.generation ? PL_OK : PL_FENCED;
+    if (old)
+        session_end(r, old, now, "closed");
+    unsigned slot = 0;
+    while (slot < r->conf.max_sessions && r->sessions[slot])
+        slot++;
+    if (slot == r->conf.max_sessions)
+        return PL_NODE_FULL;
+    struct relay_session *s = pl_heap(sizeof *s);
+    if (!s)
+        return PL_NO_MEMORY;
+    s->slot = slot;
+    s->ref = c->ref;
+    enum pl_err e = relay_ring_init(&s->ring, r->conf.ring_bytes);
+    if (e == PL_OK)
+        e = end_init(r, s, &s->source, &c->leg, now);
+    if (e != PL_OK) {
+        s->source.ice.cred.ufrag[0] = 0; /* not in the table */
+        session_free(r, s);
+        return e;
+    }
+    s->expires_at = pl_mono_add(now, c->expires_in_us);
+    s->tracks[RELAY_VIDEO].conf = c->leg.video;
+    s->tracks[RELAY_AUDIO].conf = c->leg.audio;
+    s->talk_ssrc = c->leg.talk.ssrc;
+    s->plain = c->leg.plain;
+    if (s->plain) {
+        s->next_plain = r->plain;
+        r->plain = s;
+    }
+    struct relay_session **at = &r->by_id[hash_of(r, &s->ref.live_id, sizeof s->ref.live_id)];
+    s->next_id = *at;
+    *at = s;
+    table_end(r, &s->source);
+    r->sessions[slot] = s;
+    r->stats.sessions++;
+    return PL_OK;
+}
+
+static int find_viewer(const struct relay_session *s, const char *id)
+{
+    for (unsigned i = 0; i < RELAY_VIEWERS; i++)
+        if (s->viewers[i] && strcmp(s->viewers[i]->id, id) == 0)
+            return (int)i;
+    return -1;
+}
+
+static void out_init(struct relay *r, struct relay_out *o, struct relay_track_conf conf)
+{
+    o->conf = conf;
+    /* The lower half: so the receiver's roll-over count starts at 0 even if the first packets are lost or swapped (RFC 3711, 3.3.1). */
+    o->next = pl_rand_below(r->conf.rand, 0x8000);
+    o->ts_offset = pl_rand_u32(r->conf.rand);
+}
+
+static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
+{
+    struct relay_session *s = find_session(r, c->ref.live_id);
+    unsigned slot = 0;
+    if (!s)
+        return PL_NOT_FOUND;
+    if (s->ref.generation != c->ref.generation)
+        return PL_FENCED;
+    if (c->leg.plain || !c->viewer_id[0])
+        return PL_INVALID_REQUEST;
+    if (find_viewer(s, c->viewer_id) >= 0)
+        return PL_OK;
+    while (slot < RELAY_VIEWERS && s->viewers[slot])
+        slot++;
+    if (slot == RELAY_VIEWERS)
+        return PL_NODE_FULL;
+    struct relay_viewer *v = pl_heap(sizeof *v);
+    if (!v)
+        return PL_NO_MEMORY;
+    enum pl_err e = end_init(r, s, &v->end, &c->leg, now);
+    if (e != PL_OK) {
+        v->end.ice.cred.ufrag[0] = 0;
+        end_done(r, &v->end);
+        pl_heap_free(v);
+        return e;
+    }
+    v->end.viewer = v;
+    memcpy(v->id, c->viewer_id, sizeof v->id);
+    out_init(r, &v->out[RELAY_VIDEO], c->leg.video);
+    out_init(r, &v->out[RELAY_AUDIO], c->leg.audio);
+    v->wait_key = true;
+    s->viewers[slot] = v;
+    r->stats.viewers++;
+    table_end(r, &v->end);
+    return PL_OK;
+}
+
+static enum pl_err cmd_viewer_remove(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
+{
+    struct relay_session *s = find_session(r, c->ref.live_id);
+    int i = s ? find_viewer(s, c->viewer_id) : -1;
+    if (i < 0)
+        return PL_NOT_FOUND;
+    relay_event_add(r, now, RELAY_EV_VIEWER_GONE, s, s->viewers[i], "removed");
+    viewer_free(r, s, (unsigned)i);
+    return PL_OK;
+}
+
+static enum pl_err cmd_session(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
+{
+    struct relay_session *s = find_session(r, c->ref.live_id);
+    if (!s)
+        return PL_NOT_FOUND;
+    if (s->ref.generation != c->ref.generation)
+        return PL_FENCED;
+    if (c->kind == RELAY_EXTEND)
+        s->expires_at = pl_mono_add(now, c->expires_in_us);
+    else
+        session_end(r, s, now, c->code ? c->code : "closed");
+    return PL_OK;
+}
+
+static void cmd_sync(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
+{
+    for (unsigned i = 0; i < r->conf.max_sessions; i++) {
+        struct relay_session *s = r->sessions[i];
+        bool keep = !s;
+        for (size_t k = 0; s && !keep && k < c->keep_n; k++)
+            keep = pl_uuid_eq(c->keep[k].live_id, s->ref.live_id) && c->keep[k].generation == s->ref.generation;
+        if (!keep)
+            session_end(r, s, now, "closed");
+    }
+}
+
+enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd)
+{
+    switch (cmd->kind) {
+    case RELAY_OPEN: return cmd_open(r, now, cmd);
+    case RELAY_VIEWER_ADD: return cmd_viewer_add(r, now, cmd);
+    case RELAY_VIEWER_REMOVE: return cmd_viewer_remove(r, now, cmd);
+    case RELAY_EXTEND:
+    case RELAY_CLOSE: return cmd_session(r, now, cmd);
+    case RELAY_SYNC: cmd_sync(r, now, cmd); return PL_OK;
+    case RELAY_CONTROL_UP: r->control_down = false; return PL_OK;
+    case RELAY_CONTROL_DOWN:
+        if (!r->control_down)
+            r->control_since = now;
+        r->control_down = true;
+        return PL_OK;
+    }
+    return PL_INVALID_REQUEST;
+}
+
+/* ---- Time. */
+
+static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mono now)
+{
+    for (unsigned i = 0; i < RELAY_VIEWERS; i++) {
+        struct relay_viewer *v = s->viewers[i];
+        if (!v)
+            continue;
+        int64_t silent = pl_mono_sub(now, v->end.life);
+        if (silent >= RELAY_GONE) {
+            relay_event_add(r, now, RELAY_EV_VIEWER_GONE, s, v, "viewer_lost");
+            viewer_free(r, s, i);
+            continue;
+        }
+        if (silent >= RELAY_PAUSE && v->end.connected && !v->paused)
+            relay_viewer_pause(v);
+        if (v->catching)
+            relay_viewer_pump(r, v, now);
+    }
+}
+
+static const char *session_over(const struct relay *r, const struct relay_session *s, struct pl_mono now)
+{
+    if (pl_mono_cmp(now, s->expires_at) >= 0)
+        return "expired";
+    if (pl_mono_sub(now, s->source.life) >= RELAY_GONE)
+        return "hub_lost";
+    if (r->control_down && pl_mono_sub(now, r->control_since) >= RELAY_CONTROL_LOST)
+        return "control_lost";
+    return NULL;
+}
+
+void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
+{
+    r->sink = sink;
+    r->catching = false;
+    for (unsigned i = 0; i < r->conf.max_sessions; i++) {
+        struct relay_session *s = r->sessions[i];
+        const char *over = s ? session_over(r, s, now) : NULL;
+        if (!s)
+            continue;
+        if (over) {
+            session_end(r, s, now, over);
+            continue;
+        }
+        tick_viewers(r, s, now);
+        relay_governor(r, s, now);
+        if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= RELAY_NO_KEY) {
+            s->no_key_said = true;
+            relay_event_add(r, now, RELAY_EV_WARNING, s, NULL, "no_key_frame");
+        }
+    }
+    relay_out_flush(r);
+    r->sink = NULL;
+}
+
+int64_t relay_due(const struct relay *r, struct pl_mono now)
+{
+    (void)now;
+    return r->stats.sessions == 0 ? -1 : r->catching ? RELAY_PACE : 50 * PL_MS;
+}
+
+void relay_stats(const struct relay *r, struct relay_stats *ret) { *ret = r->stats; }
+
+size_t relay_running(const struct relay *r, struct relay_ref *ret, size_t cap)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < r->conf.max_sessions && n < cap; i++)
+        if (r->sessions[i])
+            ret[n++] = r->sessions[i]->ref;
+    return n;
+}

@@ -1,0 +1,166 @@
+/* relay_private.h - the structures behind relay.h; only relay*.c and relay_source.c, relay_viewer.c, relay_ring.c include it. */
+#pragma once
+#include "h264.h"
+#include "relay.h"
+#include "relay_ring.h"
+
+#define RELAY_PAUSE (5 * PL_SECOND)          /* V-F4: a silent viewer is sent nothing more */
+#define RELAY_GONE (10 * PL_SECOND)          /* and freed; a silent source ends its session */
+#define RELAY_CONTROL_LOST (10 * PL_MINUTE)  /* S-M7 */
+#define RELAY_KEY_EVERY (2 * PL_SECOND)      /* V-A5 */
+#define RELAY_KEY_ANSWER (500 * PL_MS)
+#define RELAY_NO_KEY (10 * PL_SECOND)
+#define RELAY_PACE (5 * PL_MS)
+enum {
+    RELAY_PACE_PACKETS = 16,   /* a catching-up viewer gets these per 5 ms */
+    RELAY_REPLAY_MOST = 1024,  /* more than this behind the cached key frame: the picture alone, then the fresh one */
+    RELAY_KEYS = 1024,         /* legs that one session may ever have */
+    RELAY_ENDED = 1024,        /* ended generations that are remembered */
+    RELAY_PIECES = 8,
+    RELAY_REORDER = 8,
+    RELAY_PARAM_MAX = 256,
+    RELAY_BUCKETS = 4096,
+    RELAY_OUT_BYTES = 65000,   /* one UDP_SEGMENT send: less than 64 KiB and at most 64 segments */
+    RELAY_OUT_SEGMENTS = 64
+};
+enum { RELAY_VIDEO, RELAY_AUDIO, RELAY_TRACKS };
+
+struct relay_session;
+struct relay_viewer;
+
+struct relay_end { /* a peer: a session's source or one of its viewers */
+    struct relay_end *next_ufrag, *next_addr;
+    struct relay_session *session;
+    struct relay_viewer *viewer; /**< NULL: the source */
+    struct ice_lite ice;
+    struct ice_addr addr;        /**< family 0: not known yet */
+    struct pl_srtp *in, *out;
+    struct pl_mono life;         /**< last proved packet */
+    bool connected;
+};
+
+struct relay_track { /* of the source */
+    struct relay_track_conf conf;
+    struct rtp_seq seq;
+    uint64_t received, first;
+    bool has_sr;
+    uint64_t sr_ntp;
+    uint32_t sr_timestamp;
+};
+
+struct relay_au { /* an access unit of the source's video, as it comes in */
+    bool started, key, idr, sps;
+    uint32_t timestamp;
+    uint64_t low, high, count; /**< sequence numbers: least, greatest; packets */
+    uint64_t before;           /**< greatest number before it, 0: not known */
+    bool marked;
+    uint64_t mark;             /**< number of the packet with the marker */
+    uint64_t first_at, last_at; /**< ring indices */
+};
+
+struct relay_key { /* where a viewer may start */
+    bool valid, params;        /**< params: SPS and PPS must be put before it */
+    uint32_t timestamp;
+    uint64_t from, until;      /**< numbers [from, until) are the key frame */
+    uint64_t first_at, last_at;
+};
+
+struct relay_piece { /* numbers [from, until) go out as base + (number - from) */
+    uint64_t from, until, base;
+};
+struct relay_out {
+    struct relay_track_conf conf;
+    struct relay_piece pieces[RELAY_PIECES];
+    unsigned pieces_n;          /**< ever made; the newest is at (pieces_n - 1) % RELAY_PIECES */
+    bool open;                  /**< the newest piece takes new numbers */
+    uint64_t next;              /**< out number that was never used */
+    uint64_t sent_high;         /**< greatest source number that went out in the newest piece + 1 */
+    uint32_t ts_offset;         /**< one for the viewer's whole life */
+    uint64_t packets, bytes;
+    bool sr_sent;
+};
+
+struct relay_viewer {
+    struct relay_end end;
+    char id[RELAY_ID_TEXT];
+    struct relay_out out[RELAY_TRACKS];
+    uint64_t at[RELAY_TRACKS];  /**< ring index to look at next */
+    bool paused, media_said, key_said;
+    bool wait_key;              /**< video starts at the next key frame */
+    bool params_due;            /**< SPS and PPS go out before the next video packet */
+    bool catching;              /**< behind, on its way to the ring's head */
+    uint32_t key_timestamp;     /**< source timestamp of the key frame that it started at */
+    struct pl_mono paced;
+};
+
+struct relay_session {
+    struct relay_session *next_id, *next_dirty, *next_plain;
+    unsigned slot;
+    struct relay_ref ref;
+    struct pl_mono expires_at, media_at;
+    struct relay_end source;
+    bool plain, dirty, media_said, key_said, no_key_said, large_said;
+    struct relay_track tracks[RELAY_TRACKS];
+    uint32_t talk_ssrc;
+    struct relay_ring ring;
+    struct relay_au au, au_before;
+    struct relay_key key;       /**< the last whole key frame */
+    uint8_t params[RELAY_TRACKS][RELAY_PARAM_MAX]; /**< SPS, PPS */
+    size_t params_n[RELAY_TRACKS];
+    bool want_key, asked, asked_control;
+    struct pl_mono asked_at;
+    bool ever_asked;
+    struct relay_viewer *viewers[RELAY_VIEWERS];
+    uint64_t keys[RELAY_KEYS * 2]; /**< digests of the keys that this session has ever had */
+    unsigned keys_n;
+};
+
+struct relay {
+    struct relay_conf conf;
+    struct stun_mac *mac;
+    uint64_t hash_seed;
+    struct relay_end *by_ufrag[RELAY_BUCKETS], *by_addr[RELAY_BUCKETS];
+    struct relay_session *by_id[RELAY_BUCKETS];
+    struct relay_session *plain; /**< the few that are found by SSRC */
+    struct relay_session **sessions; /**< conf.max_sessions slots */
+    struct relay_session *dirty;
+    bool catching;               /**< some viewer wants a tick in 5 ms */
+    bool control_down;
+    struct pl_mono control_since;
+    struct relay_ref ended[RELAY_ENDED];
+    unsigned ended_n;
+    struct relay_event *events;  /**< ring of events_cap */
+    size_t events_cap, events_first, events_n;
+    struct relay_stats stats;
+    struct relay_sink *sink;     /**< during a step or tick */
+    size_t out_n, out_segment, out_segments;
+    const struct ice_addr *out_to;
+    uint8_t out[RELAY_OUT_BYTES + RELAY_PACKET_MAX + 64];
+};
+
+/* relay.c */
+void relay_event_add(struct relay *r, struct pl_mono now, enum relay_event_kind kind, const struct relay_session *s, const struct relay_viewer *v, const char *code);
+struct relay_end *relay_find_ufrag(const struct relay *r, struct pl_str ufrag);
+struct relay_end *relay_first_at(const struct relay *r, const struct ice_addr *addr); /* then ->next_addr; others share the bucket */
+void relay_bind(struct relay *r, struct relay_end *end, const struct ice_addr *addr);
+struct relay_session *relay_find_plain(const struct relay *r, uint32_t ssrc);
+
+/* relay_source.c: after the tag was checked */
+void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt);
+void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n);
+void relay_want_key(struct relay_session *s);
+void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now);
+
+/* relay_viewer.c */
+void relay_viewer_join(struct relay *r, struct relay_viewer *v);
+void relay_viewer_key(struct relay_viewer *v, const struct relay_key *k); /* a key frame has begun */
+void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono now);
+void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, const uint8_t *p, size_t n);
+void relay_viewer_sr(struct relay *r, struct relay_viewer *v, unsigned track);
+void relay_viewer_pause(struct relay_viewer *v);
+
+/* relay_step.c: out */
+void relay_out_one(struct relay *r, const struct ice_addr *to, const uint8_t *p, size_t n); /* a datagram alone */
+uint8_t *relay_out_room(struct relay *r, const struct ice_addr *to, size_t most);           /* where the next packet of the run to `to` goes */
+void relay_out_took(struct relay *r, size_t n);
+void relay_out_flush(struct relay *r);

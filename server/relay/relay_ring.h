@@ -1,0 +1,37 @@
+/* relay_ring.h - the plaintext payloads of one source, each stored once: key-frame cache now, retransmission store later.
+ *
+ * A packet gets an index that only grows. It can be read until newer ones have taken its bytes or its entry; then relay_ring_at answers NULL.
+ * Threads: the worker's.  Memory: taken at open, wiped at close.
+ */
+#pragma once
+#include "str.h"
+
+enum { RELAY_RING_ENTRIES = 4096 };
+struct relay_entry {
+    uint64_t seq;       /**< extended sequence number of the source */
+    uint64_t start;     /**< place in the endless stream of bytes */
+    uint32_t timestamp;
+    uint16_t n;
+    uint8_t track;
+    bool marker;
+};
+struct relay_ring {
+    uint8_t *bytes;
+    size_t size;
+    uint64_t head;      /**< index of the next packet */
+    uint64_t end;       /**< place behind the last byte */
+    struct relay_entry entries[RELAY_RING_ENTRIES];
+};
+PL_MUST enum pl_err relay_ring_init(struct relay_ring *g, size_t size);
+void relay_ring_done(struct relay_ring *g);
+/* Copies the payload in; n at most 2,048. Returns the index. */
+uint64_t relay_ring_put(struct relay_ring *g, const struct relay_entry *like, const uint8_t *payload, size_t n);
+/* NULL: it is not there any more, or not yet. */
+static inline const struct relay_entry *relay_ring_at(const struct relay_ring *g, uint64_t index)
+{
+    if (index >= g->head || g->head - index > RELAY_RING_ENTRIES)
+        return NULL;
+    const struct relay_entry *e = &g->entries[index % RELAY_RING_ENTRIES];
+    return g->end - e->start <= g->size ? e : NULL;
+}
+static inline const uint8_t *relay_ring_payload(const struct relay_ring *g, const struct relay_entry *e) { return g->bytes + e->start % g->size; }

@@ -1,0 +1,247 @@
+#include "relay_private.h"
+#include "rtcp.h"
+
+/* ---- Out: datagrams to one address in a row become one run. */
+
+void relay_out_flush(struct relay *r)
+{
+    if (r->out_n == 0)
+        return;
+    struct relay_run run = { r->out_to, r->out, r->out_n, r->out_segment };
+    r->sink->send(r->sink, &run);
+    r->out_n = r->out_segment = r->out_segments = 0;
+}
+
+uint8_t *relay_out_room(struct relay *r, const struct ice_addr *to, size_t most)
+{
+    if (r->out_n && (r->out_to != to || r->out_n + most > RELAY_OUT_BYTES || r->out_segments == RELAY_OUT_SEGMENTS))
+        relay_out_flush(r);
+    r->out_to = to;
+    return r->out + r->out_n;
+}
+
+void relay_out_took(struct relay *r, size_t n)
+{
+    if (r->out_n == 0) {
+        r->out_segment = n;
+    } else if (n > r->out_segment) { /* a larger one cannot stand in this run: it starts the next */
+        size_t at = r->out_n;
+        relay_out_flush(r);
+        memmove(r->out, r->out + at, n);
+        r->out_segment = n;
+    }
+    r->out_n += n;
+    r->out_segments++;
+    if (n < r->out_segment) /* a shorter one is always the last */
+        relay_out_flush(r);
+}
+
+void relay_out_one(struct relay *r, const struct ice_addr *to, const uint8_t *p, size_t n)
+{
+    relay_out_flush(r);
+    struct relay_run run = { to, p, n, n };
+    r->sink->send(r->sink, &run);
+}
+
+/* ---- In: by first byte, then by whom it claims to be from, then by proof. */
+
+static void proved(struct relay *r, struct relay_end *end, struct pl_mono now)
+{
+    end->life = now;
+    if (end->viewer && end->viewer->paused) {
+        end->viewer->paused = false;
+        relay_viewer_join(r, end->viewer);
+        relay_viewer_pump(r, end->viewer, now);
+        relay_governor(r, end->session, now);
+    }
+}
+
+static void connected(struct relay *r, struct relay_end *end, struct pl_mono now)
+{
+    if (end->connected)
+        return;
+    end->connected = true;
+    relay_event_add(r, now, end->viewer ? RELAY_EV_VIEWER_CONNECTED : RELAY_EV_SOURCE_CONNECTED, end->session, end->viewer, NULL);
+    if (end->viewer) {
+        relay_viewer_join(r, end->viewer);
+        relay_viewer_pump(r, end->viewer, now);
+        relay_governor(r, end->session, now);
+    }
+}
+
+static void on_stun(struct relay *r, struct pl_mono now, const struct relay_in *in)
+{
+    struct stun_msg msg;
+    struct pl_str ufrag;
+    if (stun_parse(in->p, in->n, &msg) != PL_OK || !ice_lite_ufrag(&msg, &ufrag)) {
+        r->stats.unknown++;
+        return;
+    }
+    struct relay_end *end = relay_find_ufrag(r, ufrag);
+    if (!end) {
+        r->stats.unknown++;
+        return;
+    }
+    uint8_t answer[STUN_MAX];
+    struct ice_lite_result res;
+    enum pl_err e = ice_lite_check(r->mac, &end->ice, &msg, &in->from, answer, sizeof answer, &res);
+    if (e != PL_OK) {
+        if (e == PL_REPLAY)
+            r->stats.replayed++;
+        else
+            r->stats.unproved++;
+        return;
+    }
+    r->stats.checks++;
+    relay_out_one(r, &in->from, answer, res.answer_n);
+    if (res.nominated)
+        relay_bind(r, end, &in->from);
+    proved(r, end, now);
+    if (res.nominated)
+        connected(r, end, now);
+}
+
+static void refused(struct relay *r, enum pl_err e)
+{
+    if (e == PL_REPLAY)
+        r->stats.replayed++;
+    else
+        r->stats.unproved++;
+}
+
+static int track_of(const struct relay_session *s, uint32_t ssrc)
+{
+    for (int i = 0; i < RELAY_TRACKS; i++)
+        if (s->tracks[i].conf.ssrc && s->tracks[i].conf.ssrc == ssrc)
+            return i;
+    return -1;
+}
+
+/* The source that sends this SSRC from this address. One hub may have several sources on one socket. */
+static struct relay_session *source_of(const struct relay *r, const struct ice_addr *from, uint32_t ssrc)
+{
+    for (struct relay_end *e = relay_first_at(r, from); e; e = e->next_addr)
+        if (!e->viewer && ice_addr_eq(&e->addr, from) && track_of(e->session, ssrc) >= 0)
+            return e->session;
+    return relay_find_plain(r, ssrc);
+}
+
+static void too_large(struct relay *r, struct relay_session *s, struct pl_mono now)
+{
+    r->stats.too_large++;
+    if (!s->large_said) {
+        s->large_said = true;
+        relay_event_add(r, now, RELAY_EV_WARNING, s, NULL, "packet_too_large");
+    }
+}
+
+static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
+{
+    struct rtp_header h;
+    struct relay_session *s = rtp_peek(in->p, in->n, &h) == PL_OK ? source_of(r, &in->from, h.ssrc) : NULL;
+    if (!s) {
+        r->stats.unknown++;
+        return;
+    }
+    unsigned track = (unsigned)track_of(s, h.ssrc);
+    size_t n = in->n;
+    enum pl_err e = pl_srtp_unprotect_rtp(s->source.in, in->p, &n);
+    if (e != PL_OK) {
+        refused(r, e);
+        return;
+    }
+    if (s->plain && !ice_addr_eq(&s->source.addr, &in->from))
+        relay_bind(r, &s->source, &in->from);
+    proved(r, &s->source, now);
+    connected(r, &s->source, now);
+    struct rtp_packet pkt;
+    if (in->n > RELAY_PACKET_MAX) {
+        too_large(r, s, now);
+        return;
+    }
+    if (rtp_parse(in->p, n, &pkt) != PL_OK || pkt.h.payload_type != s->tracks[track].conf.payload_type) {
+        r->stats.unknown++;
+        return;
+    }
+    r->stats.packets_in++;
+    r->stats.bytes_in += n;
+    relay_source_media(r, s, now, track, &pkt);
+    if (!s->dirty) {
+        s->dirty = true;
+        s->next_dirty = r->dirty;
+        r->dirty = s;
+    }
+}
+
+/* A viewer is known by its address and proves itself by its key. Several on one address (an app that watches two cameras through one socket) are told apart by trying,
+ * each on a copy, because a failed try leaves worthless bytes. */
+static bool viewer_rtcp(struct relay *r, struct pl_mono now, const struct relay_in *in, enum pl_err *last)
+{
+    uint8_t copy[RELAY_PACKET_MAX];
+    for (struct relay_end *e = relay_first_at(r, &in->from); e; e = e->next_addr) {
+        size_t n = in->n;
+        if (!e->viewer || !ice_addr_eq(&e->addr, &in->from))
+            continue;
+        memcpy(copy, in->p, n);
+        *last = pl_srtp_unprotect_rtcp(e->in, copy, &n);
+        if (*last == PL_OK) {
+            proved(r, e, now);
+            relay_viewer_rtcp(r, e->viewer, copy, n);
+            relay_governor(r, e->session, now);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void on_rtcp(struct relay *r, struct pl_mono now, struct relay_in *in)
+{
+    enum pl_err e = PL_NOT_FOUND;
+    if (in->n < 8 || in->n > RELAY_PACKET_MAX) {
+        r->stats.unknown++;
+        return;
+    }
+    uint32_t ssrc = (uint32_t)in->p[4] << 24 | (uint32_t)in->p[5] << 16 | (uint32_t)in->p[6] << 8 | in->p[7];
+    struct relay_session *s = source_of(r, &in->from, ssrc);
+    if (s && ice_addr_eq(&s->source.addr, &in->from)) {
+        size_t n = in->n;
+        e = pl_srtp_unprotect_rtcp(s->source.in, in->p, &n);
+        if (e == PL_OK) {
+            proved(r, &s->source, now);
+            relay_source_rtcp(r, s, now, in->p, n);
+            return;
+        }
+    } else if (viewer_rtcp(r, now, in, &e)) {
+        return;
+    }
+    if (e == PL_NOT_FOUND)
+        r->stats.unknown++;
+    else
+        refused(r, e);
+}
+
+void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n, struct relay_sink *sink)
+{
+    r->sink = sink;
+    for (size_t i = 0; i < n; i++) {
+        switch (rtp_classify(in[i].p, in[i].n)) {
+        case RTP_CLASS_STUN: on_stun(r, now, &in[i]); break;
+        case RTP_CLASS_RTP: on_rtp(r, now, &in[i]); break;
+        case RTP_CLASS_RTCP: on_rtcp(r, now, &in[i]); break;
+        case RTP_CLASS_DTLS:
+        case RTP_CLASS_OTHER: r->stats.unknown++; break;
+        }
+    }
+    /* Viewer by viewer, so that what goes to one address is one run. */
+    while (r->dirty) {
+        struct relay_session *s = r->dirty;
+        r->dirty = s->next_dirty;
+        s->dirty = false;
+        for (unsigned i = 0; i < RELAY_VIEWERS; i++)
+            if (s->viewers[i])
+                relay_viewer_pump(r, s->viewers[i], now);
+        relay_governor(r, s, now);
+    }
+    relay_out_flush(r);
+    r->sink = NULL;
+}
