@@ -1,0 +1,300 @@
+/* relay_sim.h - a hub, viewers and a fixed clock around one struct relay, for unit tests and fuzz targets: no socket, no thread, no real time. */
+#pragma once
+#include "h264.h"
+#include "relay.h"
+#include "rtcp.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum { SIM_QUEUE = 8192, SIM_PACKET = 1500 };
+struct sim_datagram {
+    struct ice_addr to;
+    size_t n;
+    uint8_t p[SIM_PACKET];
+};
+struct sim {
+    struct relay_sink sink;
+    struct relay *relay;
+    struct pl_rand_seeded rand;
+    struct pl_mono now;
+    struct stun_mac *mac;
+    struct pl_uuid live_id;
+    size_t queued, largest_run;
+    struct sim_datagram *queue; /* what the relay has sent and nobody has taken */
+    uint8_t check_no;
+};
+struct sim_peer {
+    struct ice_addr addr;
+    struct relay_leg leg;
+    char id[RELAY_ID_TEXT];
+    struct pl_srtp *media; /* hub: protects, viewer: unprotects */
+    struct pl_srtp *back;  /* RTCP the other way */
+    /* hub */
+    uint16_t seq[2];
+    uint32_t ts;
+    unsigned plis;
+    /* viewer */
+    struct rtp_seq ext[2];
+    uint64_t got[2], first[2], high[2];
+    uint32_t last_ts;
+    struct h264_unpack *unpack;
+    unsigned frames, keys, incomplete, srs;
+    uint32_t sr_ts[2];
+    bool first_is_key;
+};
+
+static void sim_take(struct relay_sink *self, const struct relay_run *run)
+{
+    struct sim *s = (struct sim *)self;
+    size_t segments = 0;
+    for (size_t at = 0; at < run->n; at += run->segment, segments++) {
+        assert_true(s->queued < SIM_QUEUE);
+        struct sim_datagram *d = &s->queue[s->queued++];
+        d->to = *run->to;
+        d->n = run->n - at < run->segment ? run->n - at : run->segment;
+        assert_true(d->n <= SIM_PACKET);
+        memcpy(d->p, run->p + at, d->n);
+    }
+    assert_true(segments <= 64 && run->n <= 65507);
+    s->largest_run = segments > s->largest_run ? segments : s->largest_run;
+}
+
+static inline void sim_new(struct sim *s, unsigned max_sessions, size_t ring)
+{
+    memset(s, 0, sizeof *s);
+    s->sink.send = sim_take;
+    s->now.us = 1000 * PL_SECOND;
+    s->queue = pl_heap(SIM_QUEUE * sizeof *s->queue);
+    pl_rand_seed(&s->rand, 42);
+    s->live_id.b[0] = 1;
+    assert_int_equal(stun_mac_new(&s->mac), PL_OK);
+    assert_int_equal(relay_new(&(struct relay_conf){ .max_sessions = max_sessions, .ring_bytes = ring, .rand = &s->rand.base }, &s->relay), PL_OK);
+}
+
+static inline void sim_free(struct sim *s)
+{
+    s->relay = relay_free(s->relay);
+    s->mac = stun_mac_free(s->mac);
+    s->queue = pl_heap_free(s->queue);
+}
+
+/* A peer number `no` (its address, keys, ufrags and SSRCs come from that). `hub`: the source. */
+static inline void sim_peer_new(struct sim *s, struct sim_peer *p, unsigned no, enum pl_srtp_suite suite, bool hub)
+{
+    memset(p, 0, sizeof *p);
+    p->addr = (struct ice_addr){ .ip = { 192, 0, 2, (uint8_t)no }, .port = (uint16_t)(4000 + no), .family = 4 };
+    struct relay_leg *l = &p->leg;
+    uint32_t base = 0x10000 * no + (hub ? 0x80000000 : 0);
+    l->suite = suite;
+    l->video = (struct relay_track_conf){ base + 1, hub ? 96 : 102 };
+    l->audio = (struct relay_track_conf){ base + 2, hub ? 111 : 112 };
+    if (hub)
+        l->talk = (struct relay_track_conf){ base + 3, 113 };
+    pl_rand_fill(&s->rand.base, l->receive_key, sizeof l->receive_key);
+    pl_rand_fill(&s->rand.base, l->send_key, sizeof l->send_key);
+    char ufrag[8] = "uf00", peer[8] = "pe00";
+    ufrag[2] = peer[2] = (char)('0' + no / 10);
+    ufrag[3] = peer[3] = (char)('0' + no % 10);
+    assert_int_equal(ice_cred_set(&l->ice, pl_str_of(ufrag), PL_STR("0123456789abcdefghijKL"), pl_str_of(peer)), PL_OK);
+    memcpy(p->id, ufrag, sizeof ufrag);
+    struct pl_srtp_conf media = { .suite = suite, .receive = !hub, .key = hub ? l->receive_key : l->send_key, .key_n = pl_srtp_key_bytes(suite) };
+    struct pl_srtp_conf back = { .suite = suite, .receive = hub, .key = hub ? l->send_key : l->receive_key, .key_n = pl_srtp_key_bytes(suite) };
+    assert_int_equal(pl_srtp_new(&media, &p->media), PL_OK);
+    assert_int_equal(pl_srtp_new(&back, &p->back), PL_OK);
+    if (!hub)
+        assert_int_equal(h264_unpack_new(1 << 20, &p->unpack), PL_OK);
+    p->seq[0] = 65500; /* the source wraps early in every test */
+    p->seq[1] = 7;
+}
+
+static inline void sim_peer_free(struct sim_peer *p)
+{
+    p->media = pl_srtp_free(p->media);
+    p->back = pl_srtp_free(p->back);
+    p->unpack = h264_unpack_free(p->unpack);
+}
+
+static inline enum pl_err sim_open(struct sim *s, const struct sim_peer *hub, int64_t generation)
+{
+    struct relay_cmd c = { .kind = RELAY_OPEN, .ref = { s->live_id, generation }, .expires_in_us = PL_HOUR, .leg = hub->leg };
+    return relay_apply(s->relay, s->now, &c);
+}
+
+static inline enum pl_err sim_add(struct sim *s, const struct sim_peer *v, int64_t generation)
+{
+    struct relay_cmd c = { .kind = RELAY_VIEWER_ADD, .ref = { s->live_id, generation }, .leg = v->leg };
+    memcpy(c.viewer_id, v->id, sizeof c.viewer_id);
+    return relay_apply(s->relay, s->now, &c);
+}
+
+static inline void sim_in(struct sim *s, const struct ice_addr *from, const uint8_t *p, size_t n)
+{
+    uint8_t copy[2048];
+    assert_true(n <= sizeof copy);
+    memcpy(copy, p, n);
+    struct relay_in in = { copy, n, *from };
+    relay_step(s->relay, s->now, &in, 1, &s->sink);
+}
+
+static inline void sim_check(struct sim *s, struct sim_peer *p, bool nominate)
+{
+    char name[64];
+    struct pl_buf b = pl_buf_fixed(name, sizeof name);
+    pl_buf_fmt(&b, "%s:%s", p->leg.ice.ufrag, p->leg.ice.peer_ufrag);
+    struct stun_request r = { .username = pl_buf_view(&b), .password = pl_str_of(p->leg.ice.pwd), .priority = 1, .tie_breaker = 2, .controlling = true, .use_candidate = nominate };
+    uint8_t out[STUN_MAX];
+    size_t n;
+    pl_rand_fill(&s->rand.base, r.tid, sizeof r.tid);
+    assert_int_equal(stun_write_request(s->mac, &r, out, sizeof out, &n), PL_OK);
+    sim_in(s, &p->addr, out, n);
+}
+
+/* Writes one protected packet of the hub. */
+static inline size_t sim_hub_packet(struct sim_peer *h, unsigned track, bool marker, const uint8_t *payload, size_t payload_n, uint8_t *out)
+{
+    struct rtp_header head = { .payload_type = track ? h->leg.audio.payload_type : h->leg.video.payload_type, .marker = marker, .seq = h->seq[track]++, .timestamp = h->ts,
+        .ssrc = track ? h->leg.audio.ssrc : h->leg.video.ssrc };
+    size_t n = RTP_HEADER + payload_n;
+    rtp_write(&head, out);
+    memcpy(out + RTP_HEADER, payload, payload_n);
+    assert_int_equal(pl_srtp_protect_rtp(h->media, out, &n, SIM_PACKET), PL_OK);
+    return n;
+}
+
+/* A frame of `packets` packets: key frames start with SPS and PPS (unless `bare`). `drop`: this packet of it is lost, -1: none. */
+static inline void sim_hub_frame(struct sim *s, struct sim_peer *h, bool key, bool bare, unsigned packets, int drop)
+{
+    uint8_t payload[1200], out[SIM_PACKET];
+    static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+    int no = 0;
+    h->ts += 3000;
+    if (key && !bare) {
+        size_t n = sim_hub_packet(h, 0, false, params, sizeof params, out);
+        if (no++ != drop)
+            sim_in(s, &h->addr, out, n);
+    }
+    for (unsigned i = 0; i < packets; i++) {
+        memset(payload, (int)(h->seq[0] | 1) & 0xff, sizeof payload);
+        payload[0] = 0x7c;
+        payload[1] = (uint8_t)((i == 0 ? 0x80 : 0) | (i == packets - 1 ? 0x40 : 0) | (key ? 5 : 1));
+        size_t size = i == packets - 1 ? 400 : 1100;
+        size_t n = sim_hub_packet(h, 0, i == packets - 1, payload, size, out);
+        if (no++ != drop)
+            sim_in(s, &h->addr, out, n);
+    }
+}
+
+static inline void sim_hub_audio(struct sim *s, struct sim_peer *h)
+{
+    uint8_t out[SIM_PACKET], payload[80];
+    memset(payload, 5, sizeof payload);
+    size_t n = sim_hub_packet(h, 1, false, payload, sizeof payload, out);
+    sim_in(s, &h->addr, out, n);
+}
+
+static inline void sim_rtcp(struct sim *s, struct sim_peer *p, bool pli, bool sr)
+{
+    uint8_t out[256];
+    struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    uint32_t ssrc = p->unpack ? 0xabc : p->leg.video.ssrc; /* viewers have an SSRC of their own, hubs report under their media's */
+    if (sr)
+        rtcp_put_sr(&b, ssrc, 77, p->ts, 1, 2, NULL, 0);
+    else
+        rtcp_put_rr(&b, ssrc, NULL, 0);
+    rtcp_put_cname(&b, ssrc, PL_STR("x"));
+    if (pli)
+        rtcp_put_pli(&b, ssrc, p->leg.video.ssrc);
+    size_t n = b.n;
+    assert_int_equal(pl_srtp_protect_rtcp(p->unpack ? p->back : p->media, out, &n, sizeof out), PL_OK);
+    sim_in(s, &p->addr, out, n);
+}
+
+static inline void sim_rtcp_in(struct sim_peer *p, uint8_t *q, size_t n)
+{
+    struct rtcp_item it;
+    assert_int_equal(pl_srtp_unprotect_rtcp(p->unpack ? p->media : p->back, q, &n), PL_OK);
+    struct pl_rd r = pl_rd_of(q, n);
+    while (rtcp_next(&r, &it) == PL_OK && it.type != RTCP_END) {
+        if (it.type == RTCP_PLI) {
+            assert_int_equal(it.media_ssrc, p->leg.video.ssrc);
+            p->plis++;
+        }
+        if (it.type == RTCP_SR) {
+            p->srs++;
+            p->sr_ts[it.ssrc == p->leg.audio.ssrc] = it.sr.timestamp;
+        }
+    }
+}
+
+static inline void sim_rtp_in(struct sim_peer *p, uint8_t *q, size_t n)
+{
+    struct rtp_packet k;
+    assert_int_equal(pl_srtp_unprotect_rtp(p->media, q, &n), PL_OK); /* S-M6: a number that came twice would be a replay here */
+    assert_int_equal(rtp_parse(q, n, &k), PL_OK);
+    unsigned track = k.h.ssrc == p->leg.audio.ssrc;
+    assert_int_equal(k.h.ssrc, track ? p->leg.audio.ssrc : p->leg.video.ssrc);
+    assert_int_equal(k.h.payload_type, track ? p->leg.audio.payload_type : p->leg.video.payload_type);
+    uint64_t seq = rtp_seq_extend(&p->ext[track], k.h.seq);
+    if (p->got[track]++ == 0) {
+        p->first[track] = seq;
+        p->first_is_key = p->first_is_key || (!track && h264_scan(k.payload, k.payload_n).key);
+    }
+    p->high[track] = seq > p->high[track] ? seq : p->high[track];
+    if (track)
+        return;
+    p->last_ts = k.h.timestamp;
+    h264_unpack_push(p->unpack, &k);
+    struct h264_au au;
+    while (h264_unpack_take(p->unpack, &au)) {
+        p->frames++;
+        p->keys += au.key && au.complete;
+        p->incomplete += !au.complete;
+    }
+}
+
+/* Gives a peer what the relay has sent to its address; returns the datagrams. Answers to checks are counted in *answers. */
+static inline size_t sim_deliver(struct sim *s, struct sim_peer *p, size_t *answers)
+{
+    size_t n = 0, kept = 0;
+    for (size_t i = 0; i < s->queued; i++) {
+        struct sim_datagram *d = &s->queue[i];
+        if (!ice_addr_eq(&d->to, &p->addr)) {
+            if (kept != i)
+                s->queue[kept] = *d;
+            kept++;
+            continue;
+        }
+        n++;
+        switch (rtp_classify(d->p, d->n)) {
+        case RTP_CLASS_STUN: *answers += 1; break;
+        case RTP_CLASS_RTCP: sim_rtcp_in(p, d->p, d->n); break;
+        case RTP_CLASS_RTP: sim_rtp_in(p, d->p, d->n); break;
+        default: fail_msg("the relay sent something strange"); break;
+        }
+    }
+    s->queued = kept;
+    return n;
+}
+
+/* Time passes in steps of 50 ms; peers that are given keep checking every 2 s. */
+static inline void sim_pass(struct sim *s, int64_t us, struct sim_peer **alive, size_t n)
+{
+    int64_t end = s->now.us + us;
+    while (s->now.us < end) {
+        s->now.us += 5 * PL_MS;
+        if (s->now.us % (2 * PL_SECOND) == 0)
+            for (size_t i = 0; i < n; i++)
+                sim_check(s, alive[i], true);
+        relay_tick(s->relay, s->now, &s->sink);
+    }
+}
+
+/* Takes events up to the first of that kind. False when there is none. */
+static inline bool sim_event(struct sim *s, enum relay_event_kind kind, struct relay_event *ret)
+{
+    while (relay_take_event(s->relay, ret))
+        if (ret->kind == kind)
+            return true;
+    return false;
+}

@@ -1,0 +1,612 @@
+/* The relay's pure step on a fixed clock: who is answered, where viewers start, what ends when. Rules: S-M1, S-M2, S-M6, S-M7, V-A4, V-A5, V-F4. */
+#include "relay_sim.h"
+
+static size_t ignore;
+
+static void session(struct sim *s, struct sim_peer *hub, enum pl_srtp_suite suite)
+{
+    sim_new(s, 4, 0);
+    sim_peer_new(s, hub, 1, suite, true);
+    assert_int_equal(sim_open(s, hub, 1), PL_OK);
+    sim_check(s, hub, true);
+    size_t answers = 0;
+    assert_int_equal(sim_deliver(s, hub, &answers), 1);
+    assert_int_equal(answers, 1);
+}
+
+static void viewer(struct sim *s, struct sim_peer *v, unsigned no, enum pl_srtp_suite suite)
+{
+    sim_peer_new(s, v, no, suite, false);
+    assert_int_equal(sim_add(s, v, 1), PL_OK);
+    sim_check(s, v, true);
+}
+
+static void done(struct sim *s, struct sim_peer *a, struct sim_peer *b, struct sim_peer *c)
+{
+    struct relay_stats st;
+    relay_stats(s->relay, &st);
+    assert_int_equal(st.events_dropped, 0);
+    assert_int_equal(st.not_sent, 0);
+    sim_free(s);
+    sim_peer_free(a);
+    if (b)
+        sim_peer_free(b);
+    if (c)
+        sim_peer_free(c);
+}
+
+static void contiguous(const struct sim_peer *v)
+{
+    for (unsigned t = 0; t < 2; t++)
+        if (v->got[t])
+            assert_int_equal(v->high[t] - v->first[t] + 1, v->got[t]);
+}
+
+/* One hub, two viewers with the other cipher each, sequence numbers that wrap: everything arrives whole, in order, under the viewer's own names. */
+static void fan_out_with_mixed_suites(void **state)
+{
+    (void)state;
+    for (int suite = 0; suite < 2; suite++) {
+        struct sim s;
+        struct sim_peer hub, a, b;
+        session(&s, &hub, (enum pl_srtp_suite)suite);
+        viewer(&s, &a, 2, PL_SRTP_GCM);
+        viewer(&s, &b, 3, PL_SRTP_SHA1_80);
+        sim_hub_audio(&s, &hub);
+        for (unsigned i = 0; i < 60; i++) {
+            sim_hub_frame(&s, &hub, i % 30 == 0, false, 1 + i % 7, -1);
+            sim_hub_audio(&s, &hub);
+        }
+        sim_deliver(&s, &a, &ignore);
+        sim_deliver(&s, &b, &ignore);
+        contiguous(&a);
+        contiguous(&b);
+        assert_true(a.frames == 60 && a.keys == 2 && a.incomplete == 0 && a.got[1] == 61 && a.first_is_key);
+        assert_true(b.frames == 60 && b.keys == 2 && b.incomplete == 0 && b.got[1] == 61 && b.first_is_key);
+        struct relay_event e;
+        assert_true(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e) && sim_event(&s, RELAY_EV_VIEWER_CONNECTED, &e) && sim_event(&s, RELAY_EV_SOURCE_MEDIA, &e));
+        assert_true(sim_event(&s, RELAY_EV_VIEWER_MEDIA, &e) && sim_event(&s, RELAY_EV_SOURCE_KEYFRAME, &e) && sim_event(&s, RELAY_EV_VIEWER_KEYFRAME, &e));
+        done(&s, &hub, &a, &b);
+    }
+}
+
+/* A batch goes out as runs, viewer by viewer. */
+static void a_batch_is_one_run_a_viewer(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    static uint8_t bytes[32][SIM_PACKET];
+    struct relay_in in[32];
+    uint8_t payload[1000] = { 0x7c, 0x85 };
+    session(&s, &hub, PL_SRTP_GCM);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    hub.ts += 3000;
+    for (unsigned i = 0; i < 32; i++) {
+        payload[1] = (uint8_t)((i == 0 ? 0x80 : 0) | (i == 31 ? 0x40 : 0) | 1);
+        in[i] = (struct relay_in){ bytes[i], sim_hub_packet(&hub, 0, i == 31, payload, sizeof payload, bytes[i]), hub.addr };
+    }
+    relay_step(s.relay, s.now, in, 32, &s.sink);
+    assert_int_equal(s.largest_run, 32);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 2 && v.incomplete == 0);
+    contiguous(&v);
+    done(&s, &hub, &v, NULL);
+}
+
+/* S-M1: what is not proved gets no byte back and leaves no trace. */
+static void s_m1_strangers_get_nothing(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, fake;
+    session(&s, &hub, PL_SRTP_GCM);
+    sim_peer_new(&s, &fake, 9, PL_SRTP_GCM, true);
+    fake.leg.ice = hub.leg.ice;
+    fake.leg.ice.pwd[3] ^= 1;
+    sim_check(&s, &fake, true); /* the right ufrag, a wrong password */
+    fake.leg.ice = hub.leg.ice;
+    fake.leg.ice.ufrag[2] = 'z';
+    sim_check(&s, &fake, true); /* an ufrag of nobody */
+    fake.leg.video.ssrc = hub.leg.video.ssrc;
+    sim_hub_frame(&s, &fake, true, false, 3, -1); /* SRTP from nowhere */
+    fake.addr = hub.addr;
+    sim_hub_frame(&s, &fake, true, false, 3, -1); /* and under the hub's address, by another key */
+    for (unsigned first = 0; first < 256; first++) {
+        uint8_t junk[64];
+        pl_rand_fill(&s.rand.base, junk, sizeof junk);
+        junk[0] = (uint8_t)first;
+        sim_in(&s, &fake.addr, junk, 1 + first % 64);
+    }
+    assert_int_equal(s.queued, 0);
+    struct relay_event e;
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_true(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e));
+    assert_false(sim_event(&s, RELAY_EV_SOURCE_MEDIA, &e));
+    assert_true(st.packets_in == 0 && st.unproved >= 2 && st.unknown >= 2);
+    done(&s, &hub, &fake, NULL);
+}
+
+/* S-M2: a viewer's stream follows a proved check with USE-CANDIDATE, and nothing else. */
+static void s_m2_path_moves_by_proof(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    session(&s, &hub, PL_SRTP_GCM);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    assert_true(sim_deliver(&s, &v, &ignore) > 2);
+    struct ice_addr home = v.addr;
+    v.addr.port = 5555; /* the phone's other network, kept warm by checks that do not nominate */
+    sim_check(&s, &v, false);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 1);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 0);
+    v.addr = home;
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 2);
+    v.addr.port = 5555;
+    sim_check(&s, &v, true);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 3);
+    assert_true(v.frames == 3 && v.incomplete == 0);
+    contiguous(&v);
+    /* RTCP from an address that is not its own is nobody's. */
+    struct relay_stats before, after;
+    relay_stats(s.relay, &before);
+    v.addr.port = 6666;
+    sim_rtcp(&s, &v, true, false);
+    relay_stats(s.relay, &after);
+    assert_int_equal(after.unknown, before.unknown + 1);
+    done(&s, &hub, &v, NULL);
+}
+
+static void replayed_packets_are_refused(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    uint8_t p[SIM_PACKET], payload[50] = { 0x65, 1 };
+    session(&s, &hub, PL_SRTP_GCM);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 1, -1);
+    size_t n = sim_hub_packet(&hub, 0, true, payload, sizeof payload, p);
+    sim_in(&s, &hub.addr, p, n);
+    size_t got = sim_deliver(&s, &v, &ignore);
+    sim_in(&s, &hub.addr, p, n);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 0);
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_true(got > 0 && st.replayed == 1);
+    done(&s, &hub, &v, NULL);
+}
+
+/* V-A4: the second viewer starts with the cached key frame at once and plays on from there, whatever the length of the group of pictures. */
+static void v_a4_join_at_cached_key_frame(void **state)
+{
+    (void)state;
+    static const unsigned lengths[] = { 3, 40, 400 }; /* frames since the key frame: at once · paced · the picture alone, then the fresh key frame */
+    for (size_t k = 0; k < PL_COUNT(lengths); k++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        session(&s, &hub, PL_SRTP_GCM);
+        for (unsigned i = 0; i <= lengths[k]; i++)
+            sim_hub_frame(&s, &hub, i == 0, false, 3, -1);
+        viewer(&s, &v, 2, PL_SRTP_GCM);
+        sim_deliver(&s, &v, &ignore);
+        assert_true(v.got[0] > 0 && v.first_is_key && v.keys == 1);
+        assert_true(v.got[0] <= 32); /* V-E4: a key frame does not come as one burst with all that follows it */
+        struct sim_peer *alive[] = { &hub, &v };
+        sim_deliver(&s, &hub, &ignore);
+        assert_int_equal(hub.plis, 1); /* a fresh one is asked for as well */
+        for (unsigned i = 0; i < 60; i++) {
+            sim_pass(&s, 33 * PL_MS, alive, 2);
+            sim_hub_frame(&s, &hub, i == 30, false, 3, -1);
+        }
+        sim_pass(&s, 100 * PL_MS, alive, 2);
+        sim_deliver(&s, &v, &ignore);
+        assert_int_equal(v.incomplete, 0);
+        assert_int_equal(v.keys, 2);
+        contiguous(&v);
+        assert_int_equal(v.frames, lengths[k] < 400 ? lengths[k] + 1 + 60 : 1 + 30);
+        done(&s, &hub, &v, NULL);
+    }
+}
+
+static void incomplete_key_frame_is_not_replayed(void **state)
+{
+    (void)state;
+    for (int drop = 0; drop < 4; drop++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        session(&s, &hub, PL_SRTP_GCM);
+        sim_hub_frame(&s, &hub, false, false, 1, -1);
+        sim_hub_frame(&s, &hub, true, false, 3, drop);
+        sim_hub_frame(&s, &hub, false, false, 1, -1);
+        viewer(&s, &v, 2, PL_SRTP_GCM);
+        sim_deliver(&s, &v, &ignore);
+        assert_int_equal(v.got[0], 0);
+        sim_hub_frame(&s, &hub, true, false, 3, -1);
+        sim_deliver(&s, &v, &ignore);
+        assert_true(v.keys == 1 && v.incomplete == 0);
+        done(&s, &hub, &v, NULL);
+    }
+}
+
+/* A camera that sends SPS and PPS once only: the relay puts them before the key frame that a viewer starts at, and numbers stay contiguous. */
+static void parameter_sets_are_put_before(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    sim_hub_frame(&s, &hub, true, true, 2, -1); /* bare */
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.got[0] == 1 + 6 && v.frames == 3 && v.keys == 1 && v.incomplete == 0);
+    contiguous(&v);
+    done(&s, &hub, &v, NULL);
+}
+
+/* Packets that overtake each other, also at the start of the key frame that a viewer starts at. */
+static void reordered_packets(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    uint8_t a[SIM_PACKET], b[SIM_PACKET], idr[100] = { 0x65, 1 };
+    static const uint8_t sps[] = { 0x67, 1, 2 };
+    session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_deliver(&s, &v, &ignore);
+    hub.ts += 3000;
+    size_t an = sim_hub_packet(&hub, 0, false, sps, sizeof sps, a), bn = sim_hub_packet(&hub, 0, true, idr, sizeof idr, b);
+    struct sim_peer late;
+    viewer(&s, &late, 3, PL_SRTP_GCM);
+    sim_deliver(&s, &late, &ignore);
+    sim_in(&s, &hub.addr, b, bn);
+    sim_in(&s, &hub.addr, a, an);
+    sim_deliver(&s, &v, &ignore);
+    sim_deliver(&s, &late, &ignore);
+    contiguous(&v);
+    contiguous(&late);
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.lost, 0);
+    done(&s, &hub, &v, &late);
+}
+
+/* V-A5: however many viewers want a key frame, the hub is asked once in 2 s; unanswered for 500 ms, control is asked to ask. */
+static void v_a5_governor(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, a, b;
+    struct relay_event e;
+    session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    viewer(&s, &a, 2, PL_SRTP_GCM);
+    viewer(&s, &b, 3, PL_SRTP_GCM);
+    for (int i = 0; i < 20; i++) {
+        sim_rtcp(&s, &a, true, false);
+        sim_rtcp(&s, &b, true, false);
+    }
+    sim_deliver(&s, &hub, &ignore);
+    assert_int_equal(hub.plis, 1);
+    assert_false(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
+    struct sim_peer *alive[] = { &hub, &a, &b };
+    sim_pass(&s, 490 * PL_MS, alive, 3);
+    assert_false(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
+    sim_pass(&s, 20 * PL_MS, alive, 3);
+    assert_true(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
+    sim_pass(&s, 1400 * PL_MS, alive, 3);
+    sim_deliver(&s, &hub, &ignore);
+    assert_int_equal(hub.plis, 1);
+    assert_false(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
+    sim_pass(&s, 200 * PL_MS, alive, 3); /* still none: asked again */
+    sim_deliver(&s, &hub, &ignore);
+    assert_int_equal(hub.plis, 2);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    sim_pass(&s, 10 * PL_SECOND - 5 * PL_MS, alive, 3);
+    sim_deliver(&s, &hub, &ignore);
+    assert_int_equal(hub.plis, 2); /* answered: nobody wants one any more */
+    assert_false(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
+    done(&s, &hub, &a, &b);
+}
+
+static void sender_reports_carry_the_viewers_time(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    sim_rtcp(&s, &hub, false, true);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.srs, 1); /* at once: the last one of the source, in the viewer's numbers */
+    assert_int_equal(v.sr_ts[0], v.last_ts);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    sim_rtcp(&s, &hub, false, true);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.srs, 2);
+    assert_int_equal(v.sr_ts[0], v.last_ts);
+    done(&s, &hub, &v, NULL);
+}
+
+static void expiry_by_the_relays_own_clock(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub;
+    struct relay_event e;
+    session(&s, &hub, PL_SRTP_GCM);
+    struct sim_peer *alive[] = { &hub };
+    struct relay_cmd extend = { .kind = RELAY_EXTEND, .ref = { s.live_id, 1 }, .expires_in_us = 30 * PL_SECOND };
+    assert_int_equal(relay_apply(s.relay, s.now, &extend), PL_OK);
+    sim_pass(&s, 30 * PL_SECOND - 5 * PL_MS, alive, 1);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    sim_pass(&s, 5 * PL_MS, alive, 1);
+    assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_string_equal(e.code, "expired");
+    assert_int_equal(relay_running(s.relay, &extend.ref, 1), 0);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_LIVE_ENDED); /* S-M6: this generation's keys are spent */
+    done(&s, &hub, NULL, NULL);
+}
+
+static void hub_lost_after_ten_seconds(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub;
+    struct relay_event e;
+    session(&s, &hub, PL_SRTP_GCM);
+    struct sim_peer *alive[] = { &hub };
+    sim_pass(&s, 60 * PL_SECOND, alive, 1); /* checks alone are life */
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    sim_check(&s, &hub, true);
+    struct pl_mono last = s.now;
+    sim_pass(&s, 10 * PL_SECOND - 5 * PL_MS, NULL, 0);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    sim_pass(&s, 10 * PL_MS, NULL, 0);
+    assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_string_equal(e.code, "hub_lost");
+    assert_true(e.at.us - last.us == 10 * PL_SECOND);
+    done(&s, &hub, NULL, NULL);
+}
+
+/* V-F4: a silent viewer is sent nothing after 5 s and freed after 10 s; a check in between resumes it, at a key frame, with numbers that go on. */
+static void v_f4_viewer_pause_and_loss(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_event e;
+    session(&s, &hub, PL_SRTP_GCM);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    struct sim_peer *hub_only[] = { &hub };
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    sim_pass(&s, 4900 * PL_MS, hub_only, 1);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    assert_true(sim_deliver(&s, &v, &ignore) > 2);
+    sim_pass(&s, 200 * PL_MS, hub_only, 1);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 0);
+    sim_check(&s, &v, true);
+    sim_hub_frame(&s, &hub, false, false, 2, -1); /* not from the middle of a group of pictures */
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 1);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 3);
+    assert_true(v.incomplete == 0 && v.keys == 2 && v.frames == 3);
+    contiguous(&v);
+    sim_pass(&s, 10 * PL_SECOND, hub_only, 1);
+    assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    assert_string_equal(e.code, "viewer_lost");
+    assert_string_equal(e.viewer_id, v.id);
+    assert_int_equal(sim_add(&s, &v, 1), PL_INVALID_REQUEST); /* S-M6: its keys were used */
+    done(&s, &hub, &v, NULL);
+}
+
+/* S-M7: without control sessions go on for ten minutes. */
+static void s_m7_control_lost(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub;
+    struct relay_event e;
+    session(&s, &hub, PL_SRTP_GCM);
+    struct sim_peer *alive[] = { &hub };
+    struct relay_cmd down = { .kind = RELAY_CONTROL_DOWN }, up = { .kind = RELAY_CONTROL_UP };
+    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK);
+    sim_pass(&s, 9 * PL_MINUTE, alive, 1);
+    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK); /* another failed try does not start the count again */
+    sim_pass(&s, 59 * PL_SECOND, alive, 1);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_int_equal(relay_apply(s.relay, s.now, &up), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK);
+    sim_pass(&s, 2 * PL_MINUTE, alive, 1);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    sim_pass(&s, 8 * PL_MINUTE, alive, 1);
+    assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_string_equal(e.code, "control_lost");
+    done(&s, &hub, NULL, NULL);
+}
+
+static void commands_are_fenced_and_repeatable(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, next, v, other;
+    struct relay_event e;
+    session(&s, &hub, PL_SRTP_GCM);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    assert_int_equal(sim_add(&s, &v, 1), PL_OK);
+    assert_int_equal(sim_add(&s, &v, 2), PL_FENCED);
+    sim_peer_new(&s, &other, 3, PL_SRTP_GCM, false);
+    memcpy(other.leg.send_key, v.leg.send_key, PL_SRTP_KEY_MAX);
+    assert_int_equal(sim_add(&s, &other, 1), PL_INVALID_REQUEST); /* S-M6: one key, one leg */
+    sim_peer_new(&s, &next, 4, PL_SRTP_GCM, true);
+    assert_int_equal(sim_open(&s, &next, 2), PL_OK); /* a newer generation takes over, with keys of its own */
+    assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_int_equal(e.ref.generation, 1);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_LIVE_ENDED);
+    struct relay_ref keep = { s.live_id, 1 };
+    struct relay_cmd sync = { .kind = RELAY_SYNC, .keep = &keep, .keep_n = 1 };
+    assert_int_equal(relay_apply(s.relay, s.now, &sync), PL_OK); /* generation 2 is not wanted */
+    assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_int_equal(e.ref.generation, 2);
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_true(st.sessions == 0 && st.viewers == 0);
+    sim_peer_free(&next);
+    done(&s, &hub, &v, &other);
+}
+
+static void full_is_said(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v[RELAY_VIEWERS + 1];
+    session(&s, &hub, PL_SRTP_GCM);
+    for (unsigned i = 0; i <= RELAY_VIEWERS; i++) {
+        sim_peer_new(&s, &v[i], 10 + i, PL_SRTP_GCM, false);
+        assert_int_equal(sim_add(&s, &v[i], 1), i < RELAY_VIEWERS ? PL_OK : PL_NODE_FULL);
+        sim_peer_free(&v[i]);
+    }
+    for (unsigned i = 1; i <= 4; i++) {
+        struct sim_peer h;
+        s.live_id.b[1] = (uint8_t)i;
+        sim_peer_new(&s, &h, 30 + i, PL_SRTP_GCM, true);
+        assert_int_equal(sim_open(&s, &h, 1), i < 4 ? PL_OK : PL_NODE_FULL);
+        sim_peer_free(&h);
+    }
+    done(&s, &hub, NULL, NULL);
+}
+
+/* A source without ICE (ffmpeg) is found by its SSRC and believed by its tag. */
+static void plain_source(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, fake;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_SHA1_80, true);
+    hub.leg.plain = true;
+    memset(&hub.leg.ice, 0, sizeof hub.leg.ice);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_peer_new(&s, &fake, 5, PL_SRTP_SHA1_80, true);
+    fake.leg.video.ssrc = hub.leg.video.ssrc;
+    sim_hub_frame(&s, &fake, true, false, 2, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.got[0], 0);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    hub.addr.port++; /* its NAT gave it another port: the tag speaks for it */
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 2 && v.incomplete == 0);
+    sim_rtcp(&s, &v, true, false);
+    sim_pass(&s, 2100 * PL_MS, NULL, 0);
+    sim_deliver(&s, &hub, &ignore);
+    assert_true(hub.plis >= 1);
+    done(&s, &hub, &v, &fake);
+}
+
+/* Two cameras of one hub share its socket: told apart by SSRC. */
+static void two_sources_on_one_address(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer a, b, v;
+    session(&s, &a, PL_SRTP_GCM);
+    sim_peer_new(&s, &b, 5, PL_SRTP_GCM, true);
+    b.addr = a.addr;
+    struct pl_uuid first = s.live_id;
+    s.live_id.b[0] = 2;
+    assert_int_equal(sim_open(&s, &b, 1), PL_OK);
+    sim_check(&s, &b, true);
+    s.live_id = first;
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    for (int i = 0; i < 5; i++) {
+        sim_hub_frame(&s, &b, i == 0, false, 2, -1);
+        sim_hub_frame(&s, &a, i == 0, false, 2, -1);
+    }
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 5 && v.incomplete == 0);
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_true(st.unproved == 0 && st.packets_in == 22);
+    done(&s, &a, &b, &v);
+}
+
+static void too_large_is_said_once(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub;
+    struct relay_event e;
+    uint8_t p[SIM_PACKET], payload[1400] = { 0x65 };
+    session(&s, &hub, PL_SRTP_GCM);
+    for (int i = 0; i < 3; i++)
+        sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, true, payload, sizeof payload, p));
+    assert_true(sim_event(&s, RELAY_EV_WARNING, &e));
+    assert_string_equal(e.code, "packet_too_large");
+    assert_false(sim_event(&s, RELAY_EV_WARNING, &e));
+    sim_hub_frame(&s, &hub, false, false, 1, -1);
+    struct sim_peer *alive[] = { &hub };
+    sim_pass(&s, 11 * PL_SECOND, alive, 1);
+    assert_true(sim_event(&s, RELAY_EV_WARNING, &e));
+    assert_string_equal(e.code, "no_key_frame");
+    done(&s, &hub, NULL, NULL);
+}
+
+/* A ring that is too small for what a viewer still had to get: it starts again at a key frame, and says so in the counters. */
+static void falling_out_of_the_ring(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    sim_new(&s, 1, 64 * 1024);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    sim_check(&s, &hub, true);
+    sim_hub_frame(&s, &hub, true, false, 40, -1);
+    viewer(&s, &v, 2, PL_SRTP_GCM); /* catching up: 16 packets at first */
+    for (int i = 0; i < 10; i++)
+        sim_hub_frame(&s, &hub, false, false, 40, -1);
+    struct sim_peer *alive[] = { &hub, &v };
+    sim_pass(&s, 50 * PL_MS, alive, 2);
+    sim_hub_frame(&s, &hub, true, false, 4, -1);
+    sim_hub_frame(&s, &hub, false, false, 4, -1);
+    sim_pass(&s, 50 * PL_MS, alive, 2);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.keys >= 1);
+    contiguous(&v);
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_true(st.not_sent > 0);
+    sim_free(&s);
+    sim_peer_free(&hub);
+    sim_peer_free(&v);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fan_out_with_mixed_suites), cmocka_unit_test(a_batch_is_one_run_a_viewer), cmocka_unit_test(s_m1_strangers_get_nothing),
+        cmocka_unit_test(s_m2_path_moves_by_proof), cmocka_unit_test(replayed_packets_are_refused), cmocka_unit_test(v_a4_join_at_cached_key_frame),
+        cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets),
+        cmocka_unit_test(v_a5_governor), cmocka_unit_test(sender_reports_carry_the_viewers_time), cmocka_unit_test(expiry_by_the_relays_own_clock),
+        cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss), cmocka_unit_test(s_m7_control_lost),
+        cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said), cmocka_unit_test(plain_source),
+        cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once), cmocka_unit_test(falling_out_of_the_ring),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
