@@ -1,0 +1,198 @@
+/* The relay protocol's messages as rows of fields, and what becomes of them. */
+#include "json.h"
+#include "relay_control.h"
+
+struct ice_msg { struct pl_str ufrag, pwd, peer_ufrag; };
+struct keys_msg { struct pl_str receive, send; };
+struct track_msg { int64_t ssrc, payload_type; };
+struct leg_msg {
+    struct ice_msg ice;
+    struct pl_str suite;
+    struct keys_msg keys;
+    struct track_msg video, audio, talk;
+    bool plain;
+};
+struct session_msg { /* every command's members, in one */
+    struct pl_str id, viewer_id;
+    struct pl_uuid live_id;
+    int64_t generation, expires_in_ms;
+    struct leg_msg source;
+    struct json_list sessions;
+};
+
+static const struct json_field ice_fields[] = { JSON_F(struct ice_msg, ufrag, J_STR, J_REQUIRED, .hi = ICE_UFRAG_MAX), JSON_F(struct ice_msg, pwd, J_STR, J_REQUIRED, .hi = ICE_PWD_MAX),
+    JSON_F(struct ice_msg, peer_ufrag, J_STR, J_REQUIRED, .hi = ICE_UFRAG_MAX), J_END };
+static const struct json_field keys_fields[] = { JSON_F(struct keys_msg, receive, J_B64, J_REQUIRED, .lo = 28, .hi = PL_SRTP_KEY_MAX),
+    JSON_F(struct keys_msg, send, J_B64, J_REQUIRED, .lo = 28, .hi = PL_SRTP_KEY_MAX), J_END };
+static const struct json_field track_fields[] = { JSON_F(struct track_msg, ssrc, J_INT, J_REQUIRED, .lo = 1, .hi = UINT32_MAX),
+    JSON_F(struct track_msg, payload_type, J_INT, J_REQUIRED, .lo = 0, .hi = 127), J_END };
+#define LEG_FIELDS(st, at) \
+    { .name = "ice", .type = J_OBJECT, .offset = offsetof(st, at ice), .fields = ice_fields }, \
+    { .name = "suite", .type = J_STR, .required = J_REQUIRED, .offset = offsetof(st, at suite), .hi = 40 }, \
+    { .name = "keys", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, at keys), .fields = keys_fields }, \
+    { .name = "video", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, at video), .fields = track_fields }, \
+    { .name = "audio", .type = J_OBJECT, .offset = offsetof(st, at audio), .fields = track_fields }, \
+    { .name = "talk", .type = J_OBJECT, .offset = offsetof(st, at talk), .fields = track_fields }, \
+    { .name = "plain", .type = J_BOOL, .offset = offsetof(st, at plain) }
+static const struct json_field leg_fields[] = { LEG_FIELDS(struct leg_msg, ), J_END };
+static const struct json_field ref_fields[] = { JSON_F(struct relay_ref, live_id, J_UUID, J_REQUIRED), JSON_F(struct relay_ref, generation, J_INT, J_REQUIRED, .lo = 0, .hi = INT64_MAX), J_END };
+
+#define F_ID JSON_F(struct session_msg, id, J_STR, J_REQUIRED, .lo = 1, .hi = RELAY_ID_TEXT - 1)
+#define F_LIVE JSON_F(struct session_msg, live_id, J_UUID, J_REQUIRED)
+#define F_GENERATION JSON_F(struct session_msg, generation, J_INT, J_REQUIRED, .lo = 0, .hi = INT64_MAX)
+#define F_EXPIRES JSON_F(struct session_msg, expires_in_ms, J_INT, J_REQUIRED, .lo = 1, .hi = INT64_C(7) * 24 * 3600 * 1000)
+#define F_VIEWER JSON_F(struct session_msg, viewer_id, J_STR, J_REQUIRED, .lo = 1, .hi = RELAY_ID_TEXT - 1)
+static const struct json_field open_fields[] = { F_ID, F_LIVE, F_GENERATION, F_EXPIRES, JSON_F(struct session_msg, source, J_OBJECT, J_REQUIRED, .fields = leg_fields), J_END };
+static const struct json_field add_fields[] = { F_ID, F_LIVE, F_GENERATION, F_VIEWER, LEG_FIELDS(struct session_msg, source.), J_END };
+static const struct json_field remove_fields[] = { F_ID, F_LIVE, F_VIEWER, J_END };
+static const struct json_field extend_fields[] = { F_ID, F_LIVE, F_GENERATION, F_EXPIRES, J_END };
+static const struct json_field close_fields[] = { F_ID, F_LIVE, F_GENERATION, J_END };
+static const struct json_field sync_fields[] = { JSON_F(struct session_msg, sessions, J_ARRAY, J_REQUIRED, .fields = ref_fields, .size = sizeof(struct relay_ref), .hi = 20000), J_END };
+
+static const struct command {
+    const char *type;
+    enum relay_cmd_kind kind;
+    const struct json_field *fields;
+    bool leg;
+} commands[] = {
+    { "session.open", RELAY_OPEN, open_fields, true },
+    { "viewer.add", RELAY_VIEWER_ADD, add_fields, true },
+    { "viewer.remove", RELAY_VIEWER_REMOVE, remove_fields, false },
+    { "session.extend", RELAY_EXTEND, extend_fields, false },
+    { "session.close", RELAY_CLOSE, close_fields, false },
+    { "live.sync", RELAY_SYNC, sync_fields, false },
+};
+
+static struct relay_track_conf track(const struct track_msg *m) { return (struct relay_track_conf){ (uint32_t)m->ssrc, (uint8_t)m->payload_type }; }
+
+static enum pl_err read_leg(const struct leg_msg *m, struct relay_leg *ret, struct pl_fail *reterr)
+{
+    struct relay_leg l = { .plain = m->plain, .video = track(&m->video), .audio = track(&m->audio), .talk = track(&m->talk) };
+    enum pl_err e = pl_srtp_suite_of(m->suite, &l.suite);
+    if (e != PL_OK)
+        return pl_fail_field(reterr, e, "suite", "This suite is not spoken here.");
+    size_t n = pl_srtp_key_bytes(l.suite);
+    if (m->keys.receive.n != n || m->keys.send.n != n)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "keys", "Keys of this suite have %zu bytes.", n);
+    memcpy(l.receive_key, m->keys.receive.p, n);
+    memcpy(l.send_key, m->keys.send.p, n);
+    if (!l.plain && ice_cred_set(&l.ice, m->ice.ufrag, m->ice.pwd, m->ice.peer_ufrag) != PL_OK) {
+        secure_wipe(&l, sizeof l);
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "ice", "ufrag and peer_ufrag have 4 to 32 characters, pwd 22 to 64.");
+    }
+    *ret = l;
+    secure_wipe(&l, sizeof l);
+    return PL_OK;
+}
+
+static enum pl_err read_keep(const struct json_list *list, struct relay_cmd *c)
+{
+    c->keep = pl_heap((list->n + 1) * sizeof *c->keep);
+    if (!c->keep)
+        return PL_NO_MEMORY;
+    if (list->n)
+        memcpy(c->keep, list->items, list->n * sizeof *c->keep);
+    c->keep_n = list->n;
+    return PL_OK;
+}
+
+static enum pl_err read_command(const struct command *row, const struct json_doc *doc, struct pl_arena *a, struct relay_cmd *c, struct pl_fail *reterr)
+{
+    struct session_msg m = { .generation = 0 };
+    enum pl_err e = json_doc_take(doc, row->fields, JSON_LENIENT, a, &m, reterr);
+    if (e != PL_OK)
+        return e;
+    if (m.id.n >= RELAY_ID_TEXT || m.viewer_id.n >= RELAY_ID_TEXT)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "Ids have at most %d bytes.", RELAY_ID_TEXT - 1);
+    c->kind = row->kind;
+    c->ref = (struct relay_ref){ m.live_id, m.generation };
+    c->expires_in_us = m.expires_in_ms * PL_MS;
+    if (m.id.n)
+        memcpy(c->request, m.id.p, m.id.n);
+    if (m.viewer_id.n)
+        memcpy(c->viewer_id, m.viewer_id.p, m.viewer_id.n);
+    e = row->leg ? read_leg(&m.source, &c->leg, reterr) : PL_OK;
+    secure_wipe(&m, sizeof m);
+    if (e == PL_OK && row->kind == RELAY_SYNC)
+        e = read_keep(&m.sessions, c);
+    return e;
+}
+
+enum pl_err relay_control_read(struct pl_str text, struct pl_arena *a, struct relay_post *ret, bool *ret_known, struct pl_fail *reterr)
+{
+    struct json_doc *doc PL_CLEANUP(json_doc_freep) = NULL;
+    enum pl_err e = json_parse(text, &doc, reterr);
+    if (e != PL_OK)
+        return e;
+    struct pl_str type = json_doc_str(doc, "type");
+    for (size_t i = 0; i < PL_COUNT(commands); i++) {
+        if (!pl_str_eqz(type, commands[i].type))
+            continue;
+        struct relay_post p = { .ask = RELAY_ASK_CMD };
+        e = read_command(&commands[i], doc, a, &p.cmd, reterr);
+        if (e == PL_OK) {
+            *ret = p;
+            *ret_known = true;
+        }
+        secure_wipe(&p, sizeof p);
+        return e;
+    }
+    *ret_known = false;
+    return PL_OK;
+}
+
+static void write_event(const struct relay_event *ev, struct pl_utc utc, struct pl_mono mono, struct pl_buf *out)
+{
+    struct jw w = jw_start(out);
+    jw_open(&w, NULL);
+    if (ev->kind == RELAY_EV_KEYFRAME_WANTED) {
+        jw_z(&w, "type", "keyframe.wanted");
+        jw_uuid(&w, "live_id", ev->ref.live_id);
+    } else {
+        jw_z(&w, "type", "session.event");
+        jw_uuid(&w, "live_id", ev->ref.live_id);
+        jw_int(&w, "generation", ev->ref.generation);
+        jw_z(&w, "event", relay_event_name(ev->kind));
+        if (ev->viewer_id[0])
+            jw_z(&w, "viewer_id", ev->viewer_id);
+        if (ev->code)
+            jw_z(&w, "code", ev->code);
+        jw_utc(&w, "time", pl_utc_add(utc, pl_mono_sub(ev->at, mono)));
+    }
+    jw_close(&w);
+}
+
+static void write_stats(const struct relay_news *n, struct pl_buf *out)
+{
+    struct jw w = jw_start(out);
+    jw_open(&w, NULL);
+    jw_z(&w, "type", "stats");
+    jw_int(&w, "sessions", n->stats.sessions);
+    jw_int(&w, "viewers", n->stats.viewers);
+    jw_int(&w, "packets_in", (int64_t)n->stats.packets_in);
+    jw_int(&w, "packets_out", (int64_t)n->stats.packets_out);
+    jw_int(&w, "lost", (int64_t)n->stats.lost);
+    jw_int(&w, "unproved", (int64_t)n->stats.unproved);
+    jw_int(&w, "not_sent", (int64_t)(n->stats.not_sent + n->io.send_failed));
+    jw_int(&w, "socket_overflow", (int64_t)n->io.socket_overflow);
+    jw_int(&w, "cpu_us", n->io.cpu_us);
+    jw_close(&w);
+}
+
+void relay_control_write(const struct relay_news *news, struct pl_utc utc, struct pl_mono mono, struct pl_buf *out)
+{
+    struct jw w = jw_start(out);
+    switch (news->kind) {
+    case RELAY_NEWS_EVENT: write_event(&news->event, utc, mono, out); break;
+    case RELAY_NEWS_STATS: write_stats(news, out); break;
+    case RELAY_NEWS_RUNNING: break; /* hello says it */
+    case RELAY_NEWS_ANSWER:
+        jw_open(&w, NULL);
+        jw_z(&w, "type", news->result == PL_OK ? "ok" : "error");
+        jw_z(&w, "re", news->request);
+        if (news->result != PL_OK)
+            jw_z(&w, "code", pl_err_code(news->result));
+        jw_close(&w);
+        break;
+    }
+}

@@ -1,0 +1,389 @@
+#include "relay_worker.h"
+#include "relay_queue.h"
+#include "secure.h"
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { BATCH = 32, SLOT = 2048, ROUNDS = 8, POSTS = 256, NEWS = 1024, BUFFER = 4 << 20, IDLE_MS = 1000, SEGMENTS = 64 };
+#define STATS_EVERY (5 * PL_SECOND)
+
+struct relay_worker {
+    struct relay_sink sink; /* first: the sink's self is the worker */
+    struct relay_worker_conf conf;
+    struct relay *relay;
+    int udp, epoll, wake, news_fd, family;
+    struct ice_addr addr;
+    bool gso, started;
+    atomic_bool stop;
+    pthread_t thread;
+    struct relay_queue posts, news;
+    struct relay_io_stats io;
+    struct pl_mono tick_at, stats_at;
+    /* one batch */
+    struct relay_in in[BATCH];
+    struct mmsghdr messages[BATCH];
+    struct iovec vectors[BATCH];
+    struct sockaddr_storage names[BATCH];
+    union {
+        struct cmsghdr head;
+        uint8_t bytes[CMSG_SPACE(sizeof(uint32_t))];
+    } controls[BATCH];
+    uint8_t bytes[BATCH][SLOT];
+};
+
+/* ---- Out. */
+
+static void send_one_by_one(struct relay_worker *w, const struct relay_run *run, struct sockaddr_storage *to, socklen_t to_n)
+{
+    struct mmsghdr m[SEGMENTS];
+    struct iovec v[SEGMENTS];
+    unsigned n = 0;
+    memset(m, 0, sizeof m);
+    for (size_t at = 0; at < run->n && n < SEGMENTS; at += run->segment, n++) {
+        v[n].iov_base = (void *)(uintptr_t)(run->p + at);
+        v[n].iov_len = run->n - at < run->segment ? run->n - at : run->segment;
+        m[n].msg_hdr = (struct msghdr){ .msg_name = to, .msg_namelen = to_n, .msg_iov = &v[n], .msg_iovlen = 1 };
+    }
+    for (unsigned done = 0; done < n;) {
+        int sent = sendmmsg(w->udp, m + done, n - done, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent > 0) {
+            done += (unsigned)sent;
+        } else if (errno != EINTR) { /* this one cannot go; the next may */
+            w->io.send_failed++;
+            done++;
+        }
+    }
+}
+
+static void send_run(struct relay_sink *self, const struct relay_run *run)
+{
+    struct relay_worker *w = (struct relay_worker *)self;
+    struct sockaddr_storage to;
+    socklen_t to_n = ice_addr_sockaddr(run->to, w->family, &to);
+    if (to_n == 0) {
+        w->io.send_failed++;
+        return;
+    }
+    if (run->n > run->segment && !w->gso) {
+        send_one_by_one(w, run, &to, to_n);
+        return;
+    }
+    struct iovec v = { .iov_base = (void *)(uintptr_t)run->p, .iov_len = run->n };
+    union {
+        struct cmsghdr head;
+        uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+    } control;
+    struct msghdr m = { .msg_name = &to, .msg_namelen = to_n, .msg_iov = &v, .msg_iovlen = 1 };
+    if (run->n > run->segment) {
+        uint16_t segment = (uint16_t)run->segment;
+        memset(&control, 0, sizeof control);
+        m.msg_control = &control;
+        m.msg_controllen = sizeof control.bytes;
+        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_UDP;
+        c->cmsg_type = UDP_SEGMENT;
+        c->cmsg_len = CMSG_LEN(sizeof segment);
+        memcpy(CMSG_DATA(c), &segment, sizeof segment);
+    }
+    if (sendmsg(w->udp, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        return;
+    if (run->n == run->segment || errno == EAGAIN || errno == ENOBUFS) {
+        w->io.send_failed += (run->n + run->segment - 1) / run->segment;
+        return;
+    }
+    /* The device or the path does not segment. EIO says so for good (the device computes no checksums). */
+    w->gso = w->gso && errno != EIO && errno != EOPNOTSUPP && errno != ENOPROTOOPT;
+    w->io.gso_fallbacks++;
+    send_one_by_one(w, run, &to, to_n);
+}
+
+/* ---- News. */
+
+static struct relay_news *news_room(struct relay_worker *w, enum relay_news_kind kind)
+{
+    struct relay_news *n = relay_queue_room(&w->news);
+    if (n)
+        *n = (struct relay_news){ .kind = kind };
+    return n;
+}
+
+static void ring(int fd)
+{
+    uint64_t one = 1;
+    ssize_t done = write(fd, &one, sizeof one);
+    (void)done; /* full means that it is readable already */
+}
+
+static void tell_events(struct relay_worker *w)
+{
+    struct relay_news *n;
+    bool any = false;
+    while ((n = news_room(w, RELAY_NEWS_EVENT)) != NULL && relay_take_event(w->relay, &n->event)) {
+        relay_queue_put(&w->news);
+        any = true;
+    }
+    if (any)
+        ring(w->news_fd);
+}
+
+static void tell_stats(struct relay_worker *w, struct pl_mono now)
+{
+    if (pl_mono_cmp(now, w->stats_at) < 0)
+        return;
+    w->stats_at = pl_mono_add(now, STATS_EVERY);
+    /* Only into an empty queue: figures may be skipped, events may not. */
+    struct relay_news *n = relay_queue_peek(&w->news) ? NULL : news_room(w, RELAY_NEWS_STATS);
+    struct rusage use;
+    if (!n || getrusage(RUSAGE_SELF, &use) != 0)
+        return;
+    w->io.cpu_us = (use.ru_utime.tv_sec + use.ru_stime.tv_sec) * PL_SECOND + use.ru_utime.tv_usec + use.ru_stime.tv_usec;
+    relay_stats(w->relay, &n->stats);
+    n->io = w->io;
+    relay_queue_put(&w->news);
+    ring(w->news_fd);
+}
+
+/* ---- Commands: only as many as there is room for their answers. */
+
+static void running(struct relay_worker *w, struct relay_news *n)
+{
+    struct relay_stats st;
+    relay_stats(w->relay, &st);
+    n->running = pl_heap((st.sessions + 1) * sizeof *n->running);
+    n->running_n = n->running ? relay_running(w->relay, n->running, st.sessions) : 0;
+}
+
+static void obey(struct relay_worker *w, struct pl_mono now)
+{
+    struct relay_post *p;
+    while ((p = relay_queue_peek(&w->posts)) != NULL) {
+        bool quiet = p->ask == RELAY_ASK_CMD && !p->cmd.request[0];
+        struct relay_news *n = quiet ? NULL : news_room(w, p->ask == RELAY_ASK_RUNNING ? RELAY_NEWS_RUNNING : RELAY_NEWS_ANSWER);
+        if (!quiet && !n)
+            return;
+        enum pl_err e = PL_OK;
+        if (p->ask == RELAY_ASK_RUNNING)
+            running(w, n);
+        else
+            e = relay_apply(w->relay, now, &p->cmd);
+        if (n) {
+            n->connection = p->connection;
+            n->result = e;
+            memcpy(n->request, p->cmd.request, sizeof n->request);
+            relay_queue_put(&w->news);
+            ring(w->news_fd);
+        }
+        pl_heap_free(p->cmd.keep);
+        secure_wipe(p, sizeof *p);
+        relay_queue_took(&w->posts);
+    }
+}
+
+/* ---- In. */
+
+static void prepare(struct relay_worker *w)
+{
+    for (int i = 0; i < BATCH; i++) {
+        w->vectors[i] = (struct iovec){ w->bytes[i], SLOT };
+        w->messages[i].msg_hdr = (struct msghdr){ .msg_name = &w->names[i], .msg_namelen = sizeof w->names[i], .msg_iov = &w->vectors[i], .msg_iovlen = 1,
+            .msg_control = &w->controls[i], .msg_controllen = sizeof w->controls[i].bytes };
+    }
+}
+
+static void overflow(struct relay_worker *w, struct msghdr *m)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+            uint32_t dropped; /* since the socket was made, 32 bits */
+            memcpy(&dropped, CMSG_DATA(c), sizeof dropped);
+            w->io.socket_overflow += (uint32_t)(dropped - (uint32_t)w->io.socket_overflow);
+        }
+}
+
+/* True when the batch was full: there is probably more. */
+static bool receive(struct relay_worker *w)
+{
+    int got = recvmmsg(w->udp, w->messages, BATCH, MSG_DONTWAIT, NULL);
+    size_t n = 0;
+    for (int i = 0; i < got; i++) {
+        struct msghdr *m = &w->messages[i].msg_hdr;
+        if (m->msg_controllen)
+            overflow(w, m);
+        if (!(m->msg_flags & MSG_TRUNC)) /* larger than any packet of ours */
+            w->in[n++] = (struct relay_in){ w->bytes[i], w->messages[i].msg_len, ice_addr_of((struct sockaddr *)&w->names[i]) };
+        m->msg_namelen = sizeof w->names[i];
+        m->msg_controllen = sizeof w->controls[i].bytes;
+        m->msg_flags = 0;
+    }
+    if (n)
+        relay_step(w->relay, pl_now_mono(w->conf.clock), w->in, n, &w->sink);
+    return got == BATCH;
+}
+
+static void *run(void *arg)
+{
+    struct relay_worker *w = arg;
+    prepare(w);
+    while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
+        struct pl_mono now = pl_now_mono(w->conf.clock);
+        int64_t due = relay_due(w->relay, now);
+        struct epoll_event ready[2];
+        int n = epoll_wait(w->epoll, ready, 2, due < 0 ? IDLE_MS : (int)((due + 999) / 1000));
+        for (int i = 0; i < n; i++)
+            if (ready[i].data.fd == w->wake) {
+                uint64_t count;
+                ssize_t done = read(w->wake, &count, sizeof count);
+                (void)done;
+            }
+        now = pl_now_mono(w->conf.clock);
+        obey(w, now);
+        for (int round = 0; round < ROUNDS && receive(w); round++)
+            obey(w, pl_now_mono(w->conf.clock));
+        now = pl_now_mono(w->conf.clock);
+        due = relay_due(w->relay, now);
+        if (due >= 0 && (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > due)) {
+            relay_tick(w->relay, now, &w->sink);
+            due = relay_due(w->relay, now);
+            w->tick_at = pl_mono_add(now, due < 0 ? 0 : due);
+        }
+        tell_events(w);
+        tell_stats(w, now);
+    }
+    return NULL;
+}
+
+/* ---- Making and ending. */
+
+static enum pl_err make_socket(struct relay_worker *w, struct pl_fail *reterr)
+{
+    struct sockaddr_storage ss;
+    char text[ICE_ADDR_TEXT];
+    int on = 1, off = 0, size = BUFFER;
+    ice_addr_text(&w->conf.media, text);
+    w->family = w->conf.media.family == 6 ? AF_INET6 : AF_INET;
+    w->udp = socket(w->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    socklen_t n = ice_addr_sockaddr(&w->conf.media, w->family, &ss);
+    if (w->udp < 0 || n == 0)
+        return pl_fail(reterr, PL_UNAVAILABLE, "the media socket cannot be made: %m");
+    if (w->family == AF_INET6)
+        (void)setsockopt(w->udp, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(w->udp, (struct sockaddr *)&ss, n) != 0)
+        return pl_fail(reterr, PL_UNAVAILABLE, "media %s: %m", text);
+    /* FORCE goes past net.core.rmem_max and needs CAP_NET_ADMIN; without it as much as is allowed. */
+    if (setsockopt(w->udp, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
+        (void)setsockopt(w->udp, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    if (setsockopt(w->udp, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) != 0)
+        (void)setsockopt(w->udp, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    (void)setsockopt(w->udp, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on);
+    n = sizeof ss;
+    if (getsockname(w->udp, (struct sockaddr *)&ss, &n) != 0)
+        return pl_fail(reterr, PL_UNAVAILABLE, "media %s: %m", text);
+    w->addr = ice_addr_of((struct sockaddr *)&ss);
+    int no_segment = 0; /* asks whether the kernel knows the option at all */
+    w->gso = !w->conf.no_gso && setsockopt(w->udp, SOL_UDP, UDP_SEGMENT, &no_segment, sizeof no_segment) == 0;
+    return PL_OK;
+}
+
+static enum pl_err make_waiting(struct relay_worker *w, struct pl_fail *reterr)
+{
+    w->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    w->news_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    w->epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event a = { .events = EPOLLIN, .data.fd = w->udp }, b = { .events = EPOLLIN, .data.fd = w->wake };
+    if (w->wake < 0 || w->news_fd < 0 || w->epoll < 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->udp, &a) != 0 || epoll_ctl(w->epoll, EPOLL_CTL_ADD, w->wake, &b) != 0)
+        return pl_fail(reterr, PL_UNAVAILABLE, "the media worker cannot wait for packets: %m");
+    if (!relay_queue_init(&w->posts, sizeof(struct relay_post), POSTS) || !relay_queue_init(&w->news, sizeof(struct relay_news), NEWS))
+        return PL_NO_MEMORY;
+    return PL_OK;
+}
+
+enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_worker **ret, struct pl_fail *reterr)
+{
+    struct relay_worker *w = pl_heap(sizeof *w);
+    if (!w)
+        return PL_NO_MEMORY;
+    w->conf = *conf;
+    w->sink.send = send_run;
+    w->udp = w->epoll = w->wake = w->news_fd = -1;
+    enum pl_err e = make_socket(w, reterr);
+    if (e == PL_OK)
+        e = make_waiting(w, reterr);
+    if (e == PL_OK)
+        e = relay_new(&(struct relay_conf){ .max_sessions = conf->max_sessions, .rand = conf->rand }, &w->relay);
+    if (e != PL_OK) {
+        relay_worker_free(w);
+        return e;
+    }
+    *ret = w;
+    return PL_OK;
+}
+
+struct ice_addr relay_worker_addr(const struct relay_worker *w) { return w->addr; }
+int relay_worker_news_fd(const struct relay_worker *w) { return w->news_fd; }
+
+enum pl_err relay_worker_start(struct relay_worker *w, struct pl_fail *reterr)
+{
+    sigset_t all, old; /* signals are the main thread's */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int failed = pthread_create(&w->thread, NULL, run, w);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (failed)
+        return pl_fail(reterr, PL_NO_MEMORY, "the media thread cannot be started.");
+    (void)pthread_setname_np(w->thread, "media");
+    w->started = true;
+    return PL_OK;
+}
+
+struct relay_worker *relay_worker_free(struct relay_worker *w)
+{
+    if (!w)
+        return NULL;
+    if (w->started) {
+        atomic_store_explicit(&w->stop, true, memory_order_release);
+        ring(w->wake);
+        pthread_join(w->thread, NULL);
+    }
+    w->relay = relay_free(w->relay);
+    const int fds[] = { w->udp, w->epoll, w->wake, w->news_fd };
+    for (size_t i = 0; i < PL_COUNT(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    for (struct relay_post *p; w->posts.slots && (p = relay_queue_peek(&w->posts)) != NULL; relay_queue_took(&w->posts)) {
+        pl_heap_free(p->cmd.keep);
+        secure_wipe(p, sizeof *p);
+    }
+    for (struct relay_news *n; w->news.slots && (n = relay_queue_peek(&w->news)) != NULL; relay_queue_took(&w->news))
+        pl_heap_free(n->running);
+    pl_heap_free(w->posts.slots);
+    pl_heap_free(w->news.slots);
+    secure_wipe(w->bytes, sizeof w->bytes);
+    return pl_heap_free(w);
+}
+
+enum pl_err relay_worker_post(struct relay_worker *w, const struct relay_post *post)
+{
+    struct relay_post *slot = relay_queue_room(&w->posts);
+    if (!slot)
+        return PL_OVERLOADED;
+    *slot = *post;
+    relay_queue_put(&w->posts);
+    ring(w->wake);
+    return PL_OK;
+}
+
+bool relay_worker_peek(struct relay_worker *w, const struct relay_news **ret)
+{
+    *ret = relay_queue_peek(&w->news);
+    return *ret != NULL;
+}
+
+void relay_worker_next(struct relay_worker *w) { relay_queue_took(&w->news); }

@@ -1,0 +1,65 @@
+/* relay_worker.h - one thread with one UDP socket around one `struct relay`: the only place of the packet plane that does I/O.
+ *
+ * Receives batches of 32 by recvmmsg (SO_RCVBUF 4 MB, losses of that buffer counted), sends each viewer's run as one UDP_SEGMENT datagram and falls back to sendmmsg where the kernel
+ * or the path does not take it. Commands come in and news goes out through bounded single-producer queues, looked at between batches; nothing waits for control.
+ * News that is not taken stays in order, and is never dropped.
+ * Not here: JSON and the connection to the cloud (relay_control.h), what packets mean (relay.h).
+ * Threads: relay_worker_post from one thread, relay_worker_take from one thread (may be another); the rest before start or after stop.
+ *     e = relay_worker_new(&conf, &w, &fail);
+ *     e = relay_worker_start(w, &fail);
+ *     e = relay_worker_post(w, &cmd);
+ */
+#pragma once
+#include "log.h"
+#include "relay.h"
+
+struct relay_worker;
+struct relay_worker_conf {
+    struct ice_addr media;   /**< where to listen; port 0: any */
+    unsigned max_sessions;
+    bool no_gso;             /**< tests and bench: always sendmmsg */
+    const struct pl_clock *clock;
+    struct pl_rand *rand;
+    const struct pl_log *log;
+};
+
+/* What the worker is asked besides the relay's own commands. */
+enum relay_ask { RELAY_ASK_CMD, RELAY_ASK_RUNNING };
+struct relay_post {
+    enum relay_ask ask;
+    uint32_t connection;  /**< comes back with the answer: whose it is */
+    struct relay_cmd cmd; /**< `keep` is heap and becomes the worker's */
+};
+enum relay_news_kind { RELAY_NEWS_EVENT, RELAY_NEWS_ANSWER, RELAY_NEWS_RUNNING, RELAY_NEWS_STATS };
+struct relay_io_stats {
+    uint64_t socket_overflow; /**< datagrams that the kernel dropped because the receive buffer was full */
+    uint64_t send_failed;     /**< datagrams that the socket did not take */
+    uint64_t gso_fallbacks;   /**< runs that had to be sent one by one */
+    int64_t cpu_us;           /**< of the process */
+};
+struct relay_news {
+    enum relay_news_kind kind;
+    uint32_t connection;
+    struct relay_event event;      /**< EVENT */
+    char request[RELAY_ID_TEXT];   /**< ANSWER */
+    enum pl_err result;            /**< ANSWER */
+    struct relay_ref *running;     /**< RUNNING: heap, the taker's */
+    size_t running_n;
+    struct relay_stats stats;      /**< STATS, every 5 s */
+    struct relay_io_stats io;      /**< STATS */
+};
+
+/* Binds the socket. PL_UNAVAILABLE with a sentence when the address is taken or not ours. */
+PL_MUST enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_worker **ret, struct pl_fail *reterr);
+struct ice_addr relay_worker_addr(const struct relay_worker *w);
+PL_MUST enum pl_err relay_worker_start(struct relay_worker *w, struct pl_fail *reterr);
+/* Stops the thread, frees. Takes NULL; returns NULL. */
+struct relay_worker *relay_worker_free(struct relay_worker *w);
+
+/* PL_OVERLOADED when the queue is full: nothing was taken, `keep` stays the caller's. Wipe the post afterwards, it holds keys. */
+PL_MUST enum pl_err relay_worker_post(struct relay_worker *w, const struct relay_post *post);
+/* Looks at the oldest news without taking it; false when there is none. */
+bool relay_worker_peek(struct relay_worker *w, const struct relay_news **ret);
+void relay_worker_next(struct relay_worker *w);
+/* Becomes readable when there is news. Read it (eight bytes) before looking. */
+int relay_worker_news_fd(const struct relay_worker *w);
