@@ -1,0 +1,312 @@
+"""The reference hub against proto/hub.asyncapi.yaml, without a server: a cloud of a few lines sends the document's own examples, and every message of the hub must
+be of the documented form. The JSON in docs/hub-makers.md is checked against the same document."""
+import asyncio
+import base64
+import json
+import os
+import re
+import socket
+import subprocess
+
+import jsonschema
+import nacl.signing
+import pytest
+import websockets
+import yaml
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("PORCH_BUILD", os.path.join(ROOT, "build-test"))
+SEED = bytes(range(32))
+DEADLINE = 20
+
+with open(os.path.join(ROOT, "proto", "hub.asyncapi.yaml"), encoding="utf-8") as f:
+    DOC = yaml.safe_load(f)
+
+
+def validator(name):
+    return jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": DOC["components"]})
+
+
+def check(message, direction=None):
+    """The message is of the documented form, and may go that way."""
+    name = message["type"]
+    validator(name).validate(message)
+    if direction:
+        assert {"$ref": f"#/channels/hub/messages/{name}"} in DOC["operations"][direction]["messages"], f"{name} does not go {direction}"
+
+
+def example(name):
+    return json.loads(json.dumps(DOC["components"]["messages"][name]["examples"][0]["payload"]))
+
+
+def unb64(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def verify(signature, *lines):
+    nacl.signing.SigningKey(SEED).verify_key.verify("\n".join(lines).encode(), unb64(signature))
+
+
+def test_every_example_is_of_its_schema():
+    messages = DOC["components"]["messages"]
+    assert set(messages) == set(DOC["channels"]["hub"]["messages"])
+    named = [m["$ref"].rsplit("/", 1)[1] for o in DOC["operations"].values() for m in o["messages"]]
+    assert sorted(named) == sorted(messages)
+    for name, message in messages.items():
+        assert message["examples"], name
+        for e in message["examples"]:
+            assert e["payload"]["type"] == name
+            check(e["payload"])
+
+
+def test_the_guide_for_hub_makers_shows_real_messages():
+    with open(os.path.join(ROOT, "docs", "hub-makers.md"), encoding="utf-8") as f:
+        blocks = re.findall(r"```json\n(.*?)```", f.read(), re.S)
+    shown = [json.loads(b) for b in blocks]
+    for message in shown:
+        check(message)
+    assert {m["type"] for m in shown} == set(DOC["components"]["messages"])
+
+
+class Cloud:
+    """One connection of the hub: says hello with it, then hands on what it says."""
+
+    def __init__(self, ws):
+        self.ws = ws
+        self.hello = None
+
+    async def send(self, message):
+        check(message, "toHub")
+        await self.ws.send(json.dumps(message))
+
+    async def get(self, name, **want):
+        """The next message of this type with these members; others are checked and passed over."""
+        while True:
+            m = json.loads(await asyncio.wait_for(self.ws.recv(), DEADLINE))
+            check(m, "fromHub")
+            if m["type"] == name and all(m.get(k) == v for k, v in want.items()):
+                return m
+
+    async def welcome(self, **changes):
+        challenge = example("challenge")
+        await self.send(challenge)
+        self.hello = await self.get("hello")
+        verify(self.hello["signature"], "porchlight-hello-v1", self.hello["role"], self.hello["serial"], challenge["nonce"], challenge["server_name"])
+        await self.send({**example("welcome"), "reconnect": {"min_s": 0, "max_s": 1}, **changes})
+        return self
+
+
+class Hub:
+    """The reference hub as a process, and the server that it dials."""
+
+    def __init__(self, tmp_path):
+        self.dir = tmp_path
+        self.process = None
+        self.connections = asyncio.Queue()
+        (tmp_path / "key").write_text(SEED.hex())
+
+    async def open(self):
+        async def serve(ws, *_):
+            await self.connections.put(ws)
+            await ws.wait_closed()
+
+        self.server = await websockets.serve(serve, "127.0.0.1", 0, subprotocols=["porchlight.hub.v1"])
+        self.port = self.server.sockets[0].getsockname()[1]
+        return self
+
+    def start(self, *more):
+        log = open(self.dir / "hub.log", "ab")
+        self.process = subprocess.Popen(
+            [os.path.join(BUILD, "hub", "porchlight-hub"), "--server", f"ws://127.0.0.1:{self.port}/hub/v1", "--serial", "HUB00001", "--key", str(self.dir / "key"),
+             "--camera", "CAM00001=test", "--local", str(self.dir / "local"), "--state", str(self.dir / "state"), *more], stdout=log, stderr=log)
+
+    async def connection(self):
+        return Cloud(await asyncio.wait_for(self.connections.get(), DEADLINE))
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            assert self.process.wait(DEADLINE) == 0
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(DEADLINE)
+
+    def local(self, line):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(DEADLINE)
+            s.connect(str(self.dir / "local"))
+            s.sendall(json.dumps(line).encode() + b"\n")
+            return json.loads(s.recv(1000))
+
+    async def close(self):
+        self.stop()
+        self.server.close()
+        await self.server.wait_closed()
+
+
+def with_hub(tmp_path, story):
+    async def run():
+        hub = await Hub(tmp_path).open()
+        try:
+            await asyncio.wait_for(story(hub), 3 * DEADLINE)
+        finally:
+            await hub.close()
+
+    asyncio.run(run())
+
+
+def test_hello_says_what_the_hub_has_been_through(tmp_path):
+    async def story(hub):
+        seen = []
+        for more, end in (((), hub.stop), ((), hub.kill), ((), hub.stop), (("--reset",), hub.stop), ((), hub.stop)):
+            hub.start(*more)
+            cloud = await (await hub.connection()).welcome()
+            seen.append((cloud.hello["boot"]["reason"], cloud.hello["boot"]["reset_count"]))
+            await cloud.get("status")
+            end()
+        assert seen == [("power", 0), ("power", 0), ("crash", 0), ("factory_reset", 1), ("power", 1)]
+
+    with_hub(tmp_path, story)
+
+
+def test_s_d2_claims_are_proved_by_the_factory_key_and_again_after_a_lost_connection(tmp_path):
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome(binding="free")
+        await cloud.get("status")
+        line = {"claim_id": "01a1fd7f-2100-7aaa-8bbb-0ccc0ddd0eee", "challenge": "BOr3kFWdmqDzgLHsBWtfZQ"}
+        assert await asyncio.to_thread(hub.local, line) == {"ok": True}
+        assert (await asyncio.to_thread(hub.local, {"claim_id": "x"}))["ok"] is False
+        claim = await cloud.get("claim", claim_id=line["claim_id"], challenge=line["challenge"])
+        verify(claim["signature"], "porchlight-claim-v1", "HUB00001", line["challenge"])
+        await cloud.ws.close()  # the answer is lost
+        cloud = await (await hub.connection()).welcome(binding="free")
+        claim = await cloud.get("claim", claim_id=line["claim_id"])
+        await cloud.send({**example("bound"), "re": claim["id"], "claim_id": line["claim_id"]})
+        pair = example("pair")
+        await cloud.send(pair)
+        await cloud.get("ack", re=pair["id"])
+        paired = await cloud.get("paired", claim_id=pair["claim_id"], camera="CAM00001")
+        verify(paired["signature"], "porchlight-claim-v1", "CAM00001", pair["challenge"])
+        await cloud.send({**example("bound"), "re": paired["id"], "claim_id": pair["claim_id"]})
+        # A camera out of reach is not vouched for: the command after it is answered first.
+        await cloud.send({**pair, "id": "p2", "claim_id": "c2", "serial": "CAM99999"})
+        await cloud.send({**example("command"), "command_id": "k0"})
+        while (m := json.loads(await cloud.ws.recv()))["type"] != "result":
+            assert m["type"] != "paired"
+        hub.stop()
+        assert json.loads((hub.dir / "state").read_text()) == {"bound": True, "clean": True, "reset_count": 0, "cameras": ["CAM00001"]}
+
+    with_hub(tmp_path, story)
+
+
+def test_commands_are_carried_out_once(tmp_path):
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome()
+        await cloud.get("status")
+        refresh = {**example("command"), "command_id": "k1"}
+        for _ in range(2):
+            await cloud.send(refresh)
+            await cloud.get("ack", re="k1")
+            assert (await cloud.get("result", command_id="k1"))["ok"] is True
+        await cloud.send({**refresh, "command_id": "k2", "name": "make_coffee"})
+        assert (await cloud.get("result", command_id="k2"))["code"] == "command_refused"
+        await cloud.send({**refresh, "command_id": "k3", "deadline": "2020-01-01T00:00:00Z"})
+        assert (await cloud.get("result", command_id="k3"))["code"] == "command_expired"
+        first = cloud.hello["boot"]["id"]
+        await cloud.send({**refresh, "command_id": "k4", "name": "reboot"})
+        assert (await cloud.get("result", command_id="k4"))["ok"] is True
+        cloud = await (await hub.connection()).welcome()
+        assert cloud.hello["boot"]["reason"] == "reboot" and cloud.hello["boot"]["id"] != first
+
+    with_hub(tmp_path, story)
+
+
+def test_what_is_unknown_or_malformed_is_survived(tmp_path):
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome()
+        for text in ("{}", "[]", "no json", '{"type":"frobnicate","id":"1"}', '{"type":"live.start","id":"1"}', '{"type":"pair","id":7}', '{"type":"challenge","nonce":"x"}'):
+            await cloud.ws.send(text)
+        await cloud.send({**example("command"), "command_id": "k9", "new_member": {"of": "tomorrow"}})
+        assert (await cloud.get("result", command_id="k9"))["ok"] is True
+
+    with_hub(tmp_path, story)
+
+
+def relay_socket():
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    s.settimeout(DEADLINE)
+    return s
+
+
+def test_live_sessions_start_survive_the_cloud_and_stop(tmp_path):
+    async def story(hub):
+        hub.start()
+        relay = relay_socket()
+        cloud = await (await hub.connection()).welcome()
+        start = {**example("live.start"), "relay": {"host": "127.0.0.1", "port": relay.getsockname()[1]}}
+        which = {"live_id": start["live_id"], "generation": start["generation"]}
+        await cloud.send(start)
+        await cloud.get("ack", re=start["id"])
+        check_packet, _ = await asyncio.to_thread(relay.recvfrom, 2000)
+        assert check_packet[:2] == b"\x00\x01" and f"{start['ice']['ufrag']}:{start['ice']['peer_ufrag']}".encode() in check_packet
+        await cloud.ws.close()
+        cloud = await (await hub.connection()).welcome()
+        assert cloud.hello["running_sessions"] == [which]
+        await cloud.send({"type": "live.sync", "sessions": [which]})
+        await cloud.send({**start, "id": "again"})  # said twice: still one
+        await cloud.get("ack", re="again")
+        await cloud.send({**example("live.stop"), **which, "code": "ended_by_user"})
+        assert (await cloud.get("live.state", **which))["state"] == "ended"
+        await cloud.send({**example("live.stop"), **which})  # and again
+        assert (await cloud.get("live.state", **which))["state"] == "ended"
+        relay.close()
+
+    with_hub(tmp_path, story)
+
+
+def test_a_session_that_the_cloud_does_not_want_is_stopped(tmp_path):
+    async def story(hub):
+        hub.start("--suite", "sha1_80")
+        relay = relay_socket()
+        cloud = await (await hub.connection()).welcome()
+        assert cloud.hello["suites"] == ["AES_CM_128_HMAC_SHA1_80"]
+        to = {"host": "127.0.0.1", "port": relay.getsockname()[1]}
+        await cloud.send({**example("live.start"), "relay": to})
+        assert (await cloud.get("live.state"))["code"] == "unsupported_media"
+        keys = {k: base64.urlsafe_b64encode(bytes(30)).decode() for k in ("send", "receive")}
+        good = {**example("live.start"), "relay": to, "suite": "AES_CM_128_HMAC_SHA1_80", "keys": keys, "generation": 2}
+        await cloud.send({**good, "camera": "CAM99999"})
+        assert (await cloud.get("live.state"))["code"] == "not_found"
+        await cloud.send(good)
+        await asyncio.to_thread(relay.recvfrom, 2000)
+        await cloud.send({"type": "live.sync", "sessions": [{"live_id": good["live_id"], "generation": 1}]})
+        m = await cloud.get("live.state", generation=2)
+        assert (m["state"], m["code"]) == ("ended", "not_wanted")
+        # Nobody answers its checks: five seconds later it gives up by itself.
+        await cloud.send({**good, "generation": 3})
+        m = await cloud.get("live.state", generation=3)
+        assert (m["state"], m["code"]) == ("ended", "relay_lost")
+        relay.close()
+
+    with_hub(tmp_path, story)
+
+
+def test_s_d11_a_hub_signs_for_its_own_server_only(tmp_path):
+    async def story(hub):
+        hub.start("--server-name", "cloud.example")
+        cloud = await hub.connection()
+        await cloud.send(example("challenge"))
+        await cloud.send({**example("challenge"), "server_name": "cloud.example"})
+        hello = await cloud.get("hello")
+        verify(hello["signature"], "porchlight-hello-v1", "hub", "HUB00001", example("challenge")["nonce"], "cloud.example")
+
+    with_hub(tmp_path, story)
+
+
+if __name__ == "__main__":
+    raise SystemExit(pytest.main([__file__, "-q"]))
