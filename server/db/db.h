@@ -46,7 +46,7 @@ PL_MUST enum pl_err db_ping(struct db *db);
 
 /* Migrations: files NNNN_name.sql of a folder, applied in order, one transaction each, with name and SHA-256 in table `migration`. A changed or missing old
  * file is refused, and one with a lower number than the last. One process at a time, by a lease row, on which others wait at most ten minutes.
- * *ret_applied counts the new ones. `a` holds all files at once: some megabytes. */
+ * *ret_applied counts the new ones. */
 PL_MUST enum pl_err db_migrate(struct db *db, const char *folder, struct pl_arena *a, unsigned *ret_applied, struct pl_fail *reterr);
 /* PL_UNAVAILABLE with a sentence when the schema is older or newer than the files. */
 PL_MUST enum pl_err db_schema_check(struct db *db, const char *folder, struct pl_arena *a, struct pl_fail *reterr);

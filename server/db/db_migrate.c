@@ -9,16 +9,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MOST_FILES 2000
 #define MOST_BYTES (1 << 20)
 #define LONG_US (10 * PL_MINUTE) /* what long_statements lifts the server's timeout to */
 #define LOST_RACES 100
 
 struct file {
     int32_t version;
-    struct pl_str name; /* NUL-terminated, as are the two below */
-    struct pl_str text;
-    struct pl_str sha256;
+    struct pl_str name; /* NUL-terminated */
+    uint8_t sha256[32];
 };
 struct folder {
     const char *path;
@@ -28,7 +26,8 @@ struct folder {
 
 /* ---- the files ---- */
 
-static enum pl_err read_whole(int fd, struct pl_arena *a, struct pl_str *ret)
+/* The file's bytes in the arena, NUL-terminated; a text has no other NUL. */
+static enum pl_err read_open(int fd, struct pl_arena *a, struct pl_str *ret)
 {
     struct stat st;
     if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
@@ -51,22 +50,27 @@ static enum pl_err read_whole(int fd, struct pl_arena *a, struct pl_str *ret)
     return pl_str_find(*ret, 0) == have ? PL_OK : PL_INVALID_REQUEST;
 }
 
-static enum pl_err read_file(const char *folder, struct file *f, struct pl_arena *a, struct pl_fail *reterr)
+static enum pl_err read_text(const char *folder, struct pl_str name, struct pl_arena *a, struct pl_str *ret, struct pl_fail *reterr)
 {
-    struct pl_str path = pl_fmt(a, "%s/%s", folder, f->name.p);
-    unsigned char *sha = pl_alloc(a, 32);
-    if (!path.p || !sha)
+    struct pl_str path = pl_fmt(a, "%s/%s", folder, name.p);
+    if (!path.p)
         return PL_NO_MEMORY;
     int fd = open(path.p, O_RDONLY | O_CLOEXEC);
-    enum pl_err e = fd < 0 ? PL_IO : read_whole(fd, a, &f->text);
+    enum pl_err e = fd < 0 ? PL_IO : read_open(fd, a, ret);
     if (fd >= 0)
         close(fd);
+    return e == PL_OK || e == PL_NO_MEMORY ? e : pl_fail(reterr, e, "%s cannot be read as a text of at most 1 MiB.", path.p);
+}
+
+/* Only the hash is kept: /readyz compares all files, and the arena of a request is small. */
+static enum pl_err hash_file(const char *folder, struct file *f, struct pl_fail *reterr)
+{
+    struct pl_arena *own PL_CLEANUP(pl_arena_freep) = pl_arena_new(MOST_BYTES + 4096);
+    struct pl_str text;
+    enum pl_err e = own ? read_text(folder, f->name, own, &text, reterr) : PL_NO_MEMORY;
     if (e != PL_OK)
-        return pl_fail(reterr, e, "%s cannot be read as a text of at most 1 MiB.", path.p);
-    if (!EVP_Digest(f->text.p, f->text.n, sha, NULL, EVP_sha256(), NULL))
-        return PL_NO_MEMORY;
-    f->sha256 = (struct pl_str){ (const char *)sha, 32 };
-    return PL_OK;
+        return e;
+    return EVP_Digest(text.p, text.n, f->sha256, NULL, EVP_sha256(), NULL) ? PL_OK : PL_NO_MEMORY;
 }
 
 /* NNNN_name.sql, letters, digits and underscores. */
@@ -94,20 +98,29 @@ static void close_dirp(DIR **d)
         closedir(*d);
 }
 
+static bool is_sql(const struct dirent *entry, struct pl_str *ret_name)
+{
+    struct pl_str name = pl_str_of(entry->d_name);
+    *ret_name = name;
+    return name.n >= 4 && memcmp(name.p + name.n - 4, ".sql", 4) == 0;
+}
+
 static enum pl_err list_folder(struct folder *f, struct pl_arena *a, struct pl_fail *reterr)
 {
     DIR *d PL_CLEANUP(close_dirp) = opendir(f->path);
+    struct pl_str name;
+    size_t most = 0;
     if (!d)
         return pl_fail(reterr, PL_IO, "The folder of migrations %s cannot be opened.", f->path);
-    f->files = PL_NEW_ARRAY(a, MOST_FILES, struct file);
+    for (struct dirent *entry; (entry = readdir(d));)
+        most += is_sql(entry, &name);
+    rewinddir(d);
+    f->files = PL_NEW_ARRAY(a, most + 1, struct file);
     if (!f->files)
         return PL_NO_MEMORY;
-    for (struct dirent *entry; (entry = readdir(d));) {
-        struct pl_str name = pl_str_of(entry->d_name);
-        if (name.n < 4 || memcmp(name.p + name.n - 4, ".sql", 4) != 0)
+    for (struct dirent *entry; f->n < most && (entry = readdir(d));) {
+        if (!is_sql(entry, &name))
             continue;
-        if (f->n == MOST_FILES)
-            return pl_fail(reterr, PL_INTERNAL, "There are more than %d migrations.", MOST_FILES);
         struct file *file = &f->files[f->n++];
         if (!parse_name(name, &file->version))
             return pl_fail(reterr, PL_INVALID_REQUEST, "%s is not called NNNN_name.sql.", entry->d_name);
@@ -126,7 +139,7 @@ static enum pl_err read_folder(const char *path, struct pl_arena *a, struct fold
     for (size_t i = 0; i < f.n && e == PL_OK; i++) {
         if (i > 0 && f.files[i].version == f.files[i - 1].version)
             return pl_fail(reterr, PL_INVALID_REQUEST, "%s and %s have the same number.", f.files[i - 1].name.p, f.files[i].name.p);
-        e = read_file(path, &f.files[i], a, reterr);
+        e = hash_file(path, &f.files[i], reterr);
     }
     if (e == PL_OK && f.n == 0)
         return pl_fail(reterr, PL_INVALID_REQUEST, "The folder %s holds no migration.", path);
@@ -154,7 +167,7 @@ static enum pl_err applied(struct db_tx *tx, const struct folder *f, size_t *ret
                            rows[i].name.p);
         if (f->files[i].version > rows[i].version || !pl_str_eq(f->files[i].name, rows[i].name))
             return pl_fail(reterr, PL_UNAVAILABLE, "%s was applied to this database, and the file is missing in %s.", rows[i].name.p, f->path);
-        if (!pl_str_eq(f->files[i].sha256, rows[i].sha256))
+        if (!pl_str_eq((struct pl_str){ (const char *)f->files[i].sha256, sizeof f->files[i].sha256 }, rows[i].sha256))
             return pl_fail(reterr, PL_UNAVAILABLE, "%s was changed after it was applied to this database.", rows[i].name.p);
     }
     *ret_n = n;
@@ -168,16 +181,24 @@ static enum pl_err newer(const struct folder *f, size_t n, struct pl_fail *reter
 
 /* ---- one step ---- */
 
-static enum pl_err apply(struct db_tx *tx, const struct file *f, struct pl_fail *reterr)
+static enum pl_err apply(struct db_tx *tx, const char *folder, const struct file *f, struct pl_fail *reterr)
 {
     struct db *db = tx->db;
+    struct pl_arena *own PL_CLEANUP(pl_arena_freep) = pl_arena_new(MOST_BYTES + 4096);
+    struct pl_str text;
+    uint8_t sha[32]; /* of what is applied, should the file have changed since it was listed */
+    enum pl_err e = own ? read_text(folder, f->name, own, &text, reterr) : PL_NO_MEMORY;
+    if (e == PL_OK && !EVP_Digest(text.p, text.n, sha, NULL, EVP_sha256(), NULL))
+        e = PL_NO_MEMORY;
+    if (e != PL_OK)
+        return e;
     db->said[0] = 0;
-    enum pl_err e = db_exec(db, f->text.p, NULL, LONG_US + DB_GRACE_US);
+    e = db_exec(db, text.p, NULL, LONG_US + DB_GRACE_US);
     if (e != PL_OK)
         return pl_fail(reterr, e, "%s: %s", f->name.p, db->said[0] ? db->said : "the connection to the database was lost");
     if (PQtransactionStatus(db->conn) != PQTRANS_INTRANS)
         return pl_fail(reterr, PL_INTERNAL, "%s ends the transaction that it is applied in.", f->name.p);
-    return db_sql_migration_done(tx, f->version, f->name, f->sha256, pl_now_utc(db->clock), NULL);
+    return db_sql_migration_done(tx, f->version, f->name, (struct pl_str){ (const char *)sha, sizeof sha }, pl_now_utc(db->clock), NULL);
 }
 
 /* Applies the next one, if any. The lease row is locked first and held to the commit, so that others wait, and then find this one applied. */
@@ -203,7 +224,7 @@ static enum pl_err step(struct db *db, const struct folder *f, struct pl_arena *
     if (n > f->n)
         return newer(f, n, reterr);
     bool more = n < f->n;
-    if (more && (e = apply(tx, &f->files[n], reterr)) != PL_OK)
+    if (more && (e = apply(tx, f->path, &f->files[n], reterr)) != PL_OK)
         return e;
     if ((e = db_commit(&tx)) == PL_OK)
         *ret_applied = more;
