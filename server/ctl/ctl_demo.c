@@ -169,7 +169,7 @@ enum pl_err demo_sign_up(struct demo *d, struct rest *r, struct pl_fail *reterr)
         return PL_OK;
     enum pl_err e = rest_newest_message(r, &before, reterr);
     if (e == PL_OK)
-        e = rest_call(r, "POST", "/v1/accounts", &a, reterr, "{\"email\":\"%s\",\"password\":\"%s\",\"country\":\"US\",\"region\":\"us\",\"client\":" CLIENT "}", d->email.p,
+        e = rest_call(r, "POST", "/v1/accounts", &a, reterr, "{\"email\":\"%s\",\"password\":\"%s\",\"country\":\"US\",\"client\":" CLIENT "}", d->email.p,
                       d->password.p);
     if (e == PL_OK)
         e = answer_pin(r, a.challenge, d->email, before, &a, reterr);

@@ -118,12 +118,12 @@ def sign_up(porch, email=None, phone=None, password="a quiet porch at night", cl
     """The whole way: e-mail PIN, phone number, phone PIN, tokens."""
     api, email, phone = Api(porch), email or new_email(), phone or new_phone()
     mails, texts = porch.mail.count(email), porch.sms.count(phone)
-    challenge = api.post("/v1/accounts", {"email": email, "password": password, "country": "US", "region": "us", "client": client or CLIENT}).ok(202)["challenge"]
+    challenge = api.post("/v1/accounts", {"email": email, "password": password, "country": "US", "client": client or CLIENT}).ok(202)["challenge"]
     pin = porch.mail.pin(email, mails)
     following = api.post(f"/v1/challenges/{challenge['id']}/verify", {"pin": pin}, key=challenge["key"]).ok(200)["next"]
     assert following["needs"] == "destination"
     challenge = following["challenge"]
-    api.post(f"/v1/challenges/{challenge['id']}/destination", {"phone": phone, "channel": "sms"}, key=challenge["key"]).ok(200)
+    api.post(f"/v1/challenges/{challenge['id']}/destination", {"phone": phone, "channel": "sms"}, key=challenge["key"]).ok(202)
     pin = porch.sms.pin(phone, texts)
     reply = api.take_tokens(api.post(f"/v1/challenges/{challenge['id']}/verify", {"pin": pin}, key=challenge["key"]).ok(200, 201))
     return Account(api, email, phone, password, reply["account_id"])
