@@ -1,6 +1,5 @@
 """The documents in proto/ against the code: route rows, message rows, error codes; and the documents in themselves."""
 import functools
-import os
 import re
 
 import jsonschema
@@ -10,9 +9,7 @@ from source import read
 
 VERBS = ("get", "post", "put", "patch", "delete")
 ROUTE = re.compile(r'\{\s*HTTP_(GET|POST|PUT|PATCH|DELETE)\s*,\s*"([^"]+)"\s*,\s*(HTTP_\w+)\s*,\s*\w+\s*,\s*"([^"]*)"')
-MESSAGE = re.compile(r'\{\s*"([a-z_.]+)"\s*,\s*(?:LINK_\w+)')
-# Which tables of message rows belong to which document: by their array's name in the code.
-TABLES = re.compile(r"struct link_message (\w+)\[\]\s*=\s*\{(.*?)\n\};", re.S)
+MESSAGE = re.compile(r'\{\s*(?:\.type\s*=\s*)?"([a-z_.]+)"\s*,\s*(?:\.phases\s*=\s*)?LINK_\w+')
 
 
 @functools.lru_cache(maxsize=None)
@@ -47,7 +44,7 @@ def operations(doc):
 def routes_against_openapi(src):
     rows = {}
     for path, text in src.c_and_h("server/"):
-        for verb, route, auth, summary in ROUTE.findall(text):
+        for verb, route, auth, summary in ROUTE.findall(text) if path.endswith(".c") else []:
             if not route.startswith("/admin/"):
                 if (verb, route) in rows:
                     yield f"{verb} {route} has two rows"
@@ -121,58 +118,66 @@ def openapi_sound():
             yield f"{where}: no success is documented"
 
 
-def _message_schemas(doc):
-    for name, m in doc["components"]["messages"].items():
-        yield name, m
+def _resolve(doc, node):
+    while "$ref" in node:
+        at = doc
+        for part in node["$ref"].removeprefix("#/").split("/"):
+            at = at[part]
+        node = at
+    return node
+
+
+def _says_type(doc, payload, name):
+    """Somewhere in the payload (it may be put together by allOf) the member `type` is this constant."""
+    payload = _resolve(doc, payload)
+    if payload.get("properties", {}).get("type", {}).get("const") == name:
+        return True
+    return any(_says_type(doc, part, name) for part in payload.get("allOf", []))
 
 
 def asyncapi_sound(path):
     doc = load(path)
     yield from (f"{path}: {w}" for w in _broken_refs(doc))
-    for name, m in _message_schemas(doc):
-        payload = m.get("payload", {})
-        try:
-            jsonschema.Draft202012Validator.check_schema(payload)
-        except jsonschema.exceptions.SchemaError as e:
-            yield f"{path}: message {name}: {e.message}"
-        if m.get("name") != (payload.get("properties", {}).get("type", {}).get("const")):
-            yield f"{path}: message {name}: its name is not its type"
-    for schema in doc["components"].get("schemas", {}).values():
+    listed = {m["$ref"].rsplit("/", 1)[1] for op in doc["operations"].values() for m in op["messages"]}
+    for name, m in doc["components"]["messages"].items():
+        if not _says_type(doc, m["payload"], name):
+            yield f"{path}: message {name}: its payload does not say type: {name}"
+        if name not in listed:
+            yield f"{path}: message {name} is sent by nobody"
+    for schema in [*doc["components"].get("schemas", {}).values(), *(m["payload"] for m in doc["components"]["messages"].values())]:
         jsonschema.Draft202012Validator.check_schema(schema)
 
 
 def sent_by_peer(doc):
     """Types that the peer of the server may send: operations with action receive (AsyncAPI 3: from the server's point of view)."""
-    found = set()
-    for op in doc["operations"].values():
-        if op["action"] == "receive":
-            for ref in op["messages"]:
-                node = doc
-                for part in ref["$ref"].removeprefix("#/").split("/"):
-                    node = node[part]
-                if "$ref" in node:
-                    node = doc["components"]["messages"][node["$ref"].rsplit("/", 1)[1]]
-                found.add(node["name"])
-    return found
+    return {m["$ref"].rsplit("/", 1)[1] for op in doc["operations"].values() if op["action"] == "receive" for m in op["messages"]}
 
 
-# Document -> names of the tables in the code that serve it.
-PROTOCOLS = {"proto/hub.asyncapi.yaml": r"(device|live_hub|hub)\w*", "proto/relay.asyncapi.yaml": r"(live_relay|relay)\w*", "proto/events.asyncapi.yaml": r"(event|app|account|node)\w*"}
+# Document -> files whose message rows it lists.
+PROTOCOLS = {"proto/hub.asyncapi.yaml": r"server/(device/\w+|live/live_hub)\.c", "proto/relay.asyncapi.yaml": r"server/live/live_relay\.c",
+             "proto/events.asyncapi.yaml": r"server/account/account_link\.c"}
 
 
 def messages_against_asyncapi(src):
-    rows = {path: set() for path in PROTOCOLS}
+    rows = {document: set() for document in PROTOCOLS}
     for path, text in src.c_and_h("server/"):
-        for table, body in TABLES.findall(text):
-            for document, pattern in PROTOCOLS.items():
-                if re.fullmatch(pattern, table):
-                    rows[document] |= set(MESSAGE.findall(body))
-                    break
-            else:
-                yield f"{path}: table {table} belongs to no document in proto/"
+        found = set(MESSAGE.findall(text)) if path.endswith(".c") else set()
+        document = next((d for d, pattern in PROTOCOLS.items() if re.fullmatch(pattern, path)), None)
+        if found and document is None:
+            yield f"{path}: its messages belong to no document in proto/"
+        elif document:
+            rows[document] |= found
     for document, code in rows.items():
-        if not os.path.exists(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", document)):
+        if document not in src.files:
             yield f"{document} does not exist"
         else:
-            for w in compare("message", code, sent_by_peer(load(document))):
-                yield f"{document}: {w}"
+            yield from (f"{document}: {w}" for w in compare("message", code, sent_by_peer(load(document))))
+
+
+def events_against_asyncapi(src):
+    """Names given to journal_event stand in the document, both ways."""
+    code = set()
+    for path, text in src.c_and_h("server/"):
+        if path.endswith(".c"):
+            code |= set(re.findall(r'"((?:account|system|device|claim|live|hub|command)\.[a-z_]+)"(?=[^;]*\bpl_buf_view\b)', "".join(re.findall(r"journal_event\([^;]*;|_event\([^;]*;", text))))
+    yield from compare("event", code, set(load("proto/events.asyncapi.yaml")["components"]["schemas"]["EventName"]["enum"]))

@@ -180,9 +180,9 @@ def doors(src):
             yield f"{path}: no #pragma once"
         if re.match(r"server/(\w+)/\1\.h$", path):
             head = text.split("*/", 1)[0]
-            for word in ("Not here", "hread", "emory"):
+            for word, what in (("Not here", "what is not here"), ("hread", "threads"), ("emory", "memory")):
                 if word not in head:
-                    yield f"{path}: its head says nothing of {'threads' if word == 'hread' else 'memory' if word == 'emory' else 'what is not here'}"
+                    yield f"{path}: its head says nothing of {what}"
             if not re.search(r"^ \*     \S", head, re.M):
                 yield f"{path}: its head has no example"
 
@@ -208,12 +208,14 @@ def sizes(src):
 
 @check
 def line_length(src):
-    """Lines end before 180 characters (160 is the aim)."""
+    """Lines end before 200 characters (160 is the aim; what is between is reported)."""
     for path in src.files:
         if path.endswith((".c", ".h", ".py")):
             for n, line in enumerate(read(path).splitlines(), 1):
-                if len(line) > 180:
+                if len(line) > 200:
                     yield f"{path}:{n}: {len(line)} characters"
+                elif len(line) > 180:
+                    REPORT.append(f"size: {path}:{n} has {len(line)} characters")
 
 
 @check
@@ -255,6 +257,12 @@ def asyncapi_is_sound(src):
 def messages_in_asyncapi(src):
     """The message rows of the code are the ones that the AsyncAPI documents let a peer send, both ways."""
     yield from contract.messages_against_asyncapi(src)
+
+
+@check
+def events_in_asyncapi(src):
+    """The events that the code writes are those of events.asyncapi.yaml."""
+    yield from contract.events_against_asyncapi(src)
 
 
 @check

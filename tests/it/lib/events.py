@@ -9,13 +9,13 @@ DEADLINE = 20.0
 
 
 class Events:
-    """with Events(porch, token) as e: e.wait("claim", lambda d: d["state"] == "bound")"""
+    """with Events(porch, token) as e: e.wait("live.state", lambda d: d["state"] == "live")"""
 
     def __init__(self, porch, token, cursor=None, protocol="porchlight.events.v1"):
         self.url = f"ws://{porch.ws}/v1/events"
         self.protocol = protocol
         self.token, self.cursor = token, cursor
-        self.events = []      # every message but `ready`
+        self.events = []      # every message but `ready`, in order
         self.close_code = None
         self.close_reason = None
         self._came = threading.Condition()
@@ -46,7 +46,7 @@ class Events:
         try:
             async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None) as ws:
                 self._socket = ws
-                await ws.send(json.dumps({"type": "auth", "token": self.token, **({"cursor": self.cursor} if self.cursor else {})}))
+                await ws.send(json.dumps({"type": "auth", "token": self.token, **({"cursor": self.cursor} if self.cursor is not None else {})}))
                 async for text in ws:
                     self._take(json.loads(text))
         except (OSError, asyncio.TimeoutError, websockets.exceptions.WebSocketException) as e:
@@ -63,20 +63,20 @@ class Events:
                 self._ready = True
             else:
                 self.events.append(message)
-            if message.get("cursor"):
+            if "cursor" in message:
                 self.cursor = message["cursor"]
             self._came.notify_all()
 
     def send(self, message):
         asyncio.run_coroutine_threadsafe(self._socket.send(json.dumps(message)), self._loop).result(DEADLINE)
 
-    def wait(self, type_, which=lambda data: True, deadline=DEADLINE):
-        """The first event of this type (its `type` member) whose data `which` likes."""
+    def wait(self, name, which=lambda data: True, deadline=DEADLINE):
+        """The first event of this name (its `event` member) whose data `which` likes."""
         def find():
-            return next((e for e in self.events if e.get("type") == type_ and which(e.get("data") or {})), None)
+            return next((e for e in self.events if e.get("event") == name and which(e.get("data") or {})), None)
         with self._came:
             if not self._came.wait_for(lambda: find() or self.close_code is not None, deadline) or not find():
-                raise AssertionError(f"no event {type_} within {deadline:g} s (closed: {self.close_code} {self.close_reason}); came: {self.events[-8:]}")
+                raise AssertionError(f"no event {name} within {deadline:g} s (closed: {self.close_code} {self.close_reason}); came: {self.events[-8:]}")
             return find()
 
     def closed(self, deadline=DEADLINE):
