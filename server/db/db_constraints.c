@@ -21,8 +21,12 @@ static const struct constraint_row {
     { "account_phone_key", PL_PHONE_TAKEN },
 
     /* system */
+    { "system_name_key", PL_SYSTEM_NAME_TAKEN },
 
-    /* device */
+    /* device: slots and bindings are taken with ON CONFLICT; these end a race that got past that. */
+    { "device_slot_key", PL_RETRY },
+    { "device_slot_device_key", PL_RETRY },
+    { "device_binding_key", PL_RETRY },
 
     /* live: two phones start the same camera at once; the later one joins. */
     { "live_one_per_device", PL_RETRY },

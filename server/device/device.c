@@ -1,0 +1,281 @@
+#include "device_priv.h"
+#include <stdio.h>
+
+#define TELL_TIMEOUT (500 * PL_MS)
+
+void device_subject(struct pl_str serial, char ret[DEVICE_SUBJECT]) { snprintf(ret, DEVICE_SUBJECT, "hub.%.*s", PL_FMT(serial)); }
+
+void device_nudge_hub(struct bus *bus, struct pl_str serial)
+{
+    char subject[DEVICE_SUBJECT];
+    device_subject(serial, subject);
+    bus_nudge(bus, subject);
+}
+
+/* ---- Inventory ---- */
+
+enum pl_err device_setup_code_hash(struct pl_arena *a, struct pl_str serial, struct pl_str code, uint8_t ret[32])
+{
+    struct pl_str text = pl_fmt(a, "porchlight-setup-code-v1\n%.*s\n%.*s", PL_FMT(serial), PL_FMT(code));
+    if (!text.p)
+        return PL_NO_MEMORY;
+    secure_sha256(text, ret);
+    return PL_OK;
+}
+
+enum pl_err device_inventory_add(struct db_tx *tx, struct pl_utc now, const struct device_made *m, bool *ret_added, struct pl_fail *reterr)
+{
+    struct device_sql_inventory_add_row r;
+    bool found;
+    if (m->setup_code_hash.p && m->setup_code_hash.n != 32)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "setup_code_hash", "The setup code hash of %.*s is not 32 bytes.", PL_FMT(m->serial));
+    enum pl_err e = device_sql_inventory_add(tx, m->serial, m->kind, m->model, (struct pl_str){ (const char *)m->public_key, 32 }, m->setup_code_hash, now, &r, &found);
+    if (e != PL_OK)
+        return e;
+    if (!found)
+        return pl_fail(reterr, PL_VERSION_CONFLICT, "The serial %.*s is known with another key or as another kind.", PL_FMT(m->serial));
+    *ret_added = r.added;
+    return PL_OK;
+}
+
+struct line {
+    struct pl_str serial, model, public_key, setup_code_hash;
+    int kind;
+};
+static const char *const kinds[] = { "hub", "wireless", "mini", "doorbell", NULL };
+static const struct json_field line_fields[] = {
+    JSON_F(struct line, serial, J_SERIAL, J_REQUIRED),
+    JSON_F(struct line, kind, J_ENUM, J_REQUIRED, .words = kinds),
+    JSON_F(struct line, model, J_STR, J_REQUIRED, .lo = 1, .hi = 64),
+    JSON_F(struct line, public_key, J_STR, J_REQUIRED, .lo = 43, .hi = 64),
+    JSON_F(struct line, setup_code_hash, J_STR, J_OPTIONAL, .lo = 43, .hi = 64),
+    J_END,
+};
+
+/* 64 hex digits, or base64 of either alphabet with or without its padding. */
+static enum pl_err take_32(struct pl_arena *a, struct pl_str s, uint8_t ret[32])
+{
+    char text[44];
+    (void)a;
+    if (s.n == 64)
+        return pl_unhex(s, ret, 32);
+    if (s.n == 44 && s.p[43] == '=')
+        s.n--;
+    if (s.n != 43)
+        return PL_INVALID_REQUEST;
+    for (size_t i = 0; i < s.n; i++)
+        text[i] = s.p[i] == '+' ? '-' : s.p[i] == '/' ? '_' : s.p[i];
+    return pl_unb64url((struct pl_str){ text, s.n }, ret, 32);
+}
+
+static enum pl_err import_line(struct db_tx *tx, struct pl_utc now, struct pl_str text, bool *ret_added, struct pl_fail *reterr)
+{
+    struct pl_arena *a = db_arena(tx);
+    struct line l = { 0 };
+    uint8_t code[32];
+    enum pl_err e = json_take(line_fields, JSON_STRICT, text, a, &l, reterr);
+    if (e != PL_OK)
+        return e;
+    struct device_made made = { .serial = l.serial, .kind = pl_str_of(kinds[l.kind]), .model = l.model };
+    if (take_32(a, l.public_key, made.public_key) != PL_OK)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "public_key", "public_key: 32 bytes as hex digits or base64 are expected");
+    if (l.setup_code_hash.p) {
+        if (take_32(a, l.setup_code_hash, code) != PL_OK)
+            return pl_fail_field(reterr, PL_INVALID_REQUEST, "setup_code_hash", "setup_code_hash: 32 bytes as hex digits or base64 are expected");
+        made.setup_code_hash = (struct pl_str){ (const char *)code, sizeof code };
+    }
+    return device_inventory_add(tx, now, &made, ret_added, reterr);
+}
+
+enum pl_err device_inventory_import(struct db_tx *tx, struct pl_utc now, struct pl_str lines, int64_t *ret_added, int64_t *ret_known, struct pl_fail *reterr)
+{
+    int64_t added = 0, known = 0;
+    unsigned number = 1;
+    for (; lines.n; number++) {
+        struct pl_fail why = PL_FAIL_INIT;
+        struct pl_str line = pl_str_trim(pl_str_split(lines, '\n', &lines));
+        bool is_new;
+        if (line.n == 0)
+            continue;
+        enum pl_err e = import_line(tx, now, line, &is_new, &why);
+        if (e == PL_INVALID_REQUEST || e == PL_VERSION_CONFLICT)
+            return pl_fail_field(reterr, e, why.field, "Line %u: %s", number, why.detail);
+        if (e != PL_OK)
+            return e;
+        added += is_new;
+        known += !is_new;
+    }
+    *ret_added = added;
+    *ret_known = known;
+    return PL_OK;
+}
+
+/* ---- What happened ---- */
+
+enum pl_err device_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_uuid device_id, const char *name1, struct pl_str value1,
+                         const char *name2, struct pl_str value2)
+{
+    struct pl_buf b = pl_buf_init(db_arena(tx), 4096);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_uuid(&w, "device_id", device_id);
+    if (name1)
+        jw_str(&w, name1, value1);
+    if (name2)
+        jw_str(&w, name2, value2);
+    jw_close(&w);
+    enum pl_err e = pl_buf_err(&b);
+    return e == PL_OK ? journal_event(tx, now, account_id, type, pl_buf_view(&b)) : e;
+}
+
+enum pl_err device_audit(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_uuid actor, const char *action, struct pl_str serial, const char *why)
+{
+    struct pl_buf b = pl_buf_init(db_arena(tx), 1024);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_str(&w, "serial", serial);
+    if (why)
+        jw_z(&w, "why", why);
+    jw_close(&w);
+    enum pl_err e = pl_buf_err(&b);
+    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = device_id, .actor = actor, .action = action, .detail = pl_buf_view(&b) }) : e;
+}
+
+/* ---- Freeing ---- */
+
+static enum pl_err drop_rows(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const struct device_sql_views_row *d)
+{
+    enum pl_err e = device_sql_binding_drop(tx, d->serial, account_id, NULL);
+    if (e != PL_OK || (e = device_sql_slot_drop_device(tx, account_id, d->id, NULL)) != PL_OK || (e = device_sql_claims_end_device(tx, account_id, d->id, now, NULL)) != PL_OK ||
+        (e = device_sql_commands_drop(tx, account_id, d->id, NULL)) != PL_OK || (e = device_sql_status_drop(tx, account_id, d->id, NULL)) != PL_OK)
+        return e;
+    return device_sql_drop(tx, account_id, d->id, NULL);
+}
+
+enum pl_err device_free(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid actor, const struct device_sql_views_row *d,
+                        const char *why, struct device_freed **freed)
+{
+    struct pl_buf b = pl_buf_init(db_arena(tx), 1024);
+    struct jw w = jw_start(&b);
+    struct device_freed *f = PL_NEW(db_arena(tx), struct device_freed);
+    jw_open(&w, NULL);
+    jw_str(&w, "serial", d->serial);
+    jw_z(&w, "why", why);
+    jw_close(&w);
+    enum pl_err e = f ? pl_buf_err(&b) : PL_NO_MEMORY;
+    if (e != PL_OK || (e = drop_rows(tx, now, account_id, d)) != PL_OK ||
+        (e = journal_fact(tx, ctx->rand, now, JOURNAL_DEVICE_FREED, account_id, d->id, pl_buf_view(&b))) != PL_OK ||
+        (e = device_event(tx, now, account_id, "device.freed", d->id, "serial", d->serial, "why", pl_str_of(why))) != PL_OK)
+        return e;
+    *f = (struct device_freed){ d->serial, d->via_hub ? d->gateway_serial : PL_STR_NONE, *freed };
+    *freed = f;
+    return device_audit(tx, now, d->id, actor, "device.freed", d->serial, why);
+}
+
+enum pl_err device_free_system(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid actor, struct pl_uuid system_id,
+                               const char *why, struct device_freed **freed)
+{
+    struct device_sql_views_row *rows;
+    size_t n;
+    enum pl_err e = device_sql_views(tx, account_id, system_id, (struct pl_uuid){ { 0 } }, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        e = device_free(ctx, tx, now, account_id, actor, &rows[i], why, freed);
+    if (e != PL_OK || (e = device_sql_claims_end_system(tx, account_id, system_id, now, NULL)) != PL_OK ||
+        (e = device_sql_slots_drop_system(tx, account_id, system_id, NULL)) != PL_OK)
+        return e;
+    return system_delete(tx, ctx->rand, now, account_id, system_id);
+}
+
+enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id)
+{
+    struct device_freed *freed = NULL;
+    struct system_row *systems, locked;
+    size_t n;
+    enum pl_err e = system_list(tx, account_id, &systems, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++) {
+        e = system_lock(tx, account_id, systems[i].id, &locked);
+        if (e == PL_OK)
+            e = device_free_system(ctx, tx, now, account_id, (struct pl_uuid){ { 0 } }, systems[i].id, "account_deleted", &freed);
+    }
+    if (e != PL_OK || (e = device_sql_claims_drop(tx, account_id, NULL)) != PL_OK)
+        return e;
+    return device_sql_meter_drop(tx, account_id, NULL);
+}
+
+/* The hub that spoke for a freed camera forgets it. A hub that is away learns it at its next hello. */
+static void tell_unbound(struct device_tell *t, const struct device_freed *f)
+{
+    struct pl_buf b = pl_buf_init(t->arena, 512);
+    struct jw w = jw_start(&b);
+    char subject[DEVICE_SUBJECT];
+    struct pl_str ignored;
+    if (!f->gateway.p) {
+        device_nudge_hub(t->ctx->bus, f->serial);
+        return;
+    }
+    jw_open(&w, NULL);
+    jw_z(&w, "type", "unbound");
+    jw_str(&w, "serial", f->serial);
+    jw_close(&w);
+    device_subject(f->gateway, subject);
+    enum pl_err e = pl_buf_err(&b);
+    if (e == PL_OK)
+        e = bus_ask(t->ctx->bus, subject, pl_buf_view(&b), TELL_TIMEOUT, t->arena, &ignored, /* reterr= */ NULL);
+    PL_LOG(t->ctx->log, PL_INFO, "device.unbound", PL_F_STR("serial", f->serial), PL_F_Z("hub", pl_err_code(e)));
+}
+
+void device_tell(void *tell)
+{
+    struct device_tell *t = tell;
+    for (const struct device_freed *f = t->freed; f; f = f->next)
+        tell_unbound(t, f);
+    if (t->freed)
+        bus_nudge(t->ctx->bus, "facts");
+    if (t->nudge.p)
+        device_nudge_hub(t->ctx->bus, t->nudge);
+    if (t->mail)
+        notify_wake(account_notify(t->ctx->account));
+    system_nudge_account(t->ctx->bus, t->account_id);
+}
+
+/* ---- Jobs ---- */
+
+static enum pl_err expire_links(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now)
+{
+    struct device_sql_links_dead_row *rows;
+    struct device_sql_bound_row bound;
+    size_t n;
+    bool found;
+    enum pl_err e = device_sql_links_dead(tx, now, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++) {
+        e = device_sql_bound(tx, rows[i].serial, &bound, &found);
+        if (e == PL_OK && found)
+            e = device_event(tx, now, bound.account_id, "device.connectivity", bound.id, "connectivity", PL_STR("offline"), "cause", PL_STR("cloud_restart"));
+    }
+    (void)ctx;
+    return e;
+}
+
+static enum pl_err expire_claims(struct db_tx *tx, struct pl_utc now)
+{
+    struct device_sql_claims_expire_row *rows;
+    size_t n;
+    enum pl_err e = device_sql_claims_expire(tx, now, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        e = device_claim_end(tx, now, rows[i].account_id, rows[i].system_id, rows[i].id, "expired", "claim_expired");
+    return e == PL_OK ? device_sql_claims_forget(tx, pl_utc_add(now, -PL_DAY), NULL) : e;
+}
+
+enum pl_err device_expire(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now)
+{
+    struct device_sql_commands_expire_row *rows;
+    size_t n;
+    enum pl_err e = expire_claims(tx, now);
+    if (e != PL_OK || (e = device_sql_commands_expire(tx, now, &rows, &n)) != PL_OK)
+        return e;
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        e = device_command_event(tx, now, rows[i].account_id, rows[i].device_id, rows[i].id, "failed", PL_STR("command_expired"));
+    if (e != PL_OK || (e = device_sql_commands_forget(tx, pl_utc_add(now, -7 * PL_DAY), NULL)) != PL_OK)
+        return e;
+    return expire_links(ctx, tx, now);
+}

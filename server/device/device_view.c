@@ -1,0 +1,187 @@
+/* Devices as apps see them: three state machines side by side, readings with their age. */
+#include "device_priv.h"
+
+static bool gateway_there(const struct device_sql_views_row *r, struct pl_utc now) { return r->has_connected && r->connected && pl_utc_cmp(r->lease_until, now) > 0; }
+
+/* Why its gateway is away, and since when. A node that died takes its connections with it at the end of its lease. */
+static struct device_connectivity away(const struct device_sql_views_row *r, const char *state)
+{
+    struct device_connectivity c = { .state = state };
+    if (!r->has_connected) {
+        c.cause = PL_STR("never_connected");
+        c.as_of = r->created_at;
+    } else if (r->connected) {
+        c.cause = PL_STR("cloud_restart");
+        c.as_of = r->lease_until.us ? r->lease_until : r->link_changed_at;
+    } else {
+        c.cause = r->link_cause;
+        c.as_of = r->link_changed_at;
+    }
+    return c;
+}
+
+struct device_connectivity device_connectivity(const struct device_sql_views_row *r, struct pl_utc now)
+{
+    if (!r->via_hub)
+        return gateway_there(r, now) ? (struct device_connectivity){ "online", PL_STR_NONE, r->link_changed_at } : away(r, "offline");
+    if (gateway_there(r, now))
+        return r->online ? (struct device_connectivity){ "online", PL_STR_NONE, r->as_of } : (struct device_connectivity){ "offline", PL_STR("camera_silent"), r->changed_at };
+    struct device_connectivity c = away(r, "unreachable_via_hub");
+    if (!r->gateway_serial.p && !r->has_connected)
+        c.cause = PL_STR("no_hub");
+    return c;
+}
+
+enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, struct device_sql_views_row **ret)
+{
+    struct device_sql_views_row *rows;
+    size_t n;
+    if (pl_uuid_is_zero(id))
+        return PL_NOT_FOUND;
+    enum pl_err e = device_sql_views(tx, account_id, (struct pl_uuid){ { 0 } }, id, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    if (n == 0)
+        return PL_NOT_FOUND;
+    *ret = rows;
+    return PL_OK;
+}
+
+static void write_number(struct jw *w, const char *name, bool has, int64_t v)
+{
+    if (has)
+        jw_int(w, name, v);
+    else
+        jw_null(w, name);
+}
+
+void device_write(struct jw *w, const struct device_sql_views_row *r, struct pl_utc now)
+{
+    struct device_connectivity c = device_connectivity(r, now);
+    jw_uuid(w, "id", r->id);
+    jw_uuid(w, "system_id", r->system_id);
+    jw_str(w, "serial", r->serial);
+    jw_str(w, "kind", r->kind);
+    jw_str(w, "model", r->model);
+    jw_str(w, "name", r->name);
+    jw_utc(w, "created_at", r->created_at);
+    jw_z(w, "binding", "bound");
+    jw_str(w, "onboarding", r->onboarding);
+    jw_z(w, "connectivity", c.state);
+    jw_str(w, "cause", c.cause);
+    jw_utc(w, "as_of", c.as_of);
+    jw_open(w, "status");
+    write_number(w, "battery", r->has_battery, r->battery);
+    write_number(w, "wifi_rssi", r->has_wifi_rssi, r->wifi_rssi);
+    jw_str(w, "firmware", r->firmware.p ? r->firmware : r->via_hub ? PL_STR_NONE : r->link_firmware);
+    jw_bool(w, "busy", r->busy);
+    jw_utc(w, "as_of", r->as_of);
+    jw_close(w);
+}
+
+static void write_system(struct jw *w, const struct system_row *s, const struct device_sql_views_row *rows, size_t n, struct pl_utc now)
+{
+    const struct device_sql_views_row *hub = NULL;
+    jw_open(w, NULL);
+    system_write(w, s);
+    for (size_t i = 0; i < n; i++)
+        if (pl_uuid_eq(rows[i].system_id, s->id) && pl_str_eqz(rows[i].kind, "hub"))
+            hub = &rows[i];
+    if (hub) {
+        jw_open(w, "hub");
+        device_write(w, hub, now);
+        jw_close(w);
+    } else
+        jw_null(w, "hub");
+    jw_array(w, "devices");
+    for (size_t i = 0; i < n; i++)
+        if (&rows[i] != hub && pl_uuid_eq(rows[i].system_id, s->id)) {
+            jw_open(w, NULL);
+            device_write(w, &rows[i], now);
+            jw_close(w);
+        }
+    jw_end_array(w);
+    jw_close(w);
+}
+
+static enum pl_err write_claims(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id)
+{
+    struct device_sql_claims_open_row *rows;
+    size_t n;
+    enum pl_err e = device_sql_claims_open(tx, account_id, now, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    jw_array(w, "claims");
+    for (size_t i = 0; i < n; i++) {
+        const struct device_sql_claims_open_row *r = &rows[i];
+        jw_open(w, NULL);
+        device_claim_members(w, &(struct device_sql_claim_find_row){ .id = r->id, .system_id = r->system_id, .serial = r->serial, .kind = r->kind, .name = r->name,
+                                                                     .challenge = r->challenge, .state = r->state, .code = r->code, .wifi_error = r->wifi_error,
+                                                                     .device_id = r->device_id, .created_at = r->created_at, .expires_at = r->expires_at }, now);
+        jw_close(w);
+    }
+    jw_end_array(w);
+    return PL_OK;
+}
+
+enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id)
+{
+    static const struct pl_uuid all = { { 0 } };
+    struct device_sql_views_row *rows;
+    struct system_row *systems;
+    size_t n, n_systems;
+    enum pl_err e = system_list(tx, account_id, &systems, &n_systems);
+    if (e != PL_OK || (e = device_sql_views(tx, account_id, all, all, &rows, &n)) != PL_OK)
+        return e;
+    jw_utc(w, "as_of", now);
+    jw_array(w, "systems");
+    for (size_t i = 0; i < n_systems; i++)
+        write_system(w, &systems[i], rows, n, now);
+    jw_end_array(w);
+    return write_claims(tx, w, now, account_id);
+}
+
+enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret)
+{
+    struct device_sql_views_row *r;
+    enum pl_err e = device_view_one(tx, account_id, device_id, &r);
+    if (e != PL_OK)
+        return e;
+    if (pl_str_eqz(r->kind, "hub"))
+        return PL_WRONG_KIND;
+    *ret = (struct device_view){ .device_id = r->id, .system_id = r->system_id, .camera_serial = r->serial, .hub_serial = r->gateway_serial, .kind = r->kind, .video = r->video,
+                                 .audio = r->audio, .talk = r->talk, .suites = (unsigned)r->suites, .battery = pl_str_eqz(r->kind, "wireless") };
+    ret->online = strcmp(device_connectivity(r, now).state, "online") == 0;
+    return PL_OK;
+}
+
+enum pl_err device_list_hubs(struct db_tx *tx, struct pl_utc now, struct jw *out)
+{
+    struct device_sql_links_row *rows;
+    size_t n;
+    enum pl_err e = device_sql_links(tx, now, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    jw_array(out, "hubs");
+    for (size_t i = 0; i < n; i++) {
+        const struct device_sql_links_row *r = &rows[i];
+        jw_open(out, NULL);
+        jw_str(out, "serial", r->serial);
+        jw_str(out, "role", r->role);
+        jw_bool(out, "connected", r->has_there && r->there);
+        jw_str(out, "cause", r->cause);
+        jw_utc(out, "changed_at", r->changed_at);
+        jw_int(out, "epoch", r->epoch);
+        jw_str(out, "firmware", r->firmware);
+        jw_str(out, "boot_reason", r->boot_reason);
+        jw_int(out, "reset_count", r->reset_count);
+        jw_uuid(out, "node_id", r->node_id);
+        if (!pl_uuid_is_zero(r->account_id)) {
+            jw_uuid(out, "account_id", r->account_id);
+            jw_uuid(out, "device_id", r->device_id);
+        }
+        jw_close(out);
+    }
+    jw_end_array(out);
+    return PL_OK;
+}

@@ -1,0 +1,73 @@
+#include "system.h"
+
+struct name_body {
+    struct pl_str name;
+};
+static const struct json_field name_fields[] = { JSON_F(struct name_body, name, J_STR, J_REQUIRED, .lo = 1, .hi = 64), J_END };
+
+static enum pl_err on_list(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct system_row *rows;
+    size_t n;
+    enum pl_err e = system_list(c->tx, c->actor.account_id, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    jw_array(&c->out, "systems");
+    for (size_t i = 0; i < n; i++) {
+        jw_open(&c->out, NULL);
+        system_write(&c->out, &rows[i]);
+        jw_close(&c->out);
+    }
+    jw_end_array(&c->out);
+    return PL_OK;
+}
+
+static enum pl_err on_add(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct system_ctx *ctx = c->self;
+    const struct name_body *b = c->body;
+    struct system_row row;
+    char id[PL_UUID_TEXT];
+    enum pl_err e = system_add(c->tx, c->rand, c->now, c->actor.account_id, b->name, &row, reterr);
+    if (e != PL_OK || (e = system_nudge_after(c, ctx->bus)) != PL_OK)
+        return e;
+    pl_uuid_text(row.id, id);
+    http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/systems/%s", id));
+    c->status = 201;
+    system_write(&c->out, &row);
+    return PL_OK;
+}
+
+static enum pl_err on_read(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct system_row row;
+    struct pl_uuid id;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    if (e != PL_OK || (e = system_find(c->tx, c->actor.account_id, id, &row)) != PL_OK)
+        return e;
+    system_write(&c->out, &row);
+    return PL_OK;
+}
+
+static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct system_ctx *ctx = c->self;
+    const struct name_body *b = c->body;
+    struct system_row row;
+    struct pl_uuid id;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    if (e != PL_OK || (e = system_rename(c->tx, c->now, c->actor.account_id, id, b->name, &row, reterr)) != PL_OK || (e = system_nudge_after(c, ctx->bus)) != PL_OK)
+        return e;
+    system_write(&c->out, &row);
+    return PL_OK;
+}
+
+const struct http_route system_routes[] = {
+    { HTTP_GET, "/v1/systems", HTTP_USER, on_list, "List the systems of the account" },
+    { HTTP_POST, "/v1/systems", HTTP_USER, on_add, "Make a system", HTTP_BODY(struct name_body, name_fields) },
+    { HTTP_GET, "/v1/systems/{id}", HTTP_USER, on_read, "Read a system" },
+    { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", HTTP_BODY(struct name_body, name_fields) },
+    HTTP_END,
+};
