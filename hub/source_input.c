@@ -73,10 +73,11 @@ static enum pl_err give_picture(struct input *s, struct source_raw *ret)
     if (!s->scaler || av_frame_make_writable(s->picture) < 0)
         return PL_NO_MEMORY;
     sws_scale(s->scaler, (const uint8_t *const *)d->data, d->linesize, 0, d->height, s->picture->data, s->picture->linesize);
-    int64_t us = time_of(s, &s->video, d);
-    if (us < s->video.end_us)
-        us = s->video.end_us;
-    s->video.end_us = us + 1000000 / s->base.fps / 2; /* half a frame on: never backwards, and no drift where frames are uneven */
+    /* Never backwards; half a frame's time is left as play, so that uneven frames do not add up to a drift. */
+    int64_t us = time_of(s, &s->video, d), whole = 1000000 / s->base.fps;
+    if (us < s->video.end_us - whole / 2)
+        us = s->video.end_us - whole / 2;
+    s->video.end_us = us + whole;
     s->got_any = true;
     *ret = (struct source_raw){ CAMERA_VIDEO, s->picture, us };
     return PL_OK;
@@ -123,7 +124,9 @@ static enum pl_err rewind_file(struct input *s)
         return PL_UNSUPPORTED_MEDIA;
     s->got_any = false;
     s->loop_us = s->video.end_us > s->audio.end_us ? s->video.end_us : s->audio.end_us;
-    if (avformat_seek_file(s->format, -1, INT64_MIN, s->format->start_time == AV_NOPTS_VALUE ? 0 : s->format->start_time, INT64_MAX, 0) < 0)
+    /* Files without an index (a bare H.264 stream) know no times, but they have a first byte. */
+    int64_t start = s->format->start_time == AV_NOPTS_VALUE ? 0 : s->format->start_time;
+    if (avformat_seek_file(s->format, -1, INT64_MIN, start, INT64_MAX, 0) < 0 && av_seek_frame(s->format, -1, 0, AVSEEK_FLAG_BYTE) < 0)
         return PL_IO;
     avcodec_flush_buffers(s->video.codec);
     if (s->audio.codec)

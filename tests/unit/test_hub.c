@@ -1,10 +1,15 @@
-/* test_hub.c - the pieces of the reference hub that need no network: the frame number strip, the test source, the encoder. */
+/* test_hub.c - the pieces of the reference hub that need no network: the frame number strip, the test source, files,
+ * the encoder, the state file. */
 #include "camera.h"
 #include "pattern.h"
 #include "source.h"
+#include "state.h"
 #include "strip.h"
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 enum { W = 640, H = 360 };
@@ -156,6 +161,112 @@ static void a_source_that_is_not_there_is_an_error(void **state)
     assert_null(s);
 }
 
+/* A file of 30 pictures, as the camera itself coded them: a film of 1.2 s without sound. */
+struct film {
+    FILE *f;
+    unsigned pictures;
+};
+static void write_film(void *self, const struct camera_frame *f)
+{
+    struct film *film = self;
+    if (f->media == CAMERA_VIDEO) {
+        assert_int_equal(fwrite(f->data.p, f->data.n, 1, film->f), 1);
+        film->pictures++;
+    }
+}
+static void make_film(const char *path)
+{
+    static atomic_bool stop;
+    struct film film = { .f = fopen(path, "wb") };
+    struct source *s;
+    struct coder *c;
+    struct source_raw raw;
+    assert_non_null(film.f);
+    assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
+    assert_int_equal(coder_open(s->width, s->height, s->fps, &c, NULL), PL_OK);
+    while (film.pictures < 30) {
+        assert_int_equal(source_next(s, &raw), PL_OK);
+        if (raw.media == CAMERA_VIDEO)
+            assert_int_equal(coder_video(c, raw.frame, raw.pts_us, false, write_film, &film), PL_OK);
+    }
+    assert_int_equal(fclose(film.f), 0);
+    coder_close(c);
+    source_close(s);
+}
+
+static void a_file_is_played_over_and_over(void **state)
+{
+    (void)state;
+    static atomic_bool stop;
+    char path[] = "/tmp/porchlight-film-XXXXXX";
+    int fd = mkstemp(path);
+    struct source *s;
+    struct source_raw raw;
+    uint32_t number, last = 0;
+    unsigned rounds = 0;
+    int64_t time = -1;
+    assert_true(fd >= 0);
+    make_film(path);
+    assert_int_equal(source_open(path, &stop, &s, NULL), PL_OK);
+    assert_int_equal(s->width, PATTERN_WIDTH);
+    assert_false(s->live);
+    for (unsigned i = 0; i < 80; i++) {
+        assert_int_equal(source_next(s, &raw), PL_OK);
+        assert_int_equal(raw.media, CAMERA_VIDEO);
+        assert_int_equal(strip_read(raw.frame->data[0], (size_t)raw.frame->linesize[0], (unsigned)raw.frame->width, (unsigned)raw.frame->height, &number), PL_OK);
+        assert_true(raw.pts_us > time);
+        rounds += number < last;
+        last = number;
+        time = raw.pts_us;
+    }
+    assert_in_range(rounds, 2, 3);
+    assert_in_range(time, 2000000, 4200000); /* 80 pictures at about 25 a second */
+    atomic_store(&stop, true);
+    assert_int_equal(source_next(s, &raw), PL_UNAVAILABLE);
+    source_close(s);
+    close(fd);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* --- what is kept over a power cut --------------------------------------------------------------------------------------------------------- */
+
+static void the_state_file_is_the_old_one_or_the_new_one(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/porchlight-state-XXXXXX", path[64];
+    struct hub_state s, back;
+    struct pl_fail f = PL_FAIL_INIT;
+    bool is_new = false;
+    assert_non_null(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/state", dir);
+    assert_int_equal(state_load(path, &s, &is_new, &f), PL_OK);
+    assert_true(is_new && s.clean && !s.bound && s.reset_count == 0);
+    s.bound = true;
+    s.reset_count = 3;
+    for (unsigned i = 0; i < STATE_CAMERAS + 1; i++) {
+        char serial[STATE_SERIAL];
+        snprintf(serial, sizeof serial, "CAM%05u", i);
+        state_add_camera(&s, pl_str_of(serial));
+        state_add_camera(&s, pl_str_of(serial));
+    }
+    assert_true(state_has_camera(&s, PL_STR("CAM00009")));
+    assert_false(state_has_camera(&s, PL_STR("CAM00010")));
+    state_drop_camera(&s, PL_STR("CAM00004"));
+    assert_int_equal(state_save(path, &s, &f), PL_OK);
+    assert_int_equal(state_load(path, &back, &is_new, &f), PL_OK);
+    assert_false(is_new);
+    assert_true(back.bound && back.reset_count == 3);
+    assert_false(state_has_camera(&back, PL_STR("CAM00004")));
+    assert_true(state_has_camera(&back, PL_STR("CAM00009")));
+    /* What cannot be read is said, not taken for a new hub. */
+    FILE *broken = fopen(path, "wb");
+    assert_int_equal(fputs("{\"bound\":", broken) >= 0 && fclose(broken) == 0, true);
+    assert_int_equal(state_load(path, &back, &is_new, &f), PL_INVALID_REQUEST);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(dir), 0); /* nothing else was left there */
+    assert_int_equal(state_save(path, &s, &f), PL_IO);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -165,6 +276,8 @@ int main(void)
         cmocka_unit_test(the_tone_is_continuous_and_440_hz),
         cmocka_unit_test(a_key_frame_comes_when_asked_and_every_two_seconds),
         cmocka_unit_test(a_source_that_is_not_there_is_an_error),
+        cmocka_unit_test(a_file_is_played_over_and_over),
+        cmocka_unit_test(the_state_file_is_the_old_one_or_the_new_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
