@@ -140,7 +140,9 @@ static void wait_for_work(struct http *h, struct pl_mono now)
 {
     MHD_UNSIGNED_LONG_LONG ms = 0;
     bool accepting = h->listen_fd >= 0 && pl_mono_cmp(now, h->accept_from) >= 0;
-    struct pollfd fds[3] = { { .fd = h->epoll_fd, .events = POLLIN }, { .fd = h->wake_fd, .events = POLLIN }, { .fd = accepting ? h->listen_fd : -1, .events = POLLIN } };
+    struct pollfd fds[3] = { { .fd = h->epoll_fd, .events = POLLIN },
+                             { .fd = h->wake_fd, .events = POLLIN },
+                             { .fd = accepting ? h->listen_fd : -1, .events = POLLIN } };
     /* With links there are deadlines, on a clock that a test may move: look again soon. */
     int timeout = h->links || !accepting || h->draining ? (int)(SWEEP_EVERY / PL_MS) : -1;
     if (MHD_get_timeout(h->mhd, &ms) == MHD_YES && (timeout < 0 || ms < (MHD_UNSIGNED_LONG_LONG)timeout))
@@ -196,8 +198,9 @@ enum pl_err http_start(struct http *h, struct pl_fail *reterr)
     h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (h->wake_fd < 0)
         return PL_NO_MEMORY;
-    e = pl_pool_new(&(struct pl_pool_conf){ .threads = h->conf.workers, .queue = h->conf.queue, .start = http_worker_start, .stop = http_worker_stop, .self = h, .name = "http" },
-                    &h->pool);
+    struct pl_pool_conf pool = {
+        .threads = h->conf.workers, .queue = h->conf.queue, .start = http_worker_start, .stop = http_worker_stop, .self = h, .name = "http" };
+    e = pl_pool_new(&pool, &h->pool);
     if (e == PL_OK)
         e = http_listen(h, reterr);
     if (e != PL_OK)

@@ -63,14 +63,18 @@ enum pl_err http_listen(struct http *h, struct pl_fail *reterr)
     if (strncmp(h->listen, "unix:", 5) == 0)
         return listen_unix(h, h->listen + 5, reterr);
     const char *colon = strrchr(h->listen, ':');
-    if (!a || !colon)
+    if (!a)
+        return PL_NO_MEMORY;
+    if (!colon)
         return pl_fail(reterr, PL_INVALID_REQUEST, "An address like 127.0.0.1:8080 or unix:/path is expected.");
     struct pl_str host = { h->listen, (size_t)(colon - h->listen) };
     if (host.n >= 2 && host.p[0] == '[' && host.p[host.n - 1] == ']')
         host = (struct pl_str){ host.p + 1, host.n - 2 };
     const char *host_z = pl_str_z(a, host);
+    if (!host_z)
+        return PL_NO_MEMORY;
     struct addrinfo *at = NULL, want = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE };
-    if (!host_z || getaddrinfo(host_z[0] ? host_z : NULL, colon + 1, &want, &at) != 0)
+    if (getaddrinfo(host_z[0] ? host_z : NULL, colon + 1, &want, &at) != 0)
         return pl_fail(reterr, PL_INVALID_REQUEST, "An address like 127.0.0.1:8080 or unix:/path is expected.");
     enum pl_err e = listen_tcp(h, at, reterr);
     freeaddrinfo(at);
@@ -106,8 +110,8 @@ static void turn_away(struct http *h, int fd, enum pl_err e)
     struct pl_buf b = pl_buf_fixed(body, sizeof body), t = pl_buf_fixed(text, sizeof text);
     struct pl_uuid id = pl_uuid7(h->conf.rand, pl_now_utc(h->conf.clock));
     http_problem(&b, h, e, NULL, id);
-    pl_buf_fmt(&t, "HTTP/1.1 %d Refused\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\nRetry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%s",
-               pl_err_table[e].status, b.n, body);
+    pl_buf_fmt(&t, "HTTP/1.1 %d Refused\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\n", pl_err_table[e].status, b.n);
+    pl_buf_fmt(&t, "Retry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%s", body);
     if (pl_buf_err(&t) == PL_OK && send(fd, t.p, t.n, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
         shutdown(fd, SHUT_WR);
     close(fd);

@@ -21,7 +21,8 @@
 #define MAX_PARAMS 4
 #define MAX_ROUTES 512
 #define MAX_TRIES 5
-#define PROBLEM_BYTES 1024
+/* Room for a detail and a field of which every byte is escaped. */
+#define PROBLEM_BYTES 2560
 
 #define HEADERS_DEADLINE (10 * PL_SECOND) /* from accept to the last header */
 #define IDLE_DEADLINE (60 * PL_SECOND)    /* from one reply to the last header of the next request */

@@ -4,7 +4,8 @@
 #include <sys/socket.h>
 
 /* Headers that mean something only once; a second one is how requests are smuggled or checks are led astray. */
-static const char *const singles[] = { "Host", "Content-Length", "Transfer-Encoding", "Content-Type", "Authorization", "Step-Up-Grant", "Challenge-Key", "Idempotency-Key", "Expect" };
+static const char *const singles[] = { "Host",          "Content-Length", "Transfer-Encoding", "Content-Type", "Authorization",
+                                       "Step-Up-Grant", "Challenge-Key",  "Idempotency-Key",   "Expect" };
 
 void http_phase(struct link *k, enum phase p, int64_t us)
 {
@@ -238,7 +239,8 @@ static struct link *link_of(struct MHD_Connection *mhd)
 }
 
 /* First with the headers, then with each piece of the body, then with its end; and again with the end after a resume. */
-static enum MHD_Result on_request(void *self, struct MHD_Connection *mhd, const char *url, const char *method, const char *version, const char *data, size_t *n, void **seen)
+static enum MHD_Result on_request(void *self, struct MHD_Connection *mhd, const char *url, const char *method, const char *version, const char *data,
+                                  size_t *n, void **seen)
 {
     struct link *k = link_of(mhd);
     (void)self;
@@ -306,10 +308,10 @@ static size_t keep_escaped(void *self, struct MHD_Connection *mhd, char *s)
 
 enum pl_err http_daemon(struct http *h, struct pl_fail *reterr)
 {
-    h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-                              (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, h->conf.max_connections + 1,
-                              MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, h,
-                              MHD_OPTION_END);
+    h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, h->conf.max_connections + 1,
+                              MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+                              MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, h, MHD_OPTION_END);
     const union MHD_DaemonInfo *info = h->mhd ? MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info)
         return pl_fail(reterr, PL_INTERNAL, "libmicrohttpd cannot be started.");

@@ -74,6 +74,11 @@ static void body_is_checked_by_its_table_and_refused_by_name(void **state)
         { "{\"name\":\"123456789012345678901\"}", "name" },
         { "{\"name\":\"a\",\"size\":10}", "size" },
         { "{\"name\":\"a\",\"colour\":\"red\"}", "colour" },
+        /* A name of which every byte is escaped in the answer. */
+        { "{\"\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001"
+          "\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001"
+          "\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\\u0001\":1}",
+          NULL },
         { "{\"name\":\"a\",", NULL },
         { "[]", NULL },
         { "{\"name\":\"a\",\"name\":\"b\"}", NULL },
@@ -484,6 +489,65 @@ static void bad_rows_and_addresses_are_refused(void **state)
     assert_null(http_stop(NULL, 0));
 }
 
+/* S-P10: neither the path that was called (it may hold a token) nor a header nor a body stands in the log. */
+static void access_log_tells_the_row_and_no_secret(void **state)
+{
+    (void)state;
+    int ends[2];
+    static char text[16384];
+    assert_int_equal(pipe(ends), 0);
+    pl_log_to(ends[1]);
+    pl_log_level(PL_DEBUG);
+    start_with((struct http_conf){ 0 });
+    has(once("GET /t/words/s3cret?token=s3cret HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s3cret\r\n\r\n"), "HTTP/1.1 200 ");
+    is_problem(once(GET("/nowhere/s3cret")), 404, "not_found");
+    is_problem(post("/t/things", JSON_TYPE, "{\"name\":\"s3cret\",\"x\":1}"), 400, "invalid_request");
+    is_problem(post("/t/secret-failure", "", ""), 500, "internal");
+    engine = http_stop(engine, PL_SECOND);
+    pl_log_level(PL_INFO);
+    pl_log_to(-1);
+    close(ends[1]);
+    ssize_t n = read(ends[0], text, sizeof text - 1);
+    close(ends[0]);
+    assert_true(n > 0);
+    text[n] = 0;
+    has(text, "\"event\":\"http.request\",\"request\":\"");
+    has(text, "\"route\":\"/t/words/{word}\",\"status\":200");
+    has(text, "\"status\":404");
+    has(text, "\"level\":\"error\",\"event\":\"http.failed\"");
+    has(text, "relation"); /* here the operator reads what the caller was not told */
+    has_not(text, "s3cret");
+}
+
+static void no_memory_is_503_or_a_closed_connection_and_passes(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    for (unsigned i = 1; i <= 12; i++) {
+        pl_heap_fail_at(i);
+        const char *got = post("/t/things", JSON_TYPE, "{\"name\":\"a\"}");
+        pl_heap_fail_at(0);
+        if (got[0] && !strstr(got, "HTTP/1.1 503 "))
+            has(got, "HTTP/1.1 201 ");
+        has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    }
+    engine = http_stop(engine, PL_SECOND);
+    struct http_conf conf = { .listen = "127.0.0.1:0", .workers = 2, .clock = &test_clock, .rand = &pl_rand_system, .bearer = "x" };
+    struct pl_fail fail = PL_FAIL_INIT;
+    enum pl_err e = PL_NO_MEMORY;
+    for (unsigned i = 1; e != PL_OK && i < 40; i++) {
+        struct http *h = NULL;
+        pl_heap_fail_at(i);
+        e = http_new(&conf, &h, &fail);
+        if (e == PL_OK)
+            e = http_start(h, &fail);
+        pl_heap_fail_at(0);
+        assert_true(e == PL_OK || e == PL_NO_MEMORY);
+        http_stop(h, 0);
+    }
+    assert_int_equal(e, PL_OK);
+}
+
 static void many_clients_at_once_get_their_own_answers(void **state)
 {
     (void)state;
@@ -531,6 +595,8 @@ int main(void)
         CASE(end_of_grace_answers_every_suspended_call),
         CASE(unix_socket_is_for_its_owner_only),
         CASE(bad_rows_and_addresses_are_refused),
+        CASE(access_log_tells_the_row_and_no_secret),
+        CASE(no_memory_is_503_or_a_closed_connection_and_passes),
         CASE(many_clients_at_once_get_their_own_answers),
     };
     /* What the engine logs is thrown away: failures are made on purpose here. */
