@@ -91,11 +91,14 @@ enum pl_err db_connect(struct db *db)
     if (e == PL_OK && PQsetnonblocking(db->conn, 1) != 0)
         e = PL_UNAVAILABLE;
     if (e != PL_OK) {
-        /* The server's reason ("the database system is starting up") is an operator's; it names hosts and roles, no password. */
-        PL_LOG(NULL, PL_WARN, "db.connect-failed", PL_F_Z("why", PQerrorMessage(db->conn)));
+        /* The server's reason ("the database system is starting up") is an operator's; it names hosts and roles, no password. Once a time away. */
+        if (!db->told)
+            PL_LOG(NULL, PL_WARN, "db.connect-failed", PL_F_Z("why", PQerrorMessage(db->conn)));
+        db->told = true;
         db_disconnect(db);
         return e;
     }
+    db->told = false;
     pl_count(&metrics[M_CONNECTS], 1);
     return PL_OK;
 }

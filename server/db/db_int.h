@@ -26,6 +26,7 @@ struct db {
     int64_t statement_timeout;
     const struct pl_clock *clock;
     PGconn *conn; /**< NULL: not connected */
+    bool told;    /**< that it cannot connect was logged; silent until it can */
     bool lost;    /**< the connection must not be used for anything more */
     int timer;    /**< timerfd */
     const struct db_stmt **prepared; /**< open addressing; of this connection */
