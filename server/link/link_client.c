@@ -319,7 +319,7 @@ static struct link_client *destroy(struct link_client *c)
     return pl_heap_free(c);
 }
 
-static enum pl_err start(struct link_client *c, struct pl_fail *reterr)
+static enum pl_err prepare(struct link_client *c, struct pl_fail *reterr)
 {
     if (!c->protocol || (c->conf.ca_file && !c->ca_file))
         return PL_NO_MEMORY;
@@ -331,7 +331,7 @@ static enum pl_err start(struct link_client *c, struct pl_fail *reterr)
                                               .options = c->tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0 };
     if ((e = link_loop_open(&c->loop, &info, tick, c, TICK_MS)) != PL_OK)
         return pl_fail(reterr, e, "The WebSocket library could not start (is its plug-in for libuv installed?).");
-    return link_loop_start(&c->loop, "link-client");
+    return PL_OK;
 }
 
 enum pl_err link_client_new(const struct link_client_conf *conf, struct link_client **ret, struct pl_fail *reterr)
@@ -348,13 +348,17 @@ enum pl_err link_client_new(const struct link_client_conf *conf, struct link_cli
     c->protocol = copy_z(conf->protocol);
     c->ca_file = copy_z(conf->ca_file);
     pthread_mutex_init(&c->lock, NULL);
-    enum pl_err e = start(c, reterr);
-    if (e != PL_OK) {
-        destroy(c);
-        return e;
+    enum pl_err e = prepare(c, reterr);
+    struct link_client *before = *ret;
+    if (e == PL_OK) {
+        *ret = c; /* the thread's callbacks use it at once */
+        e = link_loop_start(&c->loop, "link-client");
     }
-    *ret = c;
-    return PL_OK;
+    if (e != PL_OK) {
+        *ret = before;
+        destroy(c);
+    }
+    return e;
 }
 
 enum pl_err link_client_send(struct link_client *c, struct pl_str json)

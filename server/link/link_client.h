@@ -24,8 +24,9 @@ struct link_client_conf {
     struct pl_rand *rand;
     const struct pl_log *log;
 };
+/* Starts at once; *ret is set before the first callback. Reads what it needs of the file system here, not later (names are looked up when dialling). */
 PL_MUST enum pl_err link_client_new(const struct link_client_conf *conf, struct link_client **ret, struct pl_fail *reterr);
-/* Any thread. PL_UNAVAILABLE when not connected. */
+/* Any thread. PL_UNAVAILABLE when not connected; PL_TOO_SLOW when 256 KiB wait already. What waits when the connection is lost is lost with it. */
 PL_MUST enum pl_err link_client_send(struct link_client *c, struct pl_str json);
 /* The reconnect window; default 0.2 s .. 2 s, doubling to 30 s while the server cannot be reached. */
 void link_client_window(struct link_client *c, int64_t min_us, int64_t max_us);

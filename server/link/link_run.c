@@ -1,0 +1,328 @@
+#include "link_int.h"
+
+#define TRIES 5
+
+struct link_worker {
+    struct link *engine;
+    struct db *db;           /* NULL: there was no memory for it; everything is unavailable then */
+    struct pl_arena *arena;
+};
+struct link_after {
+    struct link_after *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+/* One piece of work in a transaction: a message's handler, a post, the end. */
+struct work {
+    struct link_conn *c;
+    const struct link_job *job;
+    const struct link_message *row; /* MESSAGE */
+    const void *msg;
+    struct pl_str id;
+    void *self;
+};
+
+void *link_worker_start(void *self, unsigned worker)
+{
+    struct link *l = self;
+    (void)worker;
+    struct link_worker *w = pl_heap(sizeof *w);
+    if (!w)
+        return NULL;
+    w->engine = l;
+    w->arena = pl_arena_new(LINK_ARENA);
+    if (!w->arena || db_open(&l->conf.db, &w->db) != PL_OK)
+        w->db = NULL;
+    return w;
+}
+
+void link_worker_stop(void *self, void *state)
+{
+    struct link_worker *w = state;
+    (void)self;
+    if (!w)
+        return;
+    if (w->db)
+        db_close(w->db);
+    pl_arena_free(w->arena);
+    pl_heap_free(w);
+}
+
+void link_after(struct link_call *c, void (*fn)(void *arg), void *arg)
+{
+    struct link_after *a = PL_NEW(c->arena, struct link_after), **end = &c->after;
+    if (!a)
+        return; /* the arena remembers: the call fails before its commit */
+    *a = (struct link_after){ .fn = fn, .arg = arg };
+    while (*end)
+        end = &(*end)->next;
+    *end = a;
+}
+
+static enum pl_err run_once(struct link_call *call, struct work *w, struct pl_fail *fail)
+{
+    switch (w->job->kind) {
+    case LINK_JOB_MESSAGE: return w->row->run(call, fail);
+    case LINK_JOB_POST: return w->job->fn(call, w->job->arg, fail);
+    case LINK_JOB_CLOSED: w->c->proto->closed(w->self, w->c, call); break;
+    }
+    return PL_OK;
+}
+
+static void db_is(struct link_conn *c, bool there) { __atomic_store_n(&c->thread->db_away, !there, __ATOMIC_RELAXED); }
+
+/* Runs the work in a transaction, again on PL_RETRY; then what was asked for after the commit. *ret_lost: the database was away, so that the work's rows are
+ * not there (or nobody knows); otherwise the answer is the work's own. */
+static enum pl_err transact(struct link_worker *lw, struct work *w, struct pl_fail *fail, bool *ret_lost)
+{
+    struct link *l = lw->engine;
+    struct link_call call;
+    enum pl_err e = PL_RETRY, done = PL_OK;
+    for (int i = 0; i < TRIES && (e == PL_RETRY || done == PL_RETRY); i++) {
+        call = (struct link_call){ .conn = w->c, .arena = lw->arena, .clock = l->conf.clock, .rand = l->conf.rand, .now = pl_now_utc(l->conf.clock),
+                                   .log = pl_log_child(&w->c->log, PL_F_Z("message", w->row ? w->row->type : NULL)), .db = lw->db, .self = w->self,
+                                   .msg = w->msg, .id = w->id, .text = { w->job->text, w->job->n } };
+        if (!w->row)
+            call.log.field.name = NULL;
+        *fail = (struct pl_fail)PL_FAIL_INIT;
+        done = lw->db ? db_begin(lw->db, lw->arena, &call.tx) : PL_UNAVAILABLE;
+        db_is(w->c, done == PL_OK);
+        if (done != PL_OK)
+            break;
+        e = run_once(&call, w, fail);
+        if (e == PL_OK)
+            e = pl_arena_err(lw->arena);
+        if (e == PL_OK || (call.keep_on_error && e != PL_RETRY))
+            done = db_commit(&call.tx);
+        else
+            db_rollbackp(&call.tx);
+    }
+    *ret_lost = done != PL_OK;
+    if (done == PL_OK && (e == PL_OK || call.keep_on_error))
+        for (struct link_after *a = call.after; a; a = a->next)
+            a->fn(a->arg);
+    return done != PL_OK ? done : e;
+}
+
+static void say_error(struct link_conn *c, struct pl_str id, enum pl_err e, const struct pl_fail *fail)
+{
+    char mem[1024];
+    struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_z(&w, "type", "error");
+    if (id.p && id.n <= 128)
+        jw_str(&w, "re", id);
+    jw_z(&w, "code", pl_err_code(e));
+    jw_z(&w, "detail", fail->detail[0] ? fail->detail : pl_err_table[e].sentence);
+    if (fail->retry_after_s > 0)
+        jw_int(&w, "retry_after", fail->retry_after_s);
+    jw_close(&w);
+    enum pl_err sent = pl_buf_err(&b) == PL_OK ? link_send(c, pl_buf_view(&b)) : PL_NO_MEMORY;
+    (void)sent; /* gone or too slow: it is being closed */
+}
+
+/* What is malformed is told in words first, for who builds a device, then closed. */
+static void bad_message(struct link_conn *c, struct pl_str id, const struct pl_fail *fail)
+{
+    say_error(c, id, PL_PROTOCOL, fail);
+    link_conn_refuse(c, PL_PROTOCOL, LINK_M_PROTOCOL, fail->detail);
+}
+
+static const struct link_message *find_row(const struct link_protocol *p, struct pl_str type, void **ret_self)
+{
+    for (const struct link_table *t = p->tables; t && t->messages; t++)
+        for (const struct link_message *m = t->messages; m->type; m++)
+            if (pl_str_eqz(type, m->type)) {
+                *ret_self = t->self;
+                return m;
+            }
+    return NULL;
+}
+
+static void run_row(struct link_worker *lw, struct work *w, struct json_doc *doc)
+{
+    struct pl_fail fail = PL_FAIL_INIT;
+    void *msg = w->row->size ? pl_alloc(lw->arena, w->row->size) : NULL;
+    enum pl_err e = w->row->size && !msg ? PL_NO_MEMORY : PL_OK;
+    if (e == PL_OK && w->row->fields && msg)
+        e = json_doc_take(doc, w->row->fields, JSON_LENIENT, lw->arena, msg, &fail);
+    if (e == PL_INVALID_REQUEST) {
+        bad_message(w->c, w->id, &fail);
+        return;
+    }
+    w->msg = msg;
+    bool lost = true;
+    if (e == PL_OK)
+        e = transact(lw, w, &fail, &lost);
+    if (e == PL_OK)
+        return;
+    lost = lost || e == PL_UNAVAILABLE;
+    PL_LOG(&w->c->log, PL_WARN, "link.message-failed", PL_F_Z("message", w->row->type), PL_F_ERR(e), PL_F_Z("detail", fail.detail));
+    link_metric(lost ? LINK_M_UNAVAILABLE : LINK_M_HANDLER, 1);
+    if (lost)
+        link_close(w->c, PL_UNAVAILABLE); /* the peer comes again, and nothing was lost in silence */
+    else if (w->row->soft)
+        say_error(w->c, w->id, e, &fail);
+    else
+        link_close(w->c, e);
+}
+
+static void run_message(struct link_worker *lw, struct link_conn *c, const struct link_job *job)
+{
+    struct json_doc *doc PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_fail fail = PL_FAIL_INIT;
+    enum pl_err e = json_parse((struct pl_str){ job->text, job->n }, &doc, &fail);
+    if (e == PL_NO_MEMORY) {
+        link_close(c, PL_UNAVAILABLE);
+        return;
+    }
+    if (e != PL_OK) {
+        bad_message(c, PL_STR_NONE, &fail);
+        return;
+    }
+    struct work w = { .c = c, .job = job, .id = json_doc_str(doc, "id") };
+    struct pl_str type = json_doc_str(doc, "type");
+    w.row = type.p ? find_row(c->proto, type, &w.self) : NULL;
+    if (!type.p) {
+        e = pl_fail(&fail, PL_PROTOCOL, "A message needs a member `type`.");
+        bad_message(c, w.id, &fail);
+    } else if (!w.row)
+        link_metric(LINK_M_UNKNOWN, 1);
+    else if (!(w.row->phases & __atomic_load_n(&c->phase, __ATOMIC_ACQUIRE))) {
+        e = pl_fail(&fail, PL_PROTOCOL, "The message `%s` is not permitted now.", w.row->type);
+        bad_message(c, w.id, &fail);
+    } else
+        run_row(lw, &w, doc);
+}
+
+/* Posts and the end wait for the database: false when it is away. */
+static bool run_waiting(struct link_worker *lw, struct link_conn *c, const struct link_job *job)
+{
+    struct work w = { .c = c, .job = job, .self = c->proto->self };
+    struct pl_fail fail = PL_FAIL_INIT;
+    bool lost;
+    if (job->kind == LINK_JOB_CLOSED && !c->proto->closed)
+        return true;
+    enum pl_err e = transact(lw, &w, &fail, &lost);
+    if (e == PL_OK)
+        return true;
+    if (lost) {
+        link_close(c, PL_UNAVAILABLE);
+        return false;
+    }
+    PL_LOG(&c->log, PL_WARN, "link.post-failed", PL_F_ERR(e), PL_F_Z("detail", fail.detail));
+    link_metric(LINK_M_HANDLER, 1);
+    link_close(c, e);
+    return true;
+}
+
+static bool run_job(struct link_worker *lw, struct link_conn *c, const struct link_job *job)
+{
+    pthread_mutex_lock(&c->lock);
+    bool drop = c->drop;
+    pthread_mutex_unlock(&c->lock);
+    pl_arena_reset(lw->arena);
+    if (job->kind != LINK_JOB_MESSAGE)
+        return run_waiting(lw, c, job);
+    if (!drop)
+        run_message(lw, c, job);
+    return true;
+}
+
+static bool stopping(struct link *l)
+{
+    PL_LOCK(&l->lock);
+    return l->stopping;
+}
+
+/* Takes the finished job off; true: more wait. When none do, the connection is out of the pool's hands. */
+static bool finished(struct link_conn *c, struct link_job *job)
+{
+    struct link_thread *t = c->thread;
+    PL_LOCK(&c->lock);
+    c->first = job->next;
+    if (!c->first)
+        c->last = NULL;
+    c->waiting -= job->kind == LINK_JOB_MESSAGE;
+    c->posts -= job->kind == LINK_JOB_POST;
+    c->waiting_bytes -= job->n;
+    if (c->paused && c->waiting <= LINK_WAITING_NEW / 2 && !c->gone)
+        link_conn_poke(c); /* its socket may be read again */
+    pl_heap_free(job);
+    if (c->first)
+        return true;
+    c->active = false;
+    PL_LOCK(&t->engine->lock);
+    t->engine->busy--;
+    t->engine->turns++;
+    pthread_cond_broadcast(&t->engine->idle);
+    return false;
+}
+
+static void park(struct link_conn *c)
+{
+    struct link_thread *t = c->thread;
+    struct link *l = t->engine;
+    pthread_mutex_lock(&t->lock);
+    c->next_parked = NULL;
+    *t->parked_end = c;
+    t->parked_end = &c->next_parked;
+    pthread_mutex_unlock(&t->lock);
+    PL_LOCK(&l->lock);
+    l->turns++;
+    pthread_cond_broadcast(&l->idle);
+}
+
+/* On the pool, with the reference that link_submit took over. */
+static void run_conn(void *arg, void *state)
+{
+    struct link_conn *c = arg;
+    struct link_worker *lw = state;
+    struct link *l = c->thread->engine;
+    for (;;) {
+        pthread_mutex_lock(&c->lock);
+        struct link_job *job = c->first;
+        pthread_mutex_unlock(&c->lock);
+        /* Without memory for a worker, or with the database away while all ends, work is dropped; else it waits for a better time. */
+        if ((!lw || !run_job(lw, c, job)) && !stopping(l)) {
+            park(c);
+            return;
+        }
+        if (!finished(c, job)) {
+            link_unref(c);
+            return;
+        }
+        /* Others first: a connection that floods takes its turn behind them. */
+        if (pl_pool_submit(l->pool, (struct pl_job){ .run = run_conn, .arg = c }) == PL_OK)
+            return;
+    }
+}
+
+void link_submit(struct link_conn *c)
+{
+    if (pl_pool_submit(c->thread->engine->pool, (struct pl_job){ .run = run_conn, .arg = c }) != PL_OK)
+        park(c);
+}
+
+void link_unpark(struct link_thread *t)
+{
+    pthread_mutex_lock(&t->lock);
+    struct link_conn *c = t->parked, *next;
+    bool one = __atomic_load_n(&t->db_away, __ATOMIC_RELAXED);
+    if (c && one) {
+        t->parked = c->next_parked;
+        c->next_parked = NULL;
+        if (!t->parked)
+            t->parked_end = &t->parked;
+    } else {
+        t->parked = NULL;
+        t->parked_end = &t->parked;
+    }
+    pthread_mutex_unlock(&t->lock);
+    for (; c; c = next) {
+        next = c->next_parked;
+        link_submit(c);
+    }
+}
