@@ -112,9 +112,9 @@ static enum pl_err read_command(const struct command *row, const struct json_doc
     if (m.viewer_id.n)
         memcpy(c->viewer_id, m.viewer_id.p, m.viewer_id.n);
     e = row->leg ? read_leg(&m.source, &c->leg, reterr) : PL_OK;
-    secure_wipe(&m, sizeof m);
     if (e == PL_OK && row->kind == RELAY_SYNC)
         e = read_keep(&m.sessions, c);
+    secure_wipe(&m, sizeof m);
     return e;
 }
 

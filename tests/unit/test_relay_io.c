@@ -1,0 +1,234 @@
+/* The relay's edges: protocol messages as text, and the worker on real sockets (loopback). Waits have deadlines; nothing sleeps. */
+#include "relay_control.h"
+#include "relay_sim.h"
+#include <poll.h>
+#include <unistd.h>
+
+/* ---- Messages. */
+
+#define KEY28 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGw"
+#define LEG(suite, key) "\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\",\"peer_ufrag\":\"pee1\"},\"suite\":\"" suite "\",\"keys\":{\"receive\":\"" key \
+    "\",\"send\":\"" key "\"},\"video\":{\"ssrc\":4294967295,\"payload_type\":96,\"codec\":\"H264\"},\"audio\":{\"ssrc\":2,\"payload_type\":111}"
+#define LIVE "\"live_id\":\"01890000-0000-7000-8000-000000000001\""
+
+static void commands_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum pl_err e;
+        bool known;
+        enum relay_cmd_kind kind;
+    } cases[] = {
+        { "{\"type\":\"session.open\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":1500,\"source\":{" LEG("AEAD_AES_128_GCM", KEY28) ",\"talk\":{\"ssrc\":3,\"payload_type\":1},\"plain\":false}}",
+            PL_OK, true, RELAY_OPEN },
+        { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AEAD_AES_128_GCM", KEY28) ",\"new_member\":1}", PL_OK, true, RELAY_VIEWER_ADD },
+        { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AES_CM_128_HMAC_SHA1_80", KEY28) "}", PL_INVALID_REQUEST, false, 0 },
+        { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AES_CM_128_HMAC_SHA1_32", KEY28) "}", PL_UNSUPPORTED_MEDIA, false, 0 },
+        { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"viewer_id\":\"v\"," LEG("AEAD_AES_128_GCM", KEY28) "}", PL_INVALID_REQUEST, false, 0 },
+        { "{\"type\":\"viewer.remove\",\"id\":\"a\"," LIVE ",\"viewer_id\":\"v\"}", PL_OK, true, RELAY_VIEWER_REMOVE },
+        { "{\"type\":\"session.extend\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":0}", PL_INVALID_REQUEST, false, 0 },
+        { "{\"type\":\"session.close\",\"id\":\"a\"," LIVE ",\"generation\":3,\"code\":\"revoked\"}", PL_OK, true, RELAY_CLOSE },
+        { "{\"type\":\"live.sync\",\"id\":\"a\",\"sessions\":[{" LIVE ",\"generation\":3},{\"live_id\":\"01890000-0000-7000-8000-000000000002\",\"generation\":4}]}", PL_OK, true, RELAY_SYNC },
+        { "{\"type\":\"live.sync\",\"sessions\":[]}", PL_OK, true, RELAY_SYNC },
+        { "{\"type\":\"something.new\"}", PL_OK, false, 0 },
+        { "{\"type\":7}", PL_OK, false, 0 },
+        { "[]", PL_INVALID_REQUEST, false, 0 },
+    };
+    for (size_t i = 0; i < PL_COUNT(cases); i++) {
+        struct pl_arena *a = pl_arena_new(1 << 20);
+        struct relay_post p = { .ask = RELAY_ASK_CMD };
+        bool known = false;
+        enum pl_err e = relay_control_read(pl_str_of(cases[i].text), a, &p, &known, NULL);
+        if (e != cases[i].e || known != cases[i].known || (known && p.cmd.kind != cases[i].kind))
+            fail_msg("case %zu: %s, known %d, kind %d", i, pl_err_code(e), known, (int)p.cmd.kind);
+        if (cases[i].known && p.cmd.kind != RELAY_SYNC)
+            assert_true(p.cmd.ref.live_id.b[15] == 1 && strcmp(p.cmd.request, "a") == 0);
+        if (known && (p.cmd.kind == RELAY_OPEN || p.cmd.kind == RELAY_VIEWER_ADD))
+            assert_true(p.cmd.leg.receive_key[27] == 27 && p.cmd.leg.video.ssrc == UINT32_MAX && p.cmd.leg.audio.payload_type == 111 && p.cmd.ref.generation == 3);
+        if (i == 0)
+            assert_true(p.cmd.expires_in_us == 1500 * PL_MS && p.cmd.leg.talk.ssrc == 3 && strcmp(p.cmd.leg.ice.peer_ufrag, "pee1") == 0);
+        if (i == 8) /* live.sync: what stays */
+            assert_true(p.cmd.keep_n == 2 && p.cmd.keep[1].live_id.b[15] == 2 && p.cmd.keep[1].generation == 4);
+        pl_heap_free(p.cmd.keep);
+        pl_arena_free(a);
+    }
+}
+
+static void news_is_written(void **state)
+{
+    (void)state;
+    struct relay_news ok = { .kind = RELAY_NEWS_ANSWER, .request = "r1" }, no = { .kind = RELAY_NEWS_ANSWER, .request = "r2", .result = PL_NODE_FULL };
+    struct relay_news gone = { .kind = RELAY_NEWS_EVENT, .event = { .kind = RELAY_EV_VIEWER_GONE, .ref = { { { 1 } }, 5 }, .viewer_id = "v", .code = "viewer_lost", .at = { 9 * PL_SECOND } } };
+    struct relay_news key = { .kind = RELAY_NEWS_EVENT, .event = { .kind = RELAY_EV_KEYFRAME_WANTED, .ref = { { { 1 } }, 5 } } };
+    struct {
+        const struct relay_news *n;
+        const char *want;
+    } cases[] = {
+        { &ok, "{\"type\":\"ok\",\"re\":\"r1\"}" },
+        { &no, "{\"type\":\"error\",\"re\":\"r2\",\"code\":\"node_full\"}" },
+        { &gone, "{\"type\":\"session.event\",\"live_id\":\"01000000-0000-0000-0000-000000000000\",\"generation\":5,\"event\":\"viewer_gone\",\"viewer_id\":\"v\",\"code\":\"viewer_lost\","
+                 "\"time\":\"1970-01-01T00:01:39.000Z\"}" },
+        { &key, "{\"type\":\"keyframe.wanted\",\"live_id\":\"01000000-0000-0000-0000-000000000000\"}" },
+    };
+    for (size_t i = 0; i < PL_COUNT(cases); i++) {
+        char mem[1024];
+        struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
+        relay_control_write(cases[i].n, (struct pl_utc){ 100 * PL_SECOND }, (struct pl_mono){ 10 * PL_SECOND }, &b); /* it happened a second ago */
+        assert_string_equal(b.p, cases[i].want);
+    }
+}
+
+/* ---- The worker. */
+
+
+static int udp_to(const struct ice_addr *to)
+{
+    struct sockaddr_storage ss;
+    socklen_t n = ice_addr_sockaddr(to, AF_INET, &ss);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&ss, n), 0);
+    return fd;
+}
+
+static size_t wait_datagram(int fd, uint8_t *p, size_t cap)
+{
+    struct pollfd f = { .fd = fd, .events = POLLIN };
+    if (poll(&f, 1, 5000) != 1)
+        fail_msg("nothing came in 5 s");
+    ssize_t n = recv(fd, p, cap, 0);
+    assert_true(n > 0);
+    return (size_t)n;
+}
+
+static const struct relay_news *wait_news(struct relay_worker *w)
+{
+    const struct relay_news *n;
+    while (!relay_worker_peek(w, &n)) {
+        struct pollfd f = { .fd = relay_worker_news_fd(w), .events = POLLIN };
+        uint64_t count;
+        if (poll(&f, 1, 5000) != 1)
+            fail_msg("no news in 5 s");
+        assert_int_equal(read(relay_worker_news_fd(w), &count, sizeof count), sizeof count);
+    }
+    return n;
+}
+
+static void wait_answer(struct relay_worker *w, const char *request)
+{
+    for (;;) {
+        const struct relay_news *n = wait_news(w);
+        bool mine = n->kind == RELAY_NEWS_ANSWER && strcmp(n->request, request) == 0;
+        if (mine)
+            assert_int_equal(n->result, PL_OK);
+        relay_worker_next(w);
+        if (mine)
+            return;
+    }
+}
+
+static void post(struct relay_worker *w, enum relay_cmd_kind kind, const struct sim_peer *p, const char *request)
+{
+    struct relay_post post = { .ask = RELAY_ASK_CMD, .cmd = { .kind = kind, .ref = { { { 1 } }, 1 }, .expires_in_us = PL_HOUR, .leg = p->leg } };
+    memcpy(post.cmd.viewer_id, p->id, sizeof post.cmd.viewer_id);
+    memcpy(post.cmd.request, request, strlen(request));
+    assert_int_equal(relay_worker_post(w, &post), PL_OK);
+    wait_answer(w, request);
+}
+
+static void check(struct sim *s, int fd, const struct sim_peer *p)
+{
+    char name[64];
+    uint8_t out[STUN_MAX];
+    size_t n;
+    struct pl_buf b = pl_buf_fixed(name, sizeof name);
+    pl_buf_fmt(&b, "%s:%s", p->leg.ice.ufrag, p->leg.ice.peer_ufrag);
+    struct stun_request r = { .username = pl_buf_view(&b), .password = pl_str_of(p->leg.ice.pwd), .controlling = true, .use_candidate = true };
+    pl_rand_fill(&s->rand.base, r.tid, sizeof r.tid);
+    assert_int_equal(stun_write_request(s->mac, &r, out, sizeof out, &n), PL_OK);
+    assert_int_equal(send(fd, out, n, 0), n);
+    n = wait_datagram(fd, out, sizeof out);
+    assert_int_equal(rtp_classify(out, n), RTP_CLASS_STUN);
+}
+
+static void media_through_real_sockets(void **state)
+{
+    (void)state;
+    for (int no_gso = 0; no_gso < 2; no_gso++) {
+        static struct sim s;
+        static struct sim_peer hub, v;
+        struct relay_worker *w = NULL;
+        struct ice_addr any;
+        assert_int_equal(ice_addr_parse(PL_STR("127.0.0.1:0"), &any), PL_OK);
+        sim_new(&s, 1, 0);
+        sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+        sim_peer_new(&s, &v, 2, PL_SRTP_SHA1_80, false);
+        assert_int_equal(relay_worker_new(&(struct relay_worker_conf){ .media = any, .max_sessions = 2, .no_gso = no_gso, .clock = &pl_clock_system, .rand = &pl_rand_system }, &w, NULL), PL_OK);
+        assert_int_equal(relay_worker_start(w, NULL), PL_OK);
+        struct ice_addr at = relay_worker_addr(w);
+        int hub_fd = udp_to(&at), viewer_fd = udp_to(&at);
+        post(w, RELAY_OPEN, &hub, "open");
+        post(w, RELAY_VIEWER_ADD, &v, "add");
+        check(&s, hub_fd, &hub);
+        check(&s, viewer_fd, &v);
+        unsigned sent = 0;
+        for (unsigned frame = 0; frame < 20; frame++) {
+            uint8_t payload[1000] = { 0x7c }, out[SIM_PACKET];
+            hub.ts += 3000;
+            for (unsigned i = 0; i < 5; i++, sent++) {
+                payload[1] = (uint8_t)((i == 0 ? 0x80 : 0) | (i == 4 ? 0x40 : 0) | (frame == 0 ? 7 : 1)); /* a key frame: its first NAL is an SPS */
+                if (frame == 0 && i == 0) {
+                    static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+                    assert_true(send(hub_fd, out, sim_hub_packet(&hub, 0, false, params, sizeof params, out), 0) > 0);
+                    sent++;
+                }
+                assert_true(send(hub_fd, out, sim_hub_packet(&hub, 0, i == 4, payload, i == 4 ? 300 : 1000, out), 0) > 0);
+            }
+        }
+        while (v.got[0] < sent) {
+            uint8_t in[SIM_PACKET];
+            size_t n = wait_datagram(viewer_fd, in, sizeof in);
+            if (rtp_classify(in, n) == RTP_CLASS_RTP)
+                sim_rtp_in(&v, in, n);
+        }
+        assert_int_equal(v.frames, 20);
+        assert_int_equal(v.incomplete, 0);
+        struct relay_post ask = { .ask = RELAY_ASK_RUNNING, .connection = 7 };
+        assert_int_equal(relay_worker_post(w, &ask), PL_OK);
+        for (bool found = false; !found; relay_worker_next(w)) {
+            const struct relay_news *n = wait_news(w);
+            found = n->kind == RELAY_NEWS_RUNNING;
+            if (found)
+                assert_true(n->connection == 7 && n->running_n == 1 && n->running[0].generation == 1);
+            pl_heap_free(n->running);
+        }
+        close(hub_fd);
+        close(viewer_fd);
+        relay_worker_free(w);
+        sim_peer_free(&hub);
+        sim_peer_free(&v);
+        sim_free(&s);
+    }
+}
+
+static void a_port_in_use_is_said(void **state)
+{
+    (void)state;
+    struct relay_worker *a = NULL, *b = NULL;
+    struct relay_worker_conf c = { .max_sessions = 1, .clock = &pl_clock_system, .rand = &pl_rand_system };
+    struct pl_fail fail = PL_FAIL_INIT;
+    assert_int_equal(ice_addr_parse(PL_STR("127.0.0.1:0"), &c.media), PL_OK);
+    assert_int_equal(relay_worker_new(&c, &a, &fail), PL_OK);
+    c.media = relay_worker_addr(a);
+    assert_int_equal(relay_worker_new(&c, &b, &fail), PL_UNAVAILABLE);
+    assert_non_null(strstr(fail.detail, "127.0.0.1"));
+    relay_worker_free(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(commands_are_read), cmocka_unit_test(news_is_written), cmocka_unit_test(media_through_real_sockets),
+        cmocka_unit_test(a_port_in_use_is_said) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
