@@ -84,7 +84,7 @@ CREATE TABLE device_claim (
     expires_at timestamptz NOT NULL,
     ended_at timestamptz
 );
-CREATE INDEX device_claim_system ON device_claim (account_id, system_id) WHERE ended_at IS NULL;
+CREATE INDEX device_claim_system ON device_claim (account_id, system_id);
 CREATE INDEX device_claim_serial ON device_claim (serial) WHERE ended_at IS NULL;
 CREATE INDEX device_claim_expiry ON device_claim (expires_at) WHERE ended_at IS NULL;
 CREATE INDEX device_claim_ended ON device_claim (ended_at);

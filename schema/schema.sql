@@ -85,6 +85,112 @@ CREATE TABLE client (
     last_seen_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE device (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    system_id uuid NOT NULL,
+    serial text NOT NULL,
+    kind text NOT NULL,
+    model text NOT NULL,
+    name text NOT NULL,
+    onboarding text NOT NULL,
+    via_hub boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT device_onboarding_check CHECK ((onboarding = ANY (ARRAY['ready'::text, 'reset_detected'::text])))
+);
+
+CREATE TABLE device_binding (
+    serial text NOT NULL,
+    account_id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    tried_at timestamp with time zone
+);
+
+CREATE TABLE device_claim (
+    id uuid NOT NULL,
+    account_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    system_id uuid NOT NULL,
+    serial text NOT NULL,
+    kind text NOT NULL,
+    name text,
+    challenge text NOT NULL,
+    state text NOT NULL,
+    code text,
+    wifi_error text,
+    device_id uuid,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT device_claim_state_check CHECK ((state = ANY (ARRAY['waiting_device'::text, 'pairing'::text, 'wifi_failed'::text, 'connected'::text, 'bound'::text, 'refused'::text, 'expired'::text])))
+);
+
+CREATE TABLE device_claim_meter (
+    account_id uuid NOT NULL,
+    since timestamp with time zone NOT NULL,
+    failures integer NOT NULL
+);
+
+CREATE TABLE device_command (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    gateway_serial text NOT NULL,
+    camera_serial text,
+    name text NOT NULL,
+    idempotency_key text NOT NULL,
+    stage text NOT NULL,
+    code text,
+    deadline timestamp with time zone NOT NULL,
+    accepted_at timestamp with time zone NOT NULL,
+    sent_at timestamp with time zone,
+    acknowledged_at timestamp with time zone,
+    ended_at timestamp with time zone,
+    CONSTRAINT device_command_stage_check CHECK ((stage = ANY (ARRAY['accepted'::text, 'sent'::text, 'acknowledged'::text, 'done'::text, 'failed'::text])))
+);
+
+CREATE TABLE device_link (
+    serial text NOT NULL,
+    epoch bigint NOT NULL,
+    node_id uuid NOT NULL,
+    connected boolean NOT NULL,
+    cause text,
+    changed_at timestamp with time zone NOT NULL,
+    role text NOT NULL,
+    firmware text NOT NULL,
+    boot_id uuid NOT NULL,
+    boot_reason text NOT NULL,
+    reset_count bigint NOT NULL,
+    suites integer NOT NULL
+);
+
+CREATE TABLE device_slot (
+    account_id uuid NOT NULL,
+    system_id uuid NOT NULL,
+    slot smallint NOT NULL,
+    device_id uuid,
+    claim_id uuid,
+    reserved_until timestamp with time zone,
+    CONSTRAINT device_slot_check CHECK (((slot >= 0) AND (slot <= 10))),
+    CONSTRAINT device_slot_holder_check CHECK (((device_id IS NULL) <> (claim_id IS NULL))),
+    CONSTRAINT device_slot_reserved_check CHECK (((claim_id IS NULL) = (reserved_until IS NULL)))
+);
+
+CREATE TABLE device_status (
+    account_id uuid NOT NULL,
+    device_id uuid NOT NULL,
+    online boolean NOT NULL,
+    busy boolean NOT NULL,
+    battery integer,
+    wifi_rssi integer,
+    firmware text,
+    video text,
+    audio text,
+    talk text,
+    changed_at timestamp with time zone NOT NULL,
+    as_of timestamp with time zone NOT NULL
+);
+
 CREATE TABLE event (
     account_id uuid NOT NULL,
     number bigint NOT NULL,
@@ -107,6 +213,20 @@ CREATE TABLE fact (
     lease_until timestamp with time zone NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     done_at timestamp with time zone
+);
+
+CREATE TABLE inventory (
+    serial text NOT NULL,
+    kind text NOT NULL,
+    model text NOT NULL,
+    public_key bytea NOT NULL,
+    setup_code_hash bytea,
+    failures integer NOT NULL,
+    failures_since timestamp with time zone NOT NULL,
+    imported_at timestamp with time zone NOT NULL,
+    CONSTRAINT inventory_kind_check CHECK ((kind = ANY (ARRAY['hub'::text, 'wireless'::text, 'mini'::text, 'doorbell'::text]))),
+    CONSTRAINT inventory_public_key_check CHECK ((length(public_key) = 32)),
+    CONSTRAINT inventory_setup_code_check CHECK ((length(setup_code_hash) = 32))
 );
 
 CREATE TABLE live (
@@ -249,6 +369,14 @@ CREATE TABLE step_up_grant (
     expires_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE system (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    name text NOT NULL,
+    version bigint NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
 ALTER TABLE ONLY account_email
     ADD CONSTRAINT account_email_key PRIMARY KEY (email);
 
@@ -276,6 +404,33 @@ ALTER TABLE ONLY challenge_try
 ALTER TABLE ONLY client
     ADD CONSTRAINT client_key PRIMARY KEY (account_id, id);
 
+ALTER TABLE ONLY device_binding
+    ADD CONSTRAINT device_binding_key PRIMARY KEY (serial);
+
+ALTER TABLE ONLY device_claim
+    ADD CONSTRAINT device_claim_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY device_claim_meter
+    ADD CONSTRAINT device_claim_meter_key PRIMARY KEY (account_id);
+
+ALTER TABLE ONLY device_command
+    ADD CONSTRAINT device_command_key PRIMARY KEY (account_id, id);
+
+ALTER TABLE ONLY device_command
+    ADD CONSTRAINT device_command_once UNIQUE (account_id, device_id, idempotency_key);
+
+ALTER TABLE ONLY device
+    ADD CONSTRAINT device_key PRIMARY KEY (account_id, id);
+
+ALTER TABLE ONLY device_link
+    ADD CONSTRAINT device_link_key PRIMARY KEY (serial);
+
+ALTER TABLE ONLY device_slot
+    ADD CONSTRAINT device_slot_key PRIMARY KEY (account_id, system_id, slot);
+
+ALTER TABLE ONLY device_status
+    ADD CONSTRAINT device_status_key PRIMARY KEY (account_id, device_id);
+
 ALTER TABLE ONLY event_counter
     ADD CONSTRAINT event_counter_pkey PRIMARY KEY (account_id);
 
@@ -284,6 +439,9 @@ ALTER TABLE ONLY event
 
 ALTER TABLE ONLY fact
     ADD CONSTRAINT fact_pkey PRIMARY KEY (fact_id);
+
+ALTER TABLE ONLY inventory
+    ADD CONSTRAINT inventory_key PRIMARY KEY (serial);
 
 ALTER TABLE ONLY live
     ADD CONSTRAINT live_pkey PRIMARY KEY (account_id, id);
@@ -324,6 +482,9 @@ ALTER TABLE ONLY signup
 ALTER TABLE ONLY step_up_grant
     ADD CONSTRAINT step_up_grant_key PRIMARY KEY (account_id, grant_hash);
 
+ALTER TABLE ONLY system
+    ADD CONSTRAINT system_key PRIMARY KEY (account_id, id);
+
 CREATE INDEX challenge_account ON challenge USING btree (account_id);
 
 CREATE INDEX challenge_budget_touched ON challenge_budget USING btree (touched_at);
@@ -333,6 +494,26 @@ CREATE INDEX challenge_ends ON challenge USING btree (ends_at);
 CREATE INDEX challenge_try_at ON challenge_try USING btree (at);
 
 CREATE UNIQUE INDEX client_own_key ON client USING btree (account_id, key_hash);
+
+CREATE INDEX device_claim_ended ON device_claim USING btree (ended_at);
+
+CREATE INDEX device_claim_expiry ON device_claim USING btree (expires_at) WHERE (ended_at IS NULL);
+
+CREATE INDEX device_claim_serial ON device_claim USING btree (serial) WHERE (ended_at IS NULL);
+
+CREATE INDEX device_claim_system ON device_claim USING btree (account_id, system_id);
+
+CREATE INDEX device_command_deadline ON device_command USING btree (deadline) WHERE (ended_at IS NULL);
+
+CREATE INDEX device_command_ended ON device_command USING btree (ended_at);
+
+CREATE INDEX device_command_open ON device_command USING btree (gateway_serial) WHERE (ended_at IS NULL);
+
+CREATE INDEX device_link_node ON device_link USING btree (node_id) WHERE connected;
+
+CREATE UNIQUE INDEX device_slot_device_key ON device_slot USING btree (account_id, device_id) WHERE (device_id IS NOT NULL);
+
+CREATE INDEX device_system ON device USING btree (account_id, system_id);
 
 CREATE INDEX event_at_idx ON event USING btree (at);
 
@@ -367,6 +548,8 @@ CREATE INDEX session_token_expires ON session_token USING btree (expires_at);
 CREATE INDEX signup_ends ON signup USING btree (ends_at);
 
 CREATE INDEX step_up_grant_expires ON step_up_grant USING btree (expires_at);
+
+CREATE UNIQUE INDEX system_name_key ON system USING btree (account_id, lower(name));
 
 REVOKE ALL ON TABLE audit FROM porchlight;
 GRANT SELECT,INSERT,REFERENCES,TRIGGER ON TABLE audit TO porchlight;

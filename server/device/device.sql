@@ -285,6 +285,7 @@ WHERE l.serial = dead.serial AND l.connected
 RETURNING l.serial, l.changed_at;
 
 -- name: links :many 1000
+-- scan: an operator's list over all accounts, asked for by hand
 -- in: now timestamptz
 -- null: there, account_id, device_id
 -- Connections, newest change first, for operators.
