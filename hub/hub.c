@@ -408,6 +408,7 @@ enum pl_err hub_new(struct hub_conf *conf, struct hub **ret, struct pl_fail *ret
     h->arena = pl_arena_new(HUB_ARENA);
     enum pl_err e = h->arena ? begin_boot(h, reterr) : PL_NO_MEMORY;
     if (e == PL_OK) {
+        sender_warm(conf->rand);
         /* Callbacks may come before link_client_new has returned: they wait for the lock, and then find h->link. */
         PL_LOCK(&h->lock);
         e = link_client_new(&(struct link_client_conf){ .url = conf->server, .protocol = "porchlight.hub.v1", .ca_file = conf->ca_file, .self = h, .on_open = on_open,

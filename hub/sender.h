@@ -46,6 +46,8 @@ struct sender_stats {
 };
 
 struct sender;
+/* Makes and drops what a session needs of the crypto libraries, which take tens of milliseconds to load: at the start, not when somebody waits for a picture. */
+void sender_warm(struct pl_rand *rand);
 /* PL_INVALID_REQUEST: a key, an SSRC or the mtu cannot be. The first check is due at once. */
 PL_MUST enum pl_err sender_new(const struct sender_conf *conf, struct pl_mono now, struct sender **ret);
 unsigned sender_tick(struct sender *s, struct pl_mono now, struct pl_utc utc);
