@@ -1,10 +1,8 @@
 /* S-M4: what strangers write into a REST request: the path and its parameters, and the JSON body by its table. First line "METHOD /path", the rest is the body.
  * Besides not crashing: a parameter that is let through is UTF-8 without control characters, whatever is taken from a body can be written as JSON that parses
  * again, and every refusal makes a problem that parses. */
+#include "fuzz.h"
 #include "http_private.h"
-#include <stdlib.h>
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct part {
     struct pl_str serial;
@@ -58,16 +56,10 @@ static const struct http_route routes[] = {
     HTTP_END,
 };
 
-static void must(bool good)
-{
-    if (!good)
-        abort();
-}
-
 static void must_parse(const struct pl_buf *b)
 {
     struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
-    must(pl_buf_err(b) == PL_OK && json_parse(pl_buf_view(b), &d, NULL) == PL_OK);
+    FUZZ_MUST(pl_buf_err(b) == PL_OK && json_parse(pl_buf_view(b), &d, NULL) == PL_OK);
 }
 
 static void check_written(const struct body *b, struct pl_arena *a)
@@ -90,11 +82,11 @@ static void check_written(const struct body *b, struct pl_arena *a)
     jw_end_array(&w);
     jw_close(&w);
     must_parse(&out);
-    must(!b->name.p || (pl_str_is_utf8(b->name) && pl_str_codepoints(b->name) <= 40));
-    must(!b->pin.p || b->pin.n == 6);
-    must(!b->key.p || b->key.n <= 64);
-    must(b->parts.n <= 4 && b->words.n <= 4 && b->kind >= 0 && b->kind < 2);
-    must(!b->has_count || (b->count >= -5 && b->count <= 5));
+    FUZZ_MUST(!b->name.p || (pl_str_is_utf8(b->name) && pl_str_codepoints(b->name) <= 40));
+    FUZZ_MUST(!b->pin.p || b->pin.n == 6);
+    FUZZ_MUST(!b->key.p || b->key.n <= 64);
+    FUZZ_MUST(b->parts.n <= 4 && b->words.n <= 4 && b->kind >= 0 && b->kind < 2);
+    FUZZ_MUST(!b->has_count || (b->count >= -5 && b->count <= 5));
 }
 
 static void check_refusal(struct call *call, enum pl_err e, const struct pl_fail *fail)
@@ -111,10 +103,10 @@ static enum pl_err match(struct call *call, struct pl_str line, struct pl_fail *
     struct pl_str method = pl_str_split(line, ' ', &path);
     const char *m = pl_str_z(call->c.arena, method), *p = pl_str_z(call->c.arena, path);
     char allow[64];
-    must(m && p);
+    FUZZ_MUST(m && p);
     enum pl_err e = http_match(call, m, p, allow, fail);
     for (unsigned i = 0; e == PL_OK && call->row && i < MAX_PARAMS; i++)
-        must(!call->params[i].p || (call->params[i].n && pl_str_is_utf8(call->params[i])));
+        FUZZ_MUST(!call->params[i].p || (call->params[i].n && pl_str_is_utf8(call->params[i])));
     return e;
 }
 
@@ -125,13 +117,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct body body = { 0 };
     struct pl_str text;
     if (!h) {
-        must(http_new(&(struct http_conf){ .listen = "127.0.0.1:0", .workers = 1, .clock = &pl_clock_system, .rand = &pl_rand_system, .type_base = "https://x/" }, &h, NULL) == PL_OK);
-        must(http_mount(h, routes, NULL) == PL_OK);
+        struct http_conf conf = { .listen = "127.0.0.1:0", .workers = 1, .clock = &pl_clock_system, .rand = &pl_rand_system, .type_base = "https://x/" };
+        FUZZ_MUST(http_new(&conf, &h, NULL) == PL_OK);
+        FUZZ_MUST(http_mount(h, routes, NULL) == PL_OK);
     }
     struct link k = { .h = h, .peer = "192.0.2.1" };
     struct call *call = http_call_new(h, &k);
     struct pl_str line = pl_str_split((struct pl_str){ (const char *)data, size < 64 * 1024 ? size : 64 * 1024 }, '\n', &text);
-    must(call != NULL);
+    FUZZ_MUST(call != NULL);
     enum pl_err e = match(call, line, &fail);
     if (e == PL_OK && call->row && call->row->route->fields) {
         e = json_take(fields, JSON_STRICT, text, call->c.arena, &body, &fail);
