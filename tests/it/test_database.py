@@ -59,9 +59,3 @@ def test_nothing_lost_a_database_that_may_forget_is_refused(setting, tmp_path):
         done = porchlightd(c.conninfo, tmp_path)
         assert done.returncode == 1
         assert f"setting {setting} is off".encode() in done.stderr
-
-
-def test_a_database_that_is_not_there_is_said_in_a_sentence(tmp_path):
-    done = porchlightd(f"host={tmp_path} dbname=x user=x", tmp_path, "--migrate")
-    assert done.returncode == 1
-    assert b"database" in done.stderr
