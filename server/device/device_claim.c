@@ -53,12 +53,9 @@ enum pl_err device_claim_write(struct db_tx *tx, struct jw *w, struct pl_utc now
 {
     struct device_sql_claim_find_row r;
     enum pl_err e = device_sql_claim_find(tx, id, account_id, &r, NULL);
-    if (e != PL_OK)
-        return e;
-    jw_open(w, "claim");
-    device_claim_members(w, &r, now);
-    jw_close(w);
-    return PL_OK;
+    if (e == PL_OK)
+        device_claim_members(w, &r, now);
+    return e;
 }
 
 /* ---- Starting ---- */

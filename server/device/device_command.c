@@ -40,7 +40,6 @@ static void write_command(struct jw *w, const struct device_sql_command_find_row
 {
     bool late = !r->ended_at.us && pl_utc_cmp(now, r->deadline) >= 0;
     bool done = pl_str_eqz(r->stage, "done");
-    jw_open(w, "command");
     jw_uuid(w, "id", r->id);
     jw_str(w, "name", r->name);
     jw_str(w, "stage", late ? PL_STR("failed") : r->stage);
@@ -52,7 +51,6 @@ static void write_command(struct jw *w, const struct device_sql_command_find_row
     write_stage(w, "acknowledged", r->acknowledged_at);
     write_stage(w, done ? "done" : "failed", late ? r->deadline : r->ended_at);
     jw_end_array(w);
-    jw_close(w);
 }
 
 /* Who carries it out: the hub, or the device itself. A camera behind a hub can only be refreshed. */
@@ -102,7 +100,9 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
         http_after(c, device_tell, t);
     }
     c->status = 202;
+    jw_open(&c->out, "command");
     write_command(&c->out, &row, c->now);
+    jw_close(&c->out);
     return PL_OK;
 }
 

@@ -46,7 +46,10 @@ static enum pl_err add(struct http_call *c, bool hub, struct pl_fail *reterr)
     pl_uuid_text(id, text);
     http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/claims/%s", text));
     c->status = 202;
-    return device_claim_write(c->tx, &c->out, c->now, c->actor.account_id, id);
+    jw_open(&c->out, "claim");
+    e = device_claim_write(c->tx, &c->out, c->now, c->actor.account_id, id);
+    jw_close(&c->out);
+    return e;
 }
 
 static enum pl_err on_add_hub(struct http_call *c, struct pl_fail *reterr) { return add(c, true, reterr); }

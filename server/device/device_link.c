@@ -572,6 +572,13 @@ static enum pl_err on_result(struct link_call *c, struct pl_fail *reterr)
 
 /* ---- Closing ---- */
 
+/* What an app is told. A restart of the cloud is no fault of the home's, and no alert. */
+static const char *close_cause(const struct link_conn *conn)
+{
+    const char *why = link_ended(conn);
+    return strcmp(why, "by_peer") == 0 ? "closed_by_device" : strcmp(why, "lost") == 0 ? "connection_lost" : why[0] ? why : "closed_by_cloud";
+}
+
 void device_link_closed(void *self, struct link_conn *conn, struct link_call *c)
 {
     struct device_ctx *ctx = self;
@@ -584,7 +591,7 @@ void device_link_closed(void *self, struct link_conn *conn, struct link_call *c)
     device_conn_unserve(d);
     if (d->epoch == 0)
         return; /* it never proved itself */
-    const char *cause = "connection_closed";
+    const char *cause = close_cause(conn);
     enum pl_err e = device_sql_link_gone(c->tx, device_conn_serial(d), d->epoch, pl_str_of(cause), c->now, &gone);
     if (e == PL_OK && gone && (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) == PL_OK && bound)
         e = connectivity(c, &b, "offline", pl_str_of(cause));

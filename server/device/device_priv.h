@@ -63,7 +63,7 @@ PL_MUST enum pl_err device_claim_start(struct device_ctx *ctx, struct db_tx *tx,
 PL_MUST enum pl_err device_claim_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, struct pl_uuid id, const char *state, const char *code);
 /* Its state is another one now, if it is open. */
 PL_MUST enum pl_err device_claim_state(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, const char *state, struct pl_str wifi_error);
-/* Writes member `claim`. PL_NOT_FOUND: not this account's. */
+/* Members of the claim resource, into the open object. PL_NOT_FOUND: not this account's. */
 PL_MUST enum pl_err device_claim_write(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id);
 void device_claim_members(struct jw *w, const struct device_sql_claim_find_row *r, struct pl_utc now);
 

@@ -97,6 +97,8 @@ void link_phase(struct link_conn *c, uint32_t phase);
 void link_set_owner(struct link_conn *c, void *owner, void (*done)(void *owner));
 void *link_owner(const struct link_conn *c);
 struct pl_str link_peer(const struct link_conn *c); /* address as text */
+/* From `closed` on: why it ended. A wire code that this side closed with, "cloud_restart", or: "by_peer" (with a close frame), "silent" (no answer to pings), "lost". */
+const char *link_ended(const struct link_conn *c);
 /* The pool that runs this protocol's handlers: fn(state = struct link_call *) in order with the connection's messages, in a transaction like a handler. */
 PL_MUST enum pl_err link_post(struct link_conn *c, enum pl_err (*fn)(struct link_call *call, void *arg, struct pl_fail *reterr), void *arg);
 /* fn(arg) after this call's commit. */

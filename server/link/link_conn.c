@@ -116,6 +116,9 @@ void link_set_owner(struct link_conn *c, void *owner, void (*done)(void *owner))
 void *link_owner(const struct link_conn *c) { return __atomic_load_n(&c->owner, __ATOMIC_ACQUIRE); }
 struct pl_str link_peer(const struct link_conn *c) { return pl_str_of(c->peer); }
 
+/* Written before the job that runs `closed` is queued under the same lock: who asks from there on needs none. */
+const char *link_ended(const struct link_conn *c) { return c->ended ? c->ended : "lost"; }
+
 void link_conn_job(struct link_conn *c, struct link_job *job)
 {
     job->next = NULL;

@@ -76,6 +76,7 @@ struct link_conn {
     bool gone;                         /* LOCK: lock; the socket is given up: nothing can be added */
     int code;                          /* LOCK: lock; closing: what it is closed with */
     const char *reason;                /* LOCK: lock; static text */
+    const char *ended;                 /* LOCK: lock; gone: why. Static text */
 
     bool dirty;                        /* LOCK: thread->lock */
     struct link_conn *next_dirty, *next_parked; /* LOCK: thread->lock */

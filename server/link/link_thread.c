@@ -35,6 +35,7 @@ static void give_up(struct link_conn *c, int code, const char *reason)
     c->partial = pl_heap_free(c->partial);
     pthread_mutex_lock(&c->lock);
     c->gone = true;
+    c->ended = reason;
     link_queue_clear(&c->out);
     if (established)
         link_conn_job(c, PL_STEAL(c->end));
@@ -362,7 +363,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: c->peer_code = n >= 2 ? ((unsigned char *)in)[0] << 8 | ((unsigned char *)in)[1] : 1005; break;
     case LWS_CALLBACK_CLOSED:
         if (c->state != LINK_OVER)
-            give_up(c, c->peer_code ? c->peer_code : 1006, c->peer_code ? "by the peer" : "lost");
+            give_up(c, c->peer_code ? c->peer_code : 1006, c->peer_code ? "by_peer" : "lost");
         break;
     case LWS_CALLBACK_WSI_DESTROY: destroyed(t, c); break;
     default: break;
