@@ -248,7 +248,7 @@ static enum pl_err on_delete_system(struct http_call *c, struct pl_fail *reterr)
     if ((e = device_sql_hub_of(c->tx, c->actor.account_id, id, &hub, &has_hub)) != PL_OK)
         return e;
     struct http_hooks hooks = account_hooks(ctx->account);
-    if (has_hub && ((e = hooks.spend_grant(hooks.self, c->tx, c->now, &c->actor, "hub_delete", http_header(c, "Step-Up-Grant"))) != PL_OK ||
+    if (has_hub && ((e = hooks.spend_grant(hooks.self, c->tx, c->now, &c->actor, "delete_hub", http_header(c, "Step-Up-Grant"))) != PL_OK ||
                     (e = account_tell(ctx->account, c->tx, c->now, c->actor.account_id, NOTIFY_HUB_DELETED, system.name)) != PL_OK))
         return e;
     t->mail = has_hub;
@@ -262,7 +262,7 @@ const struct http_route device_routes[] = {
     { HTTP_GET, "/v1/home", HTTP_USER, on_home, "Everything that the home screen shows" },
     { HTTP_DELETE, "/v1/systems/{id}", HTTP_USER, on_delete_system, "Delete a system and free its devices" },
     { HTTP_POST, "/v1/systems/{id}/hub", HTTP_USER, on_add_hub, "Add a hub to a system", HTTP_BODY(struct add_body, add_fields) },
-    { HTTP_POST, "/v1/systems/{id}/hub/delete", HTTP_USER, on_delete_hub, "Delete the hub of a system", HTTP_BODY(struct serial_body, serial_fields), .step_up = "hub_delete" },
+    { HTTP_POST, "/v1/systems/{id}/hub/delete", HTTP_USER, on_delete_hub, "Delete the hub of a system", HTTP_BODY(struct serial_body, serial_fields), .step_up = "delete_hub" },
     { HTTP_GET, "/v1/systems/{id}/cameras", HTTP_USER, on_cameras, "List the cameras of a system" },
     { HTTP_POST, "/v1/systems/{id}/cameras", HTTP_USER, on_add_camera, "Add a camera to a system", HTTP_BODY(struct add_body, add_fields) },
     { HTTP_GET, "/v1/claims/{id}", HTTP_USER, on_claim, "How far adding a device has come" },
