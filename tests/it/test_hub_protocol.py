@@ -2,11 +2,15 @@
 be of the documented form. The JSON in docs/hub-makers.md is checked against the same document."""
 import asyncio
 import base64
+import hashlib
+import hmac
 import json
 import os
 import re
 import socket
+import struct
 import subprocess
+import zlib
 
 import jsonschema
 import nacl.signing
@@ -304,6 +308,147 @@ def test_s_d11_a_hub_signs_for_its_own_server_only(tmp_path):
         await cloud.send({**example("challenge"), "server_name": "cloud.example"})
         hello = await cloud.get("hello")
         verify(hello["signature"], "porchlight-hello-v1", "hub", "HUB00001", example("challenge")["nonce"], "cloud.example")
+
+    with_hub(tmp_path, story)
+
+
+class Relay(asyncio.DatagramProtocol):
+    """As much of a relay as a hub needs: answers its checks, and counts the packets of each kind."""
+
+    def __init__(self, pwd):
+        self.pwd, self.checks, self.media = pwd.encode(), 0, asyncio.Queue()
+
+    @classmethod
+    async def open(cls, pwd):
+        transport, relay = await asyncio.get_running_loop().create_datagram_endpoint(lambda: cls(pwd), ("127.0.0.1", 0))
+        relay.transport, relay.port = transport, transport.get_extra_info("sockname")[1]
+        return relay
+
+    def datagram_received(self, data, addr):
+        if data[0] < 4:
+            self.checks += 1
+            self.transport.sendto(self.answer(data[8:20], addr), addr)
+        elif not 192 <= data[1] <= 223:
+            self.media.put_nowait((data[1] & 127, struct.unpack("!HII", data[2:12])))
+
+    def answer(self, tid, addr):
+        """A Binding success response: XOR-MAPPED-ADDRESS, MESSAGE-INTEGRITY, FINGERPRINT (RFC 8489)."""
+        ip = struct.unpack("!I", socket.inet_aton(addr[0]))[0] ^ 0x2112A442
+        body = struct.pack("!HHBBHI", 0x20, 8, 0, 1, addr[1] ^ 0x2112, ip)
+
+        def head(more):
+            return struct.pack("!HHI", 0x0101, len(body) + more, 0x2112A442) + tid
+
+        body += struct.pack("!HH", 0x08, 20) + hmac.new(self.pwd, head(24) + body, hashlib.sha1).digest()
+        return head(8) + body + struct.pack("!HHI", 0x8028, 4, zlib.crc32(head(8) + body) ^ 0x5354554E)
+
+
+async def stream_of(hub, cloud, **changes):
+    """Starts a session at a relay of this test; returns both when media flows."""
+    relay = await Relay.open(example("live.start")["ice"]["pwd"])
+    start = {**example("live.start"), "relay": {"host": "127.0.0.1", "port": relay.port}, **changes}
+    await cloud.send(start)
+    await cloud.get("ack", re=start["id"])
+    m = await cloud.get("live.state", live_id=start["live_id"], generation=start["generation"])
+    assert m["state"] == "sending", m
+    return relay, start
+
+
+async def packets(relay, payload_type, n):
+    """The next n packets of one stream: (sequence number, timestamp, SSRC)."""
+    got = []
+    while len(got) < n:
+        pt, header = await asyncio.wait_for(relay.media.get(), DEADLINE)
+        if pt == payload_type:
+            got.append(header)
+    return got
+
+
+def test_media_flows_in_order_and_ends_by_the_hubs_own_clock(tmp_path):
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome()
+        relay, start = await stream_of(hub, cloud, hard_end_s=3)
+        for track in (start["video"], start["audio"]):
+            got = await packets(relay, track["payload_type"], 30)
+            assert {g[2] for g in got} == {track["ssrc"]}
+            assert [(g[0] - got[0][0]) & 0xFFFF for g in got] == list(range(30))
+        m = await cloud.get("live.state", live_id=start["live_id"])
+        assert (m["state"], m["code"]) == ("ended", "expired")
+        assert relay.checks >= 2  # the first, and one to keep it up
+        relay.transport.close()
+
+    with_hub(tmp_path, story)
+
+
+class RtspCamera:
+    """A camera of somebody else's make: RTSP with RTP inside the same TCP connection, H.264 in a loop, no sound."""
+
+    def __init__(self):
+        made = subprocess.run(["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-t", "1", "-c:v", "libx264", "-preset", "ultrafast",
+                               "-tune", "zerolatency", "-x264-params", "slices=1:sliced-threads=0", "-f", "h264", "-"], stdout=subprocess.PIPE, check=True, timeout=60).stdout
+        self.nals = [n.rstrip(b"\0") for n in made.split(b"\0\0\1")[1:]]
+
+    async def open(self):
+        self.server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        self.url = f"rtsp://127.0.0.1:{self.server.sockets[0].getsockname()[1]}/stream"
+        return self
+
+    async def serve(self, reader, writer):
+        player = None
+        try:
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                # The client's receiver reports stand between its requests.
+                method = re.search(rb"(OPTIONS|DESCRIBE|SETUP|PLAY|TEARDOWN|GET_PARAMETER) ", request).group(1).decode()
+                seq = re.search(rb"(?i)cseq: *(\d+)", request).group(1).decode()
+                sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:v\r\n"
+                more = {"OPTIONS": "Public: DESCRIBE, SETUP, PLAY, TEARDOWN\r\n", "DESCRIBE": f"Content-Type: application/sdp\r\nContent-Length: {len(sdp)}\r\n",
+                        "SETUP": "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\nSession: 1\r\n"}.get(method, "Session: 1\r\n")
+                writer.write(f"RTSP/1.0 200 OK\r\nCSeq: {seq}\r\n{more}\r\n{sdp if method == 'DESCRIBE' else ''}".encode())
+                if method == "PLAY":
+                    player = asyncio.create_task(self.play(writer))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            if player:
+                player.cancel()
+            writer.close()
+
+    def tick(self, pace):
+        """25 pictures a second, as the camera's own clock gives them."""
+        pace.put_nowait(None)
+        if self.server.is_serving():
+            asyncio.get_running_loop().call_later(0.04, self.tick, pace)
+
+    async def play(self, writer):
+        seq = time = 0
+        pace = asyncio.Queue()
+        asyncio.get_running_loop().call_soon(self.tick, pace)
+        while True:
+            for nal in self.nals:
+                picture = nal[0] & 31 in (1, 5)
+                packet = struct.pack("!BBHII", 0x80, 96 | (0x80 if picture else 0), seq & 0xFFFF, time, 99) + nal
+                writer.write(struct.pack("!cBH", b"$", 0, len(packet)) + packet)
+                seq += 1
+                if picture:
+                    time += 3600
+                    await writer.drain()
+                    await pace.get()
+
+
+def test_an_rtsp_camera_becomes_a_porchlight_camera(tmp_path):
+    async def story(hub):
+        camera = await RtspCamera().open()
+        hub.start("--camera", f"CAM00002={camera.url}")
+        cloud = await (await hub.connection()).welcome()
+        relay, start = await stream_of(hub, cloud, camera="CAM00002")
+        got = await packets(relay, start["video"]["payload_type"], 60)
+        times = sorted({(g[1] - got[0][1]) & 0xFFFFFFFF for g in got})
+        assert len(times) >= 10 and times[-1] < 90000 * 60
+        camera.server.close()
+        await cloud.send({**example("live.stop"), "live_id": start["live_id"], "generation": start["generation"]})
+        assert (await cloud.get("live.state"))["state"] == "ended"
+        relay.transport.close()
 
     with_hub(tmp_path, story)
 
