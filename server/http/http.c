@@ -144,7 +144,9 @@ static void wait_for_work(struct http *h, struct pl_mono now)
                              { .fd = h->wake_fd, .events = POLLIN },
                              { .fd = accepting ? h->listen_fd : -1, .events = POLLIN } };
     /* With links there are deadlines, on a clock that a test may move: look again soon. */
-    int timeout = h->links || !accepting || h->draining ? (int)(SWEEP_EVERY / PL_MS) : -1;
+    int timeout = h->links || !accepting ? (int)(SWEEP_EVERY / PL_MS) : -1;
+    if (h->draining && !h->links)
+        return;
     if (MHD_get_timeout(h->mhd, &ms) == MHD_YES && (timeout < 0 || ms < (MHD_UNSIGNED_LONG_LONG)timeout))
         timeout = (int)ms;
     if (poll(fds, PL_COUNT(fds), timeout) <= 0)
@@ -176,13 +178,14 @@ static void *engine(void *arg)
 {
     struct http *h = arg;
     for (;;) {
-        MHD_run(h->mhd);
         take_done(h);
         struct pl_mono now = pl_now_mono(h->conf.clock);
         bool over = drain(h, now);
         sweep(h, now);
         if (over)
             break;
+        /* After the above: libmicrohttpd's own timeout does not tell that connections were resumed. */
+        MHD_run(h->mhd);
         wait_for_work(h, now);
     }
     resume_all(h);
