@@ -24,6 +24,14 @@ static struct pl_metric metrics[] = {
 
 void link_metric(enum link_metric m, int64_t by) { pl_count(&metrics[m], by); }
 
+size_t link_largest(const struct link *l)
+{
+    size_t most = 0;
+    for (const struct link_protocol *p = l->conf.protocols; p->name; p++)
+        most = p->max_message > most ? p->max_message : most;
+    return most;
+}
+
 static struct link_count **count_of(struct link *l, const struct link_address *a)
 {
     uint64_t h = 1469598103934665603u;

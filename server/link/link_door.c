@@ -46,13 +46,15 @@ static struct pl_str header(struct pl_str head, const char *name)
     return PL_STR_NONE;
 }
 
-/* Is the word in a comma-separated list? */
-static bool lists(struct pl_str list, const char *word)
+/* Is the word in a comma-separated list? Names of subprotocols are compared exactly, tokens of HTTP are not. */
+static bool lists(struct pl_str list, const char *word, bool exactly)
 {
     struct pl_str rest = list;
-    while (rest.n > 0)
-        if (pl_str_eq_nocase(pl_str_trim(pl_str_split(rest, ',', &rest)), pl_str_of(word)))
+    while (rest.n > 0) {
+        struct pl_str one = pl_str_trim(pl_str_split(rest, ',', &rest));
+        if (exactly ? pl_str_eqz(one, word) : pl_str_eq_nocase(one, pl_str_of(word)))
             return true;
+    }
     return false;
 }
 
@@ -75,7 +77,7 @@ enum pl_err link_door_route(const struct link_protocol *protocols, struct pl_str
     if (!p->name)
         return PL_NOT_FOUND;
     struct pl_str offered = header(lines, "sec-websocket-protocol");
-    if (!lists(header(lines, "upgrade"), "websocket") || !lists(offered, p->name))
+    if (!lists(header(lines, "upgrade"), "websocket", false) || !lists(offered, p->name, true))
         return PL_PROTOCOL;
     *ret = p;
     return PL_OK;

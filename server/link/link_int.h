@@ -1,7 +1,8 @@
 /* link_int.h - the serving engine's insides. Private to link/.
  *
  * Three kinds of threads meet at a connection. The door (link_door.c) accepts, reads the request without taking it, and hands the socket to a thread of the class
- * that the path names. That thread (link_thread.c) owns the socket: it alone calls libwebsockets. The pool (link_run.c) runs the connection's jobs, one after the other.
+ * that the path names. That thread (link_thread.c) owns the socket: it alone calls libwebsockets. The pool (link_run.c, link_message.c) runs the connection's jobs, one
+ * after the other.
  * link_conn.c is what they share: each field says whose it is. Locks, outer first: connection, thread, engine; none is held while foreign code runs.
  * Life of a connection: it has a reference while its socket lives, one while it has jobs, one while it waits on a thread's list, and those that link_ref gave out.
  */
@@ -145,6 +146,8 @@ enum link_metric {
     LINK_M_SILENT, LINK_M_HANDLER, LINK_M_UNAVAILABLE, LINK_M_DOOR, LINK_M_FULL, LINK_M_PAUSED
 };
 void link_metric(enum link_metric m, int64_t by);
+/* The largest message that any protocol takes. */
+size_t link_largest(const struct link *l);
 /* A slot for a connection of this address. PL_OVERLOADED: all are taken; PL_RATE_LIMITED: the address has its share. */
 PL_MUST enum pl_err link_slot_take(struct link *l, const struct link_address *a);
 void link_slot_free(struct link *l, const struct link_address *a);
@@ -172,6 +175,22 @@ void link_conn_poke(struct link_conn *c);
 /* Adds a job (the callee's from here) and sees that the pool runs it. Needs c->lock held. */
 void link_conn_job(struct link_conn *c, struct link_job *job);
 void link_conn_refuse(struct link_conn *c, enum pl_err why, enum link_metric m, const char *detail);
+
+/* link_message.c: what is in a message, without effects. */
+enum { LINK_ID_BYTES = 128, LINK_ERROR_BYTES = 4096 }; /* each byte of an id or a detail may become six */
+struct link_parsed {
+    struct json_doc *doc;
+    const struct link_message *row; /**< NULL: the type is not known */
+    void *self;                     /**< of its table */
+    const void *msg;                /**< in the arena */
+    struct pl_str id;               /**< lives as long as doc */
+};
+/* Fills a zeroed *m. JSON, type, phase and fields in that order; PL_PROTOCOL when one of them is wrong, with m->id as far as it came. */
+PL_MUST enum pl_err link_message_parse(const struct link_protocol *p, uint32_t phase, struct pl_str text, struct pl_arena *a, struct link_parsed *m,
+                                       struct pl_fail *reterr);
+void link_parsed_done(struct link_parsed *m);
+/* {"type":"error","re":id,"code":…,"detail":…} into at least LINK_ERROR_BYTES. */
+void link_message_error(struct pl_buf *b, struct pl_str id, enum pl_err e, const struct pl_fail *fail);
 
 /* link_run.c: the pool's side. */
 void *link_worker_start(void *self, unsigned worker);

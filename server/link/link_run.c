@@ -31,7 +31,7 @@ void *link_worker_start(void *self, unsigned worker)
     if (!w)
         return NULL;
     w->engine = l;
-    w->arena = pl_arena_new(LINK_ARENA);
+    w->arena = pl_arena_new(LINK_ARENA + 2 * link_largest(l));
     if (!w->arena || db_open(&l->conf.db, &w->db) != PL_OK)
         w->db = NULL;
     return w;
@@ -73,7 +73,7 @@ static enum pl_err run_once(struct link_call *call, struct work *w, struct pl_fa
 static void db_is(struct link_conn *c, bool there) { __atomic_store_n(&c->thread->db_away, !there, __ATOMIC_RELAXED); }
 
 /* Runs the work in a transaction, again on PL_RETRY; then what was asked for after the commit. *ret_lost: the database was away, so that the work's rows are
- * not there (or nobody knows); otherwise the answer is the work's own. */
+ * not there, or nobody knows; otherwise the answer is the work's own, or what the commit had against it. */
 static enum pl_err transact(struct link_worker *lw, struct work *w, struct pl_fail *fail, bool *ret_lost)
 {
     struct link *l = lw->engine;
@@ -81,44 +81,37 @@ static enum pl_err transact(struct link_worker *lw, struct work *w, struct pl_fa
     enum pl_err e = PL_RETRY, done = PL_OK;
     for (int i = 0; i < TRIES && (e == PL_RETRY || done == PL_RETRY); i++) {
         call = (struct link_call){ .conn = w->c, .arena = lw->arena, .clock = l->conf.clock, .rand = l->conf.rand, .now = pl_now_utc(l->conf.clock),
-                                   .log = pl_log_child(&w->c->log, PL_F_Z("message", w->row ? w->row->type : NULL)), .db = lw->db, .self = w->self,
-                                   .msg = w->msg, .id = w->id, .text = { w->job->text, w->job->n } };
-        if (!w->row)
-            call.log.field.name = NULL;
+                                   .log = { .parent = &w->c->log }, .db = lw->db, .self = w->self, .msg = w->msg, .id = w->id,
+                                   .text = { w->job->text, w->job->n } };
+        if (w->row)
+            call.log.field = PL_F_Z("message", w->row->type);
         *fail = (struct pl_fail)PL_FAIL_INIT;
-        done = lw->db ? db_begin(lw->db, lw->arena, &call.tx) : PL_UNAVAILABLE;
-        db_is(w->c, done == PL_OK);
-        if (done != PL_OK)
-            break;
+        enum pl_err begun = lw->db ? db_begin(lw->db, lw->arena, &call.tx) : PL_UNAVAILABLE;
+        db_is(w->c, begun == PL_OK);
+        *ret_lost = begun != PL_OK;
+        if (begun != PL_OK)
+            return begun;
         e = run_once(&call, w, fail);
         if (e == PL_OK)
             e = pl_arena_err(lw->arena);
+        done = PL_OK;
         if (e == PL_OK || (call.keep_on_error && e != PL_RETRY))
             done = db_commit(&call.tx);
         else
             db_rollbackp(&call.tx);
     }
-    *ret_lost = done != PL_OK;
+    *ret_lost = done == PL_RETRY || done == PL_UNAVAILABLE;
     if (done == PL_OK && (e == PL_OK || call.keep_on_error))
         for (struct link_after *a = call.after; a; a = a->next)
             a->fn(a->arg);
-    return done != PL_OK ? done : e;
+    return e != PL_OK && !*ret_lost ? e : done;
 }
 
 static void say_error(struct link_conn *c, struct pl_str id, enum pl_err e, const struct pl_fail *fail)
 {
-    char mem[1024];
+    char mem[LINK_ERROR_BYTES];
     struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
-    struct jw w = jw_start(&b);
-    jw_open(&w, NULL);
-    jw_z(&w, "type", "error");
-    if (id.p && id.n <= 128)
-        jw_str(&w, "re", id);
-    jw_z(&w, "code", pl_err_code(e));
-    jw_z(&w, "detail", fail->detail[0] ? fail->detail : pl_err_table[e].sentence);
-    if (fail->retry_after_s > 0)
-        jw_int(&w, "retry_after", fail->retry_after_s);
-    jw_close(&w);
+    link_message_error(&b, id, e, fail);
     enum pl_err sent = pl_buf_err(&b) == PL_OK ? link_send(c, pl_buf_view(&b)) : PL_NO_MEMORY;
     (void)sent; /* gone or too slow: it is being closed */
 }
@@ -130,71 +123,34 @@ static void bad_message(struct link_conn *c, struct pl_str id, const struct pl_f
     link_conn_refuse(c, PL_PROTOCOL, LINK_M_PROTOCOL, fail->detail);
 }
 
-static const struct link_message *find_row(const struct link_protocol *p, struct pl_str type, void **ret_self)
+static void run_message(struct link_worker *lw, struct link_conn *c, const struct link_job *job)
 {
-    for (const struct link_table *t = p->tables; t && t->messages; t++)
-        for (const struct link_message *m = t->messages; m->type; m++)
-            if (pl_str_eqz(type, m->type)) {
-                *ret_self = t->self;
-                return m;
-            }
-    return NULL;
-}
-
-static void run_row(struct link_worker *lw, struct work *w, struct json_doc *doc)
-{
+    struct link_parsed m PL_CLEANUP(link_parsed_done) = { 0 };
     struct pl_fail fail = PL_FAIL_INIT;
-    void *msg = w->row->size ? pl_alloc(lw->arena, w->row->size) : NULL;
-    enum pl_err e = w->row->size && !msg ? PL_NO_MEMORY : PL_OK;
-    if (e == PL_OK && w->row->fields && msg)
-        e = json_doc_take(doc, w->row->fields, JSON_LENIENT, lw->arena, msg, &fail);
-    if (e == PL_INVALID_REQUEST) {
-        bad_message(w->c, w->id, &fail);
+    bool lost = true;
+    enum pl_err e = link_message_parse(c->proto, __atomic_load_n(&c->phase, __ATOMIC_ACQUIRE), (struct pl_str){ job->text, job->n }, lw->arena, &m, &fail);
+    if (e == PL_PROTOCOL) {
+        bad_message(c, m.id, &fail);
         return;
     }
-    w->msg = msg;
-    bool lost = true;
+    if (e == PL_OK && !m.row) {
+        link_metric(LINK_M_UNKNOWN, 1);
+        return;
+    }
+    struct work w = { .c = c, .job = job, .row = m.row, .msg = m.msg, .id = m.id, .self = m.self };
     if (e == PL_OK)
-        e = transact(lw, w, &fail, &lost);
+        e = transact(lw, &w, &fail, &lost);
     if (e == PL_OK)
         return;
     lost = lost || e == PL_UNAVAILABLE;
-    PL_LOG(&w->c->log, PL_WARN, "link.message-failed", PL_F_Z("message", w->row->type), PL_F_ERR(e), PL_F_Z("detail", fail.detail));
+    PL_LOG(&c->log, PL_WARN, "link.message-failed", PL_F_Z("message", m.row ? m.row->type : ""), PL_F_ERR(e), PL_F_Z("detail", fail.detail));
     link_metric(lost ? LINK_M_UNAVAILABLE : LINK_M_HANDLER, 1);
     if (lost)
-        link_close(w->c, PL_UNAVAILABLE); /* the peer comes again, and nothing was lost in silence */
-    else if (w->row->soft)
-        say_error(w->c, w->id, e, &fail);
+        link_close(c, PL_UNAVAILABLE); /* the peer comes again, and nothing was lost in silence */
+    else if (m.row->soft)
+        say_error(c, m.id, e, &fail);
     else
-        link_close(w->c, e);
-}
-
-static void run_message(struct link_worker *lw, struct link_conn *c, const struct link_job *job)
-{
-    struct json_doc *doc PL_CLEANUP(json_doc_freep) = NULL;
-    struct pl_fail fail = PL_FAIL_INIT;
-    enum pl_err e = json_parse((struct pl_str){ job->text, job->n }, &doc, &fail);
-    if (e == PL_NO_MEMORY) {
-        link_close(c, PL_UNAVAILABLE);
-        return;
-    }
-    if (e != PL_OK) {
-        bad_message(c, PL_STR_NONE, &fail);
-        return;
-    }
-    struct work w = { .c = c, .job = job, .id = json_doc_str(doc, "id") };
-    struct pl_str type = json_doc_str(doc, "type");
-    w.row = type.p ? find_row(c->proto, type, &w.self) : NULL;
-    if (!type.p) {
-        e = pl_fail(&fail, PL_PROTOCOL, "A message needs a member `type`.");
-        bad_message(c, w.id, &fail);
-    } else if (!w.row)
-        link_metric(LINK_M_UNKNOWN, 1);
-    else if (!(w.row->phases & __atomic_load_n(&c->phase, __ATOMIC_ACQUIRE))) {
-        e = pl_fail(&fail, PL_PROTOCOL, "The message `%s` is not permitted now.", w.row->type);
-        bad_message(c, w.id, &fail);
-    } else
-        run_row(lw, &w, doc);
+        link_close(c, e);
 }
 
 /* Posts and the end wait for the database: false when it is away. */
