@@ -95,6 +95,7 @@ struct peer {
 };
 static struct link_conn *last_conn;                    /* LOCK: lock; with a reference */
 static int opened, closed, owners_freed, said, out_of_order, said_at_close, afters, tries, posts; /* atomic */
+static const char *ended;                              /* atomic; what the last one ended of */
 static bool hold;                                      /* LOCK: lock; handlers of `wait` stay in */
 static bool hold_link;                                 /* LOCK: lock; `opened` stays in */
 
@@ -124,6 +125,7 @@ static void on_closed(void *self, struct link_conn *conn, struct link_call *c)
     (void)self;
     assert_non_null(c->tx);
     SET(said_at_close, p ? p->said : -1);
+    __atomic_store_n(&ended, link_ended(conn), __ATOMIC_SEQ_CST);
     ADD(closed, 1);
     tell();
 }
@@ -623,6 +625,7 @@ static void silence_is_death(void **state)
     assert_int_equal(r->opcode, 0);
     raw_free(r);
     WAIT(GET(closed) == 1);
+    assert_string_equal(GET(ended), "silent");
     assert_int_equal(GET(u.closes), 0);
     u.client = link_client_free(u.client);
     link_stop(l, PL_SECOND);
@@ -645,6 +648,7 @@ static void slow_reader_closes(void **state)
     expect_close(r, 4408, "too_slow");
     raw_free(r);
     WAIT(GET(closed) == 1);
+    assert_string_equal(GET(ended), "too_slow");
     link_unref(c);
     link_stop(l, PL_SECOND);
 }
@@ -971,6 +975,7 @@ static void close_from_outside(void **state)
     expect_close(r, 4409, "fenced");
     raw_free(r);
     WAIT(GET(closed) == 1);
+    assert_string_equal(GET(ended), "fenced");
     assert_true(pl_str_eqz(link_peer(c), "127.0.0.1"));
     link_stop(l, PL_SECOND);
     assert_int_equal(link_send(c, PL_STR("{}")), PL_UNAVAILABLE); /* outlives the engine */
