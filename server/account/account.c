@@ -63,10 +63,15 @@ enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc no
 enum pl_err account_insert(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row, struct pl_str region,
                            struct pl_str password_hash)
 {
+    int64_t count;
     (void)ctx;
-    enum pl_err e = account_sql_reserve_email(tx, row->email, id, NULL);
+    enum pl_err e = account_sql_reserve_email(tx, row->email, id, &count);
+    if (e == PL_OK && count != 1)
+        return PL_EMAIL_TAKEN;
     if (e == PL_OK)
-        e = account_sql_reserve_phone(tx, row->phone, id, NULL);
+        e = account_sql_reserve_phone(tx, row->phone, id, &count);
+    if (e == PL_OK && count != 1)
+        return PL_PHONE_TAKEN;
     if (e == PL_OK)
         e = account_sql_insert(tx, id, row->email, row->phone, row->country, region, password_hash, now, NULL);
     return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = id, .action = "account.created", .detail = PL_STR("{}") }) : e;

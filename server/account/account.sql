@@ -20,13 +20,13 @@ INSERT INTO account (account_id, email, phone, country, region, password_hash, c
 
 -- name: reserve_email :exec
 -- in: email text, account_id uuid
--- account_email_key refuses a second one.
-INSERT INTO account_email (email, account_id) VALUES ($1, $2);
+-- No row affected: it is another account's. Asked so, and not by the constraint's error, because that would write the address into the database's log.
+INSERT INTO account_email (email, account_id) VALUES ($1, $2) ON CONFLICT (email) DO NOTHING;
 
 -- name: reserve_phone :exec
 -- in: phone text, account_id uuid
--- account_phone_key refuses a second one.
-INSERT INTO account_phone (phone, account_id) VALUES ($1, $2);
+-- No row affected: it is another account's.
+INSERT INTO account_phone (phone, account_id) VALUES ($1, $2) ON CONFLICT (phone) DO NOTHING;
 
 -- name: set_password_hash :exec
 -- in: account_id uuid, old_hash text, new_hash text

@@ -150,7 +150,7 @@ enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
     struct account *ctx = c->self;
     struct pl_uuid id;
     struct verify v = { .ctx = ctx, .now = c->now, .arena = c->arena };
-    enum pl_err e = http_param_uuid(c, "id", &id);
+    enum pl_err e = c->db ? http_param_uuid(c, "id", &id) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = pin_try(&ctx->pin, c->db, c->arena, c->now, id, challenge_key(c), b->pin, &v.right, reterr);
     if (e != PL_OK)
@@ -195,6 +195,7 @@ static enum pl_err send_and_write(struct http_call *c, enum notify_channel chann
     if (e != PL_OK)
         return e;
     http_after(c, notify_wake, ctx->notify);
+    c->status = 202;
     jw_open(&c->out, "challenge");
     pin_write(&c->out, ch, c->now, NULL);
     jw_close(&c->out);

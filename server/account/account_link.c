@@ -55,8 +55,9 @@ static enum pl_err send_event(struct link_call *c, const struct journal_event_ro
     struct pl_buf b = pl_buf_init(c->arena, 64 * 1024);
     struct jw w = jw_start(&b);
     jw_open(&w, NULL);
-    jw_str(&w, "type", ev->type);
+    jw_z(&w, "type", "event");
     jw_int(&w, "cursor", ev->cursor);
+    jw_str(&w, "event", ev->type);
     jw_utc(&w, "at", ev->at);
     jw_raw(&w, "data", ev->data);
     jw_close(&w);

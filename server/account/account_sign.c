@@ -98,7 +98,7 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     char hash[SECURE_PASSWORD_TEXT];
     struct pl_str password;
     struct sign_up s = { .ctx = ctx, .now = c->now, .body = b };
-    enum pl_err e = region_take(b, &s.region, reterr);
+    enum pl_err e = c->db ? region_take(b, &s.region, reterr) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = client_of(c, &b->client, &s.client);
     if (e == PL_OK)
@@ -201,7 +201,7 @@ enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr)
 {
     struct account *ctx = c->self;
     struct log_in l = { .ctx = ctx, .now = c->now, .body = c->body };
-    enum pl_err e = client_of(c, &l.body->client, &l.client);
+    enum pl_err e = c->db ? client_of(c, &l.body->client, &l.client) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = password_check(c, &l, reterr);
     if (e == PL_OK)
@@ -246,7 +246,7 @@ enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *reterr)
         secure_sha256(b->client_key, key_hash);
         r.key_hash = (struct pl_str){ (const char *)key_hash, sizeof key_hash };
     }
-    enum pl_err e = db_run(c->db, c->arena, refresh_tx, &r, reterr);
+    enum pl_err e = c->db ? db_run(c->db, c->arena, refresh_tx, &r, reterr) : PL_UNAVAILABLE;
     if (e != PL_OK)
         return e;
     if (r.reused) {

@@ -17,8 +17,6 @@ static const struct constraint_row {
     { "challenge_sends_check", PL_RESEND_EXHAUSTED },
 
     /* account */
-    { "account_email_key", PL_EMAIL_TAKEN },
-    { "account_phone_key", PL_PHONE_TAKEN },
 
     /* system */
     { "system_name_key", PL_SYSTEM_NAME_TAKEN },

@@ -15,10 +15,12 @@ const char *const notify_channel_names[NOTIFY_CHANNELS + 1] = { "email", "sms", 
 const struct conf_row notify_conf_rows[] = {
     CONF_STR("notify.smtp_url", struct notify_conf, smtp_url, 512, "", "Where e-mail goes: smtp://host:port or smtps://host:port. Empty: e-mail waits for porchctl outbox."),
     CONF_STR("notify.smtp_user", struct notify_conf, smtp_user, 256, "", "User name at the SMTP server. Set: the connection must be encrypted."),
-    { .name = "notify.smtp_password", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, smtp_password), .hi = 256, .dflt = "", .doc = "Password at the SMTP server.", .secret = true },
+    { .name = "notify.smtp_password", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, smtp_password), .hi = 256, .dflt = "",
+      .doc = "Password at the SMTP server.", .secret = true },
     CONF_STR("notify.from", struct notify_conf, from, 254, "Porchlight <porchlight@localhost>", "Sender of the e-mails: address, or name <address>."),
     CONF_STR("notify.sms_webhook", struct notify_conf, sms_webhook, 1024, "", "Where SMS and voice calls are POSTed. Empty: they wait for porchctl outbox."),
-    { .name = "notify.webhook_key", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, webhook_key), .hi = 64, .dflt = "", .doc = "Key that signs the POSTs, 64 hex digits. Empty: one derived from the master key.", .secret = true },
+    { .name = "notify.webhook_key", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, webhook_key), .hi = 64, .dflt = "",
+      .doc = "Key that signs the POSTs, 64 hex digits. Empty: one derived from the master key.", .secret = true },
     CONF_DUR("notify.timeout", struct notify_conf, timeout, PL_SECOND, PL_MINUTE, "10s", "How long one hand-over may take."),
     CONF_END
 };
