@@ -1,0 +1,237 @@
+/* bench-limit evp|libsrtp SESSIONS VIEWERS: the machine's own limit for forwarding SRTP, against which the relay is measured in the same run.
+ * The least that can be done: recvmmsg of 32 into memory that stays in cache, verify in place once, per viewer a new header and AES-128-GCM straight into its send buffer, one
+ * UDP_SEGMENT send per viewer and run, one cipher context a direction with only the IV set per packet, no replay window, no ring, no timers. */
+#include "relay_bench.h"
+#include "rtp.h"
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+enum { BATCH = 32, SLOT = 2048, MAX_SESSIONS = 256, MAX_VIEWERS = 10, TAG = 16 };
+
+struct crypt { /* one direction of one leg */
+    EVP_CIPHER_CTX *evp;
+    struct pl_srtp *srtp;
+    uint8_t salt[12];
+    uint32_t roc;
+    uint16_t last;
+};
+struct leg {
+    struct bench_leg id;
+    struct ice_lite ice;
+    struct crypt crypt;
+    struct sockaddr_in to;
+    uint16_t seq;
+};
+static struct leg sources[MAX_SESSIONS], viewers[MAX_SESSIONS][MAX_VIEWERS];
+static unsigned sessions, per_session;
+static bool evp;
+static struct stun_mac *mac;
+static int udp;
+
+/* RFC 3711, 4.3: session key and salt from the master's. */
+static void derive(const uint8_t *master, uint8_t label, uint8_t *out, int n)
+{
+    uint8_t iv[16] = { 0 }, zero[16] = { 0 };
+    int len;
+    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+    memcpy(iv, master + 16, 12);
+    iv[7] ^= label;
+    if (!c || EVP_EncryptInit_ex(c, EVP_aes_128_ctr(), NULL, master, iv) != 1 || EVP_EncryptUpdate(c, out, &len, zero, n) != 1)
+        abort();
+    EVP_CIPHER_CTX_free(c);
+}
+
+static void crypt_init(struct crypt *c, const uint8_t *key, uint32_t ssrc, bool receive)
+{
+    uint8_t session[16];
+    struct pl_srtp_conf conf = { .suite = PL_SRTP_GCM, .receive = receive, .key = key, .key_n = BENCH_KEY, .ssrcs = { ssrc }, .ssrcs_n = 1 };
+    if (!evp) {
+        if (pl_srtp_new(&conf, &c->srtp) != PL_OK)
+            abort();
+        return;
+    }
+    derive(key, 0, session, 16);
+    derive(key, 2, c->salt, 12);
+    c->evp = EVP_CIPHER_CTX_new();
+    if (!c->evp || EVP_CipherInit_ex(c->evp, EVP_aes_128_gcm(), NULL, session, NULL, receive ? 0 : 1) != 1)
+        abort();
+}
+
+static void iv_of(const struct crypt *c, const uint8_t *p, uint8_t iv[12])
+{
+    iv[0] = iv[1] = 0;
+    memcpy(iv + 2, p + 8, 4);
+    iv[6] = (uint8_t)(c->roc >> 24), iv[7] = (uint8_t)(c->roc >> 16), iv[8] = (uint8_t)(c->roc >> 8), iv[9] = (uint8_t)c->roc;
+    iv[10] = p[2], iv[11] = p[3];
+    for (int i = 0; i < 12; i++)
+        iv[i] ^= c->salt[i];
+}
+
+static void count_up(struct crypt *c, uint16_t seq)
+{
+    c->roc += seq < c->last && c->last - seq > 32768;
+    c->last = seq;
+}
+
+static bool verify(struct crypt *c, uint8_t *p, size_t *n)
+{
+    uint8_t iv[12];
+    int len;
+    if (!evp)
+        return pl_srtp_unprotect_rtp(c->srtp, p, n) == PL_OK;
+    count_up(c, (uint16_t)(p[2] << 8 | p[3]));
+    iv_of(c, p, iv);
+    *n -= TAG;
+    return EVP_DecryptInit_ex(c->evp, NULL, NULL, NULL, iv) == 1 && EVP_DecryptUpdate(c->evp, NULL, &len, p, 12) == 1 &&
+        EVP_DecryptUpdate(c->evp, p + 12, &len, p + 12, (int)*n - 12) == 1 && EVP_CIPHER_CTX_ctrl(c->evp, EVP_CTRL_GCM_SET_TAG, TAG, p + *n) == 1 &&
+        EVP_DecryptFinal_ex(c->evp, p + *n, &len) == 1;
+}
+
+static size_t encrypt(struct leg *v, const uint8_t *in, size_t n, uint8_t *out)
+{
+    struct rtp_header h;
+    uint8_t iv[12];
+    int len;
+    if (rtp_peek(in, n, &h) != PL_OK)
+        abort();
+    h.ssrc = v->id.ssrc;
+    h.seq = v->seq++;
+    rtp_write(&h, out);
+    if (!evp) {
+        memcpy(out + 12, in + 12, n - 12);
+        return pl_srtp_protect_rtp(v->crypt.srtp, out, &n, n + TAG) == PL_OK ? n : 0;
+    }
+    count_up(&v->crypt, h.seq);
+    iv_of(&v->crypt, out, iv);
+    if (EVP_EncryptInit_ex(v->crypt.evp, NULL, NULL, NULL, iv) != 1 || EVP_EncryptUpdate(v->crypt.evp, NULL, &len, out, 12) != 1 ||
+        EVP_EncryptUpdate(v->crypt.evp, out + 12, &len, in + 12, (int)n - 12) != 1 || EVP_EncryptFinal_ex(v->crypt.evp, out + n, &len) != 1 ||
+        EVP_CIPHER_CTX_ctrl(v->crypt.evp, EVP_CTRL_GCM_GET_TAG, TAG, out + n) != 1)
+        abort();
+    return n + TAG;
+}
+
+static void send_run(const struct leg *v, const uint8_t *p, size_t n, uint16_t segment)
+{
+    union {
+        struct cmsghdr head;
+        uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+    } control;
+    struct iovec iov = { (void *)(uintptr_t)p, n };
+    struct msghdr m = { .msg_name = (void *)(uintptr_t)&v->to, .msg_namelen = sizeof v->to, .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes };
+    memset(&control, 0, sizeof control);
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    c->cmsg_level = SOL_UDP;
+    c->cmsg_type = UDP_SEGMENT;
+    c->cmsg_len = CMSG_LEN(sizeof segment);
+    memcpy(CMSG_DATA(c), &segment, sizeof segment);
+    (void)sendmsg(udp, &m, 0);
+}
+
+static void on_check(const uint8_t *p, size_t n, const struct sockaddr_in *from)
+{
+    struct stun_msg m;
+    struct ice_lite_result r;
+    struct ice_addr a = ice_addr_of((const struct sockaddr *)from);
+    uint8_t out[STUN_MAX];
+    if (stun_parse(p, n, &m) != PL_OK)
+        return;
+    for (unsigned s = 0; s < sessions; s++)
+        for (int v = -1; v < (int)per_session; v++) {
+            struct leg *l = v < 0 ? &sources[s] : &viewers[s][v];
+            if (ice_lite_check(mac, &l->ice, &m, &a, out, sizeof out, &r) == PL_OK) {
+                l->to = *from;
+                (void)sendto(udp, out, r.answer_n, 0, (const struct sockaddr *)from, sizeof *from);
+                return;
+            }
+        }
+}
+
+static void forward(unsigned s, uint8_t *const *packets, const size_t *sizes, int n)
+{
+    static uint8_t out[BATCH * SLOT];
+    for (unsigned v = 0; v < per_session; v++) {
+        size_t at = 0;
+        for (int i = 0; i < n; i++)
+            at += encrypt(&viewers[s][v], packets[i], sizes[i], out + at);
+        send_run(&viewers[s][v], out, at, BENCH_PACKET);
+    }
+}
+
+static void *loop(void *arg)
+{
+    static uint8_t bytes[BATCH][SLOT];
+    static struct mmsghdr m[BATCH];
+    static struct iovec iov[BATCH];
+    static struct sockaddr_in names[BATCH];
+    int ep = epoll_create1(0);
+    struct epoll_event ev = { .events = EPOLLIN };
+    (void)epoll_ctl(ep, EPOLL_CTL_ADD, udp, &ev);
+    for (int i = 0; i < BATCH; i++) {
+        iov[i] = (struct iovec){ bytes[i], SLOT };
+        m[i].msg_hdr = (struct msghdr){ .msg_name = &names[i], .msg_namelen = sizeof names[i], .msg_iov = &iov[i], .msg_iovlen = 1 };
+    }
+    for (;;) {
+        (void)epoll_wait(ep, &ev, 1, -1);
+        int got = recvmmsg(udp, m, BATCH, MSG_DONTWAIT, NULL), run = 0;
+        uint8_t *packets[BATCH];
+        size_t sizes[BATCH];
+        unsigned session = 0;
+        for (int i = 0; i < got; i++) {
+            size_t n = m[i].msg_len;
+            if (rtp_classify(bytes[i], n) == RTP_CLASS_STUN) {
+                on_check(bytes[i], n, &names[i]);
+                continue;
+            }
+            uint32_t ssrc = (uint32_t)bytes[i][8] << 24 | (uint32_t)bytes[i][9] << 16 | (uint32_t)bytes[i][10] << 8 | bytes[i][11];
+            unsigned s = (ssrc - 0x1000) / 64;
+            if (s >= sessions || !verify(&sources[s].crypt, bytes[i], &n))
+                continue;
+            if (run && s != session) {
+                forward(session, packets, sizes, run);
+                run = 0;
+            }
+            session = s;
+            packets[run] = bytes[i];
+            sizes[run++] = n;
+        }
+        if (run)
+            forward(session, packets, sizes, run);
+    }
+    return arg;
+}
+
+int main(int argc, char **argv)
+{
+    int size = 4 << 20;
+    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t n = sizeof at;
+    pthread_t t;
+    if (argc != 4 || pl_parse_u32(pl_str_of(argv[2]), 1, MAX_SESSIONS, &sessions) != PL_OK || pl_parse_u32(pl_str_of(argv[3]), 1, MAX_VIEWERS, &per_session) != PL_OK)
+        return 64;
+    evp = strcmp(argv[1], "evp") == 0;
+    if (stun_mac_new(&mac) != PL_OK)
+        return 70;
+    for (unsigned s = 0; s < sessions; s++)
+        for (int v = -1; v < (int)per_session; v++) {
+            struct leg *l = v < 0 ? &sources[s] : &viewers[s][v];
+            l->id = bench_leg(s, v);
+            l->ice.cred = l->id.ice;
+            crypt_init(&l->crypt, v < 0 ? l->id.to_relay : l->id.from_relay, l->id.ssrc, v < 0);
+        }
+    udp = socket(AF_INET, SOCK_DGRAM, 0);
+    if (udp < 0 || bind(udp, (struct sockaddr *)&at, n) != 0 || getsockname(udp, (struct sockaddr *)&at, &n) != 0)
+        return 69;
+    if (setsockopt(udp, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) != 0)
+        (void)setsockopt(udp, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    if (pthread_create(&t, NULL, loop, NULL) != 0)
+        return 70;
+    printf("%u\n", (unsigned)ntohs(at.sin_port));
+    (void)fflush(stdout);
+    bench_marks();
+    return 0;
+}
