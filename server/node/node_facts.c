@@ -36,22 +36,42 @@ static const struct {
     { JOURNAL_ACCOUNT_DELETED, account_deleted },
 };
 
-enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+/* Leases the oldest fact, for good: a handler that fails must not hold back those behind it. */
+static enum pl_err take(struct node *n, struct db *db, struct pl_arena *a, struct journal_fact_row *ret, bool *ret_found)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    enum pl_err e = db_begin(db, a, &tx);
+    if (e == PL_OK)
+        e = journal_fact_take(tx, pl_now_utc(n->clock), ret, ret_found);
+    return e == PL_OK ? db_commit(&tx) : e;
+}
+
+/* The handler's effects and the fact's end are one transaction. */
+static enum pl_err handle(struct fact_call *f, struct db *db, struct pl_arena *a)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    enum pl_err e = db_begin(db, a, &tx);
+    f->tx = tx;
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(handlers); i++)
+        if (handlers[i].kind == f->fact->kind)
+            e = handlers[i].run(f);
+    if (e == PL_OK)
+        e = journal_fact_done(tx, f->fact->id);
+    return e == PL_OK ? db_commit(&tx) : e;
+}
+
+enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
     struct journal_fact_row fact;
     bool found;
+    enum pl_err e = take(n, db, a, &fact, &found);
+    if (e != PL_OK || !found)
+        return e;
     struct fact_call f = { .node = n, .now = pl_now_utc(n->clock), .fact = &fact };
-    enum pl_err e = db_begin(db, a, &tx);
-    if (e != PL_OK || (e = journal_fact_take(tx, f.now, &fact, &found)) != PL_OK || !found)
-        return e;
-    f.tx = tx;
-    for (size_t i = 0; e == PL_OK && i < PL_COUNT(handlers); i++)
-        if (handlers[i].kind == fact.kind)
-            e = handlers[i].run(&f);
-    if (e != PL_OK || (e = journal_fact_done(tx, fact.id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
-        return e;
-    live_tell(&n->live, a, f.endings);
+    if ((e = handle(&f, db, a)) == PL_OK)
+        live_tell(&n->live, a, f.endings);
+    else /* it comes again when its lease has run out */
+        PL_LOG(&n->log, PL_ERROR, "fact.failed", PL_F_UUID("fact", fact.id), PL_F_INT("attempts", fact.attempts), PL_F_ERR(e));
     *ret_again = true;
     return PL_OK;
 }
