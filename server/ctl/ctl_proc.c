@@ -149,7 +149,7 @@ static void is_ready(struct sup *s, struct proc *p, struct pl_str line)
 
 static void read_out(struct sup *s, struct proc *p)
 {
-    static const struct pl_str mark = PL_STR_INIT("{\"ready\":true");
+    struct pl_str mark = pl_str_of(p->mark ? p->mark : "{\"ready\":true");
     ssize_t n = read(p->out, p->line + p->line_n, sizeof p->line - p->line_n);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) { /* its end; SIGCHLD tells the rest */
         close(p->out);

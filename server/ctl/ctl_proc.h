@@ -26,7 +26,8 @@ struct proc {
     int64_t stop_grace;           /**< us from stop_signal to SIGKILL */
     bool at_once;                 /**< after a death the first start does not wait */
     int retries_at_start;         /**< how often it may die before it was ever ready */
-    /* Asked while it starts, when readiness is not told by a line {"ready":true,…} on stdout. NULL: the line. */
+    const char *mark;             /**< how the line on stdout begins that tells that it is ready; NULL: {"ready":true */
+    /* Asked while it starts, when readiness is not told on stdout. NULL: the line. */
     bool (*probe)(const struct proc *p, void *arg);
     void *probe_arg;
     /* Called each time it is ready. */

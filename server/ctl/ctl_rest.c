@@ -22,8 +22,10 @@ static const struct json_field answer_fields[] = {
 struct message { struct pl_str id, to, pin; };
 struct outbox { struct json_list messages; };
 /* pin is null once a message was handed over: read raw, so that null is no error. */
-static const struct json_field message_fields[] = { JSON_F(struct message, id, J_STR, J_REQUIRED), JSON_F(struct message, to, J_STR, J_OPTIONAL), JSON_F(struct message, pin, J_RAW, J_OPTIONAL), J_END };
-static const struct json_field outbox_fields[] = { JSON_F(struct outbox, messages, J_ARRAY, J_REQUIRED, .fields = message_fields, .size = sizeof(struct message), .hi = 100000), J_END };
+static const struct json_field message_fields[] = { JSON_F(struct message, id, J_STR, J_REQUIRED), JSON_F(struct message, to, J_STR, J_OPTIONAL),
+                                                    JSON_F(struct message, pin, J_RAW, J_OPTIONAL), J_END };
+static const struct json_field outbox_fields[] = {
+    JSON_F(struct outbox, messages, J_ARRAY, J_REQUIRED, .fields = message_fields, .size = sizeof(struct message), .hi = 100000), J_END };
 
 enum pl_err rest_call(struct rest *r, const char *method, const char *path, struct rest_answer *ret, struct pl_fail *reterr, const char *fmt, ...)
 {
