@@ -175,9 +175,21 @@ def messages_against_asyncapi(src):
 
 
 def events_against_asyncapi(src):
-    """Names given to journal_event stand in the document, both ways."""
+    """Names of events in the code stand in the document, both ways. In the code an event's name is an argument of journal_event or of a module's own helper of it."""
     code = set()
     for path, text in src.c_and_h("server/"):
         if path.endswith(".c"):
-            code |= set(re.findall(r'"((?:account|system|device|claim|live|hub|command)\.[a-z_]+)"(?=[^;]*\bpl_buf_view\b)', "".join(re.findall(r"journal_event\([^;]*;|_event\([^;]*;", text))))
+            code |= set(re.findall(r'\b(?:journal_event|device_event|event)\s*\([^;"]*"([a-z]+\.[a-z_]+)"', text))
     yield from compare("event", code, set(load("proto/events.asyncapi.yaml")["components"]["schemas"]["EventName"]["enum"]))
+
+
+def step_up_purposes(src):
+    """Every step-up that a route wants can be asked for at /v1/step-up, and is known to pin."""
+    asked = openapi()["paths"]["/v1/step-up"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["purpose"]["enum"]
+    known = set(re.findall(r'\[PIN_\w+\] = "(\w+)"', read("server/pin/pin.c")))
+    yield from (f"/v1/step-up offers {p}, which pin does not know" for p in asked if p not in known)
+    for path, text in src.c_and_h("server/"):
+        for p in re.findall(r'\.step_up\s*=\s*"(\w+)"|spend_grant\([^;]*?"(\w+)"', text):
+            p = p[0] or p[1]
+            if path.endswith(".c") and p not in asked:
+                yield f"{path}: wants a step-up for {p}, which nobody can get"

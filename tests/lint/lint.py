@@ -266,6 +266,12 @@ def events_in_asyncapi(src):
 
 
 @check
+def step_ups_can_be_had(src):
+    """Every step-up purpose that a route wants can be asked for."""
+    yield from contract.step_up_purposes(src)
+
+
+@check
 def commands_documented(src):
     """docs/operators.md names every subcommand of porchctl."""
     text = read("docs/operators.md")
