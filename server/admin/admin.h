@@ -2,7 +2,7 @@
  *
  * Rows like any other route; who can open the socket is the operator. An admin can see that an account exists, what is registered and what runs; it cannot see or
  * set a password, and a PIN only where no provider is configured to carry it (S-A10: the outbox of a machine that sends nothing).
- * Not here: rules. Each route calls one function of the capability that owns the data.   Threads: http's workers.
+ * Not here: rules. Each route calls one function of the capability that owns the data.   Threads: http's workers.  Memory: the call's arena.
  *     http_mount(admin_http, admin_routes, &(struct admin_ctx){ .notify = notify, .live = &live, … });
  */
 #pragma once

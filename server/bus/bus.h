@@ -4,7 +4,8 @@
  * nothing that was acknowledged. Subjects: "hub.<serial>" (a device has no other id before it is bound), "relay.<relay id>", "account.<account id>", "facts", "outbox".
  * One implementation today, in-process; every implementation passes tests/unit/test_bus.c.
  * Limits: subjects 1..160 bytes (PL_INVALID_REQUEST), questions and answers 64 KiB. Stop its users before bus_free.
- * Threads: all calls from any thread, but bus_unwatch and bus_unserve not from inside the handler that they end. Handlers run on the caller's thread (in-process) or the bus's, must be quick and only hand work on.
+ * Threads: all calls from any thread, but bus_unwatch and bus_unserve not from inside the handler that they end. Handlers run on the caller's thread (in-process)
+ * or the bus's, must be quick and only hand work on.  Memory: answers live in the asker's arena.  Not here: sockets (link.h).
  *     bus_nudge(bus, "account.…");
  *     e = bus_ask(bus, "hub.<serial>", text, 2 * PL_SECOND, arena, &answer, &fail);
  */

@@ -4,7 +4,8 @@
  * schema/sqlgen.py, which call db_stmt_run below. Every transaction may be run again on PL_RETRY (SQLSTATE 40001, 40P01): its effects are rows only.
  * A constraint that refuses a row becomes an error by one table (db_constraints.c): { "system_name_key", PL_SYSTEM_NAME_TAKEN }.
  * A lost connection is PL_UNAVAILABLE for the running transaction; the next db_begin connects again. SERIALIZABLE is never needed: READ COMMITTED with
- * row locks by UPDATE … RETURNING.   Threads: a `struct db` belongs to one thread.   Memory: rows live in the transaction's arena.
+ * row locks by UPDATE … RETURNING.
+ * Not here: the capabilities' SQL (their .sql files).   Threads: a `struct db` belongs to one thread.   Memory: rows live in the transaction's arena.
  *     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
  *     if ((e = db_begin(db, arena, &tx)) != PL_OK) return e;
  *     if ((e = system_sql_rename(tx, account, id, name, NULL)) != PL_OK) return e;

@@ -1,4 +1,4 @@
-/* What the files of http/ share. Two kinds of thread: the engine's one (accepts, runs libmicrohttpd, owns every connection) and the pool's workers (run handlers).
+/* http_private.h - what the files of http/ share. Two kinds of thread: the engine's one (accepts, runs libmicrohttpd, owns every connection) and the pool's workers (run handlers).
  *
  * A connection (struct link) goes through phases, each with a deadline of ours: libmicrohttpd's own timeout only measures idleness. A request becomes a
  * struct call; while a worker has it the connection is suspended. Whoever lets go last frees the call: the worker, when the engine has answered without it

@@ -7,6 +7,7 @@
  * revoked, control_lost, start_timeout.
  * A viewer is no row: it is asked of the relay, which must hold it before the 201 leaves.
  * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
+ * Memory: the transaction's arena.
  *     e = live_device_freed(ctx, tx, now, account, device, &endings);      ends what runs, in the caller's transaction
  *     live_tell(ctx, arena, &endings);                                     after the commit: relay and hub stop
  */

@@ -1,7 +1,8 @@
 /* node.h - porchlightd: the mains' one door. Parses, assembles the capabilities, runs until told to stop.
  *
  * Everything that knows all capabilities lives in this folder: the list of routes and message tables (node.c), the table of fact handlers (node_facts.c), the
- * jobs (node_jobs.c), the routes about the process itself (node_http.c). Rules live in the capabilities.
+ * jobs (node_jobs.c), the routes about the process itself (node_http.c). Not here: rules, which live in the capabilities.
+ * Threads: node_run belongs to the main thread and starts all others.  Memory: the settings' arena outlives the run.
  *     enum pl_err e = node_run(&conf, &(struct node_io){ .clock = &pl_clock_system, .rand = &pl_rand_system }, &fail);
  */
 #pragma once

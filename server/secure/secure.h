@@ -2,6 +2,7 @@
  *
  * No other room includes sodium.h. Secrets have a type (`struct pl_secret`), are wiped when their scope ends and can be printed by no format.
  * Not here: SRTP and DTLS (rtp/, dtls/), what a PIN or token means (pin/, account/).
+ * Threads: any, once secure_init has returned.  Memory: outputs of known size are the caller's, others live in the arena given.
  *     struct pl_secret key PL_CLEANUP(pl_secret_wipe) = { 0 };
  *     e = secure_random_secret(&key);
  */

@@ -125,7 +125,8 @@ static void base64url_is_exact(void **state)
 {
     (void)state;
     struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(1 << 16);
-    static const struct { const char *raw, *text; } rows[] = { { "", "" }, { "f", "Zg" }, { "fo", "Zm8" }, { "foo", "Zm9v" }, { "foob", "Zm9vYg" }, { "fooba", "Zm9vYmE" }, { "foobar", "Zm9vYmFy" } }; /* RFC 4648, 10 */
+    static const struct { const char *raw, *text; } rows[] = { { "", "" }, { "f", "Zg" }, { "fo", "Zm8" }, { "foo", "Zm9v" },
+                                                                    { "foob", "Zm9vYg" }, { "fooba", "Zm9vYmE" }, { "foobar", "Zm9vYmFy" } }; /* RFC 4648, 10 */
     uint8_t out[8];
     size_t n;
     for (size_t i = 0; i < PL_COUNT(rows); i++) {
