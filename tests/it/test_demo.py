@@ -1,0 +1,41 @@
+"""The demo household: made over REST as an app would, kept, and watched for real."""
+import json
+import os
+import subprocess
+
+from lib.porch import program
+
+
+def watch(porch, out, seconds=3):
+    done = subprocess.run([program("porchctl"), "--dir", porch.dir, "demo", "watch", "--out", str(out), "--seconds", str(seconds)], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr + porch.logs()
+    return json.loads(done.stdout)
+
+
+def test_demo_shows_a_moving_picture_and_a_tone(own_porch, tmp_path):
+    porch = own_porch(demo=True, transports=False)
+    told = porch.ready["demo"]
+    seen = watch(porch, tmp_path / "out", seconds=6)
+    assert seen["frames"] >= 100 and seen["decode_errors"] == 0
+    assert seen["strip"]["read"] == seen["frames"] and seen["strip"]["backwards"] == 0 and seen["strip"]["missing"] == 0
+    assert abs(seen["tone"]["hz"] - 440) < 5 and seen["tone"]["level"] > 0.05
+    assert [f for f in os.listdir(tmp_path / "out") if f.endswith(".png")]
+    # Signed in again by the kept refresh token: no second client appears, no PIN is asked for.
+    sent = len(porch.ctl("outbox")["messages"])
+    watch(porch, tmp_path / "out2", seconds=1)
+    assert len(porch.ctl("outbox")["messages"]) == sent
+    porch.stop()
+    # A second run keeps all of it.
+    porch.start()
+    assert porch.ready["demo"] == told
+    assert watch(porch, tmp_path / "out3", seconds=1)["frames"] > 0
+    assert porch.stop() == 0
+
+
+def test_demo_with_real_transports(own_porch, tmp_path):
+    """The household's own PINs stay in the house; afterwards messages are sent."""
+    porch = own_porch(demo=True)
+    assert porch.mail.count("demo@porchlight.example") == 0
+    porch.sign_up()
+    assert watch(porch, tmp_path / "out", seconds=1)["frames"] > 0
+    assert porch.stop() == 0
