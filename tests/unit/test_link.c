@@ -237,7 +237,12 @@ static struct link *server_at(const char *address, unsigned most, unsigned most_
     return l;
 }
 static struct link *server(void) { return server_at("127.0.0.1:0", 0, 0); }
-static int port_of(struct link *l) { return atoi(strrchr(link_address(l), ':') + 1); }
+static int port_of(struct link *l)
+{
+    uint32_t port;
+    assert_int_equal(pl_parse_u32(pl_str_of(strrchr(link_address(l), ':') + 1), 1, 65535, &port), PL_OK);
+    return (int)port;
+}
 
 /* ---- a hand-made client: blocking, with a deadline on each read ---- */
 struct raw {

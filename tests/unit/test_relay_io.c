@@ -20,7 +20,8 @@ static void commands_are_read(void **state)
         bool known;
         enum relay_cmd_kind kind;
     } cases[] = {
-        { "{\"type\":\"session.open\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":1500,\"source\":{" LEG("AEAD_AES_128_GCM", KEY28) ",\"talk\":{\"ssrc\":3,\"payload_type\":1},\"plain\":false}}",
+        { "{\"type\":\"session.open\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":1500,\"source\":{" LEG("AEAD_AES_128_GCM", KEY28)
+          ",\"talk\":{\"ssrc\":3,\"payload_type\":1},\"plain\":false}}",
             PL_OK, true, RELAY_OPEN },
         { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AEAD_AES_128_GCM", KEY28) ",\"new_member\":1}", PL_OK, true, RELAY_VIEWER_ADD },
         { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AES_CM_128_HMAC_SHA1_80", KEY28) "}", PL_INVALID_REQUEST, false, 0 },
