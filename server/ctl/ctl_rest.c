@@ -48,7 +48,9 @@ enum pl_err rest_call(struct rest *r, const char *method, const char *path, stru
     *ret = (struct rest_answer){ 0 };
     if (!text.n)
         return PL_OK;
-    e = json_take(answer_fields, JSON_LENIENT, text, r->c->arena, ret, &why);
+    /* A claim that is read back is the answer itself, and its `challenge` is a text. */
+    bool claim = pl_str_starts(pl_str_of(path), PL_STR("/v1/claims/"));
+    e = claim ? json_take(claim_fields, JSON_LENIENT, text, r->c->arena, &ret->claim, &why) : json_take(answer_fields, JSON_LENIENT, text, r->c->arena, ret, &why);
     return e == PL_OK ? e : pl_fail(reterr, PL_UNAVAILABLE, "%s %s: the answer is not of the documented form: %s", method, path, why.detail);
 }
 
