@@ -33,9 +33,8 @@ def test_demo_shows_a_moving_picture_and_a_tone(own_porch, tmp_path):
 
 
 def test_demo_with_real_transports(own_porch, tmp_path):
-    """The household's own PINs stay in the house; afterwards messages are sent."""
+    """The household is made although messages go to providers, whom porchctl cannot ask for a PIN; afterwards messages are sent."""
     porch = own_porch(demo=True)
-    assert porch.mail.count("demo@porchlight.example") == 0
     porch.sign_up()
     assert watch(porch, tmp_path / "out", seconds=1)["frames"] > 0
     assert porch.stop() == 0
