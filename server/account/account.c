@@ -9,6 +9,16 @@ const struct conf_row account_conf_rows[] = {
     CONF_END
 };
 
+static struct pl_metric metrics[] = {
+    [ACCOUNT_M_SIGN_UPS] = PL_METRIC_COUNTER("porchlight_account_sign_ups_total", "Sign-ups begun, for taken e-mails too."),
+    [ACCOUNT_M_SESSIONS] = PL_METRIC_COUNTER("porchlight_account_sessions_total", "Sessions opened."),
+    [ACCOUNT_M_LOG_IN_FAILURES] = PL_METRIC_COUNTER("porchlight_account_log_in_failures_total", "Log-ins with a wrong password or an unknown e-mail."),
+    [ACCOUNT_M_PINS_WRONG] = PL_METRIC_COUNTER("porchlight_account_pins_wrong_total", "Wrong PINs."),
+    [ACCOUNT_M_TOKENS_REUSED] = PL_METRIC_COUNTER("porchlight_account_tokens_reused_total", "Refresh tokens that were used twice."),
+    [ACCOUNT_M_HASHES_REFUSED] = PL_METRIC_COUNTER("porchlight_account_hashes_refused_total", "Log-ins and sign-ups refused because the hashing gate was full."),
+};
+void account_count(enum account_metric m) { pl_count(&metrics[m], 1); }
+
 /* Nobody has this password; verifying against it costs what a real one costs. */
 static enum pl_err dummy_make(char ret[SECURE_PASSWORD_TEXT])
 {
@@ -34,6 +44,7 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
         account_free(ctx);
         return e;
     }
+    pl_metrics_register(metrics, PL_COUNT(metrics));
     *ret = ctx;
     return PL_OK;
 }
@@ -58,57 +69,6 @@ enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc no
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_NOT_FOUND : e;
     return notify_queue(ctx->notify, tx, ctx->rand, now, &(struct notify_message){ .kind = kind, .channel = NOTIFY_EMAIL, .to = row.email, .about = about, .account_id = account_id });
-}
-
-enum pl_err account_insert(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row, struct pl_str region,
-                           struct pl_str password_hash)
-{
-    int64_t count;
-    (void)ctx;
-    enum pl_err e = account_sql_reserve_email(tx, row->email, id, &count);
-    if (e == PL_OK && count != 1)
-        return PL_EMAIL_TAKEN;
-    if (e == PL_OK)
-        e = account_sql_reserve_phone(tx, row->phone, id, &count);
-    if (e == PL_OK && count != 1)
-        return PL_PHONE_TAKEN;
-    if (e == PL_OK)
-        e = account_sql_insert(tx, id, row->email, row->phone, row->country, region, password_hash, now, NULL);
-    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = id, .action = "account.created", .detail = PL_STR("{}") }) : e;
-}
-
-struct make {
-    struct account *ctx;
-    struct pl_utc now;
-    const struct account_new_row *row;
-    const struct account_country *country;
-    struct pl_uuid id;
-    struct pl_str hash;
-};
-
-static enum pl_err make_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
-{
-    struct make *m = arg;
-    (void)reterr;
-    return account_insert(m->ctx, tx, m->now, m->id, m->row, pl_str_of(m->country->region), m->hash);
-}
-
-enum pl_err account_make(struct account *ctx, struct db *db, struct pl_arena *a, struct pl_utc now, const struct account_new_row *row, struct pl_uuid *ret_id, struct pl_fail *reterr)
-{
-    char hash[SECURE_PASSWORD_TEXT];
-    struct pl_str password;
-    struct make m = { .ctx = ctx, .now = now, .row = row, .country = account_country_find(row->country), .id = pl_uuid7(ctx->rand, now) };
-    if (!m.country)
-        return pl_fail_field(reterr, PL_INVALID_REQUEST, "country", "country: a country code like AT is expected");
-    enum pl_err e = account_password_take(a, row->password, row->email, &password, reterr);
-    if (e == PL_OK)
-        e = account_password_hash(ctx, password, hash, reterr);
-    if (e != PL_OK)
-        return e;
-    m.hash = pl_str_of(hash);
-    if ((e = db_run(db, a, make_tx, &m, reterr)) == PL_OK)
-        *ret_id = m.id;
-    return e;
 }
 
 static void write_masked(struct jw *w, const char *name, struct pl_str s)

@@ -54,12 +54,6 @@ PL_MUST enum pl_err account_authenticate(struct db_tx *tx, struct pl_utc now, st
 PL_MUST enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about);
 struct notify *account_notify(struct account *ctx);
 
-/* Makes an account without PINs, for `porchctl up --demo` and for support: the same rules for password, e-mail and phone. PL_EMAIL_TAKEN, PL_PHONE_TAKEN. */
-struct account_new_row {
-    struct pl_str email, phone, password, country;
-};
-PL_MUST enum pl_err account_make(struct account *ctx, struct db *db, struct pl_arena *a, struct pl_utc now, const struct account_new_row *row, struct pl_uuid *ret_id, struct pl_fail *reterr);
-
 /* For the admin listener: writes member "accounts", the newest 1000, e-mail and phone masked. */
 PL_MUST enum pl_err account_list(struct db_tx *tx, struct jw *w);
 

@@ -1,7 +1,15 @@
 /* account_challenge.c - what a right PIN unlocks: the next step of a sign-up, an account, a session, or a step-up grant. */
 #include "account_int.h"
 
-static struct pl_str challenge_key(const struct http_call *c) { return http_header(c, "Challenge-Key"); }
+/* A forgotten header is told as such and counts nothing: it says nothing about challenge or PIN. A wrong key is a wrong try (S-P8). */
+static enum pl_err challenge_key(const struct http_call *c, struct pl_str *ret, struct pl_fail *reterr)
+{
+    struct pl_str key = http_header(c, "Challenge-Key");
+    if (!key.n)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "Challenge-Key", "The header Challenge-Key is missing: it is the `key` that came with the challenge.");
+    *ret = key;
+    return PL_OK;
+}
 
 void account_challenge_write(struct jw *w, struct pin_opened *o, struct pl_utc now)
 {
@@ -12,18 +20,20 @@ void account_challenge_write(struct jw *w, struct pin_opened *o, struct pl_utc n
 }
 
 /* The challenge of this call's path, for who holds its key. */
-static enum pl_err challenge_get(struct http_call *c, struct pin_challenge *ret)
+static enum pl_err challenge_get(struct http_call *c, struct pin_challenge *ret, struct pl_fail *reterr)
 {
     struct pl_uuid id;
+    struct pl_str key;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    return e == PL_OK ? pin_get(c->tx, c->now, id, challenge_key(c), ret) : e;
+    if (e == PL_OK)
+        e = challenge_key(c, &key, reterr);
+    return e == PL_OK ? pin_get(c->tx, c->now, id, key, ret) : e;
 }
 
 enum pl_err account_on_challenge(struct http_call *c, struct pl_fail *reterr)
 {
     struct pin_challenge ch;
-    (void)reterr;
-    enum pl_err e = challenge_get(c, &ch);
+    enum pl_err e = challenge_get(c, &ch, reterr);
     if (e == PL_OK)
         pin_write(&c->out, &ch, c->now, NULL);
     return e;
@@ -149,10 +159,15 @@ enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
     const struct account_verify_body *b = c->body;
     struct account *ctx = c->self;
     struct pl_uuid id;
+    struct pl_str key;
     struct verify v = { .ctx = ctx, .now = c->now, .arena = c->arena };
     enum pl_err e = c->db ? http_param_uuid(c, "id", &id) : PL_UNAVAILABLE;
     if (e == PL_OK)
-        e = pin_try(&ctx->pin, c->db, c->arena, c->now, id, challenge_key(c), b->pin, &v.right, reterr);
+        e = challenge_key(c, &key, reterr);
+    if (e == PL_OK)
+        e = pin_try(&ctx->pin, c->db, c->arena, c->now, id, key, b->pin, &v.right, reterr);
+    if (e == PL_PIN_WRONG)
+        account_count(ACCOUNT_M_PINS_WRONG);
     if (e != PL_OK)
         return e;
     e = db_run(c->db, c->arena, verify_tx, &v, reterr);
@@ -207,7 +222,7 @@ enum pl_err account_on_resend(struct http_call *c, struct pl_fail *reterr)
     const struct account_resend_body *b = c->body;
     struct pin_challenge ch;
     struct pl_str to;
-    enum pl_err e = challenge_get(c, &ch);
+    enum pl_err e = challenge_get(c, &ch, reterr);
     if (e != PL_OK)
         return e;
     enum notify_channel channel = b->has_channel ? (enum notify_channel)b->channel : notify_channel_of(ch.channel);
@@ -222,7 +237,7 @@ enum pl_err account_on_destination(struct http_call *c, struct pl_fail *reterr)
 {
     const struct account_destination_body *b = c->body;
     struct pin_challenge ch;
-    enum pl_err e = challenge_get(c, &ch);
+    enum pl_err e = challenge_get(c, &ch, reterr);
     if (e != PL_OK)
         return e;
     if (ch.purpose != PIN_SIGN_UP_PHONE)

@@ -26,6 +26,10 @@ struct account {
     struct account_events *events;
 };
 
+/* ---- account.c ---- */
+enum account_metric { ACCOUNT_M_SIGN_UPS, ACCOUNT_M_SESSIONS, ACCOUNT_M_LOG_IN_FAILURES, ACCOUNT_M_PINS_WRONG, ACCOUNT_M_TOKENS_REUSED, ACCOUNT_M_HASHES_REFUSED };
+void account_count(enum account_metric m);
+
 /* ---- account_password.c ---- */
 void account_gate_init(struct account_gate *g, unsigned running, unsigned waiting);
 void account_gate_done(struct account_gate *g);
@@ -92,10 +96,13 @@ struct account_refresh_body {
 PL_MUST enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *reterr);
+struct account_new_row {
+    struct pl_str email, phone, country, region, password_hash;
+};
+/* The account's rows. PL_EMAIL_TAKEN, PL_PHONE_TAKEN. */
+PL_MUST enum pl_err account_insert(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row);
 /* What a verified sign-up becomes: the account and its first session. */
 PL_MUST enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_signup_get_row *s, struct pl_str phone, struct account_tokens *ret);
-PL_MUST enum pl_err account_insert(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row, struct pl_str region,
-                                   struct pl_str password_hash);
 /* The client of a log-in challenge, kept in its context. */
 PL_MUST enum pl_err account_client_pack(struct pl_arena *a, const struct account_client *client, struct pl_str *ret);
 PL_MUST enum pl_err account_client_unpack(struct pl_arena *a, struct pl_str packed, struct account_client *ret);

@@ -113,6 +113,7 @@ static enum pl_err gate_enter(struct account_gate *g, struct pl_fail *reterr)
     if (g->running >= g->most_running && g->waiting >= g->most_waiting) {
         if (reterr)
             reterr->retry_after_s = 1;
+        account_count(ACCOUNT_M_HASHES_REFUSED);
         return PL_OVERLOADED;
     }
     g->waiting++;

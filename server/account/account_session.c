@@ -84,6 +84,8 @@ enum pl_err account_session_open(struct account *ctx, struct db_tx *tx, struct p
         e = account_sql_session_start(tx, account_id, f.client_id, f.id, now, f.idle_ends_at, ends_at, NULL);
     if (e == PL_OK)
         e = journal_audit(tx, now, &(struct journal_audit){ .subject = account_id, .actor = f.client_id, .action = "session.opened", .detail = PL_STR("{}") });
+    if (e == PL_OK)
+        account_count(ACCOUNT_M_SESSIONS);
     return e == PL_OK ? tokens_put(ctx, tx, now, &f, ret) : e;
 }
 

@@ -110,18 +110,34 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     s.hash = pl_str_of(hash);
     if ((e = db_run(c->db, c->arena, sign_up_tx, &s, reterr)) != PL_OK)
         return e;
+    account_count(ACCOUNT_M_SIGN_UPS);
     notify_wake(ctx->notify);
     c->status = 202;
     account_challenge_write(&c->out, &s.opened, c->now);
     return PL_OK;
 }
 
+enum pl_err account_insert(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row)
+{
+    int64_t count;
+    enum pl_err e = account_sql_reserve_email(tx, row->email, id, &count);
+    if (e == PL_OK && count != 1)
+        return PL_EMAIL_TAKEN;
+    if (e == PL_OK)
+        e = account_sql_reserve_phone(tx, row->phone, id, &count);
+    if (e == PL_OK && count != 1)
+        return PL_PHONE_TAKEN;
+    if (e == PL_OK)
+        e = account_sql_insert(tx, id, row->email, row->phone, row->country, row->region, row->password_hash, now, NULL);
+    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = id, .action = "account.created", .detail = PL_STR("{}") }) : e;
+}
+
 enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_signup_get_row *s, struct pl_str phone, struct account_tokens *ret)
 {
-    struct account_new_row row = { .email = s->email, .phone = phone, .country = s->country };
+    struct account_new_row row = { .email = s->email, .phone = phone, .country = s->country, .region = s->region, .password_hash = s->password_hash };
     struct account_client client = { .name = s->client_name, .platform = s->client_platform, .key_hash = s->client_key_hash };
     struct pl_uuid id = pl_uuid7(ctx->rand, now);
-    enum pl_err e = account_insert(ctx, tx, now, id, &row, s->region, s->password_hash);
+    enum pl_err e = account_insert(tx, now, id, &row);
     if (e == PL_OK)
         e = account_sql_signup_delete(tx, s->id, NULL);
     return e == PL_OK ? account_session_open(ctx, tx, now, id, &client, ret) : e;
@@ -187,6 +203,8 @@ static enum pl_err password_check(struct http_call *c, struct log_in *l, struct 
         e = account_password_verify(ctx, l->found ? l->row.password_hash : pl_str_of(ctx->dummy_hash), password, &rehash, reterr);
     if (e == PL_OK && !l->found)
         e = PL_INVALID_CREDENTIALS;
+    if (e == PL_INVALID_CREDENTIALS)
+        account_count(ACCOUNT_M_LOG_IN_FAILURES);
     if (e != PL_OK || !rehash)
         return e;
     char *hash = pl_alloc(c->arena, SECURE_PASSWORD_TEXT);
@@ -250,6 +268,7 @@ enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *reterr)
     if (e != PL_OK)
         return e;
     if (r.reused) {
+        account_count(ACCOUNT_M_TOKENS_REUSED);
         account_nudge(&(struct account_nudge){ r.ctx, r.tokens.account_id });
         return PL_TOKEN_REUSED;
     }

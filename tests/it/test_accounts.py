@@ -286,6 +286,20 @@ def test_s_s6_deleting_the_account_leaves_no_row_of_it(porch, account):
     assert again.id != account.id
 
 
+def test_s_s2_sessions_end_on_time(own_porch):
+    p = own_porch()
+    account = p.sign_up()
+    with Events(p, account.api.token) as events:
+        p.clock.advance(901)
+        account.api.get("/v1/account").refused("unauthenticated")
+        assert events.closed() == 4401
+    p.clock.advance(29 * 86400)
+    account.api.take_tokens(refresh(p, account.api.tokens["refresh_token"]).ok(200))
+    account.api.get("/v1/account").ok(200)
+    p.clock.advance(30 * 86400)
+    refresh(p, account.api.tokens["refresh_token"]).refused("unauthenticated")
+
+
 def test_without_transports_messages_wait_in_the_outbox(own_porch):
     p = own_porch(transports=False)
     email = rest.new_email()
