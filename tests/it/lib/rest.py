@@ -46,10 +46,14 @@ class Api:
 
     @property
     def session(self):
-        # One connection pool a thread: tests send in parallel.
-        if not hasattr(self._local, "session"):
+        # One connection pool a thread: tests send in parallel. When the clock was moved, connections that were idle are past the server's idle time: a new pool.
+        offset = self.porch.clock.offset if self.porch.clock else 0
+        if getattr(self._local, "offset", None) != offset:
+            if hasattr(self._local, "session"):
+                self._local.session.close()
             self._local.session = requests.Session()
             self._local.session.trust_env = False
+            self._local.offset = offset
         return self._local.session
 
     def call(self, method, path, body=None, *, key=None, grant=None, token=..., idempotency=None, headers=None, timeout=30, check=True):
