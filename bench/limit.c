@@ -122,7 +122,8 @@ static void send_run(const struct leg *v, const uint8_t *p, size_t n, uint16_t s
         uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
     } control;
     struct iovec iov = { (void *)(uintptr_t)p, n };
-    struct msghdr m = { .msg_name = (void *)(uintptr_t)&v->to, .msg_namelen = sizeof v->to, .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes };
+    struct msghdr m = { .msg_name = (void *)(uintptr_t)&v->to, .msg_namelen = sizeof v->to, .msg_iov = &iov, .msg_iovlen = 1,
+        .msg_control = &control, .msg_controllen = sizeof control.bytes };
     memset(&control, 0, sizeof control);
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     c->cmsg_level = SOL_UDP;

@@ -1,5 +1,6 @@
-/* bench-relay-load PORT SESSIONS VIEWERS SECONDS: hubs and viewers of a measurement, on one core. Closed loop: bursts of 32 packets of 1,200 bytes per source, at most WINDOW packets
- * under way, so that nothing is lost and the other side always has full batches. The first packets of every viewer are decrypted and must be right.
+/* bench-relay-load PORT SESSIONS VIEWERS SECONDS: hubs and viewers of a measurement, on one core. Closed loop: bursts of 32 packets of 1,200 bytes per source,
+ * at most WINDOW packets under way, so that nothing is lost and the other side always has full batches. The first packets of every viewer are decrypted and must
+ * be right.
  * Speaks with the script over stdin and stdout: "ready", waits for a line, measures, prints "packets received, packets missing, seconds". */
 #include "relay_bench.h"
 #include "rtp.h"
@@ -62,7 +63,8 @@ static void prove(struct viewer *v, uint8_t *p, size_t n)
 {
     struct rtp_packet k;
     v->proved++;
-    if (n != BENCH_PACKET || pl_srtp_unprotect_rtp(v->in, p, &n) != PL_OK || rtp_parse(p, n, &k) != PL_OK || k.h.ssrc != v->leg.ssrc || k.payload_n != BENCH_PAYLOAD || k.payload[9] != 0x5a)
+    if (n != BENCH_PACKET || pl_srtp_unprotect_rtp(v->in, p, &n) != PL_OK ||
+        rtp_parse(p, n, &k) != PL_OK || k.h.ssrc != v->leg.ssrc || k.payload_n != BENCH_PAYLOAD || k.payload[9] != 0x5a)
         wrong++;
 }
 

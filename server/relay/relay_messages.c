@@ -20,8 +20,8 @@ struct session_msg { /* every command's members, in one */
     struct json_list sessions;
 };
 
-static const struct json_field ice_fields[] = { JSON_F(struct ice_msg, ufrag, J_STR, J_REQUIRED, .hi = ICE_UFRAG_MAX), JSON_F(struct ice_msg, pwd, J_STR, J_REQUIRED, .hi = ICE_PWD_MAX),
-    JSON_F(struct ice_msg, peer_ufrag, J_STR, J_REQUIRED, .hi = ICE_UFRAG_MAX), J_END };
+static const struct json_field ice_fields[] = { JSON_F(struct ice_msg, ufrag, J_STR, J_REQUIRED, .hi = ICE_UFRAG_MAX),
+    JSON_F(struct ice_msg, pwd, J_STR, J_REQUIRED, .hi = ICE_PWD_MAX), JSON_F(struct ice_msg, peer_ufrag, J_STR, J_REQUIRED, .hi = ICE_UFRAG_MAX), J_END };
 static const struct json_field keys_fields[] = { JSON_F(struct keys_msg, receive, J_B64, J_REQUIRED, .lo = 28, .hi = PL_SRTP_KEY_MAX),
     JSON_F(struct keys_msg, send, J_B64, J_REQUIRED, .lo = 28, .hi = PL_SRTP_KEY_MAX), J_END };
 static const struct json_field track_fields[] = { JSON_F(struct track_msg, ssrc, J_INT, J_REQUIRED, .lo = 1, .hi = UINT32_MAX),
@@ -35,7 +35,8 @@ static const struct json_field track_fields[] = { JSON_F(struct track_msg, ssrc,
     { .name = "talk", .type = J_OBJECT, .offset = offsetof(st, at talk), .fields = track_fields }, \
     { .name = "plain", .type = J_BOOL, .offset = offsetof(st, at plain) }
 static const struct json_field leg_fields[] = { LEG_FIELDS(struct leg_msg, ), J_END };
-static const struct json_field ref_fields[] = { JSON_F(struct relay_ref, live_id, J_UUID, J_REQUIRED), JSON_F(struct relay_ref, generation, J_INT, J_REQUIRED, .lo = 0, .hi = INT64_MAX), J_END };
+static const struct json_field ref_fields[] = { JSON_F(struct relay_ref, live_id, J_UUID, J_REQUIRED),
+    JSON_F(struct relay_ref, generation, J_INT, J_REQUIRED, .lo = 0, .hi = INT64_MAX), J_END };
 
 #define F_ID JSON_F(struct session_msg, id, J_STR, J_REQUIRED, .lo = 1, .hi = RELAY_ID_TEXT - 1)
 #define F_LIVE JSON_F(struct session_msg, live_id, J_UUID, J_REQUIRED)
@@ -47,7 +48,8 @@ static const struct json_field add_fields[] = { F_ID, F_LIVE, F_GENERATION, F_VI
 static const struct json_field remove_fields[] = { F_ID, F_LIVE, F_VIEWER, J_END };
 static const struct json_field extend_fields[] = { F_ID, F_LIVE, F_GENERATION, F_EXPIRES, J_END };
 static const struct json_field close_fields[] = { F_ID, F_LIVE, F_GENERATION, J_END };
-static const struct json_field sync_fields[] = { JSON_F(struct session_msg, sessions, J_ARRAY, J_REQUIRED, .fields = ref_fields, .size = sizeof(struct relay_ref), .hi = 20000), J_END };
+static const struct json_field sync_fields[] = {
+    JSON_F(struct session_msg, sessions, J_ARRAY, J_REQUIRED, .fields = ref_fields, .size = sizeof(struct relay_ref), .hi = 20000), J_END };
 
 static const struct command {
     const char *type;

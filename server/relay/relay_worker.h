@@ -1,10 +1,12 @@
 /* relay_worker.h - one thread with one UDP socket around one `struct relay`: the only place of the packet plane that does I/O.
  *
- * Receives batches of 32 by recvmmsg (SO_RCVBUF 4 MB, losses of that buffer counted), sends each viewer's run as one UDP_SEGMENT datagram and falls back to sendmmsg where the kernel
- * or the path does not take it. Commands come in and news goes out through bounded single-producer queues, looked at between batches; nothing waits for control.
+ * Receives batches of 32 by recvmmsg (SO_RCVBUF 4 MB, losses of that buffer counted), sends each viewer's run as one UDP_SEGMENT datagram and falls back to
+ * sendmmsg where the kernel or the path does not take it. Commands come in and news goes out through bounded single-producer queues, looked at between
+ * batches; nothing waits for control.
  * News that is not taken stays in order, and is never dropped.
  * Not here: JSON and the connection to the cloud (relay_control.h), what packets mean (relay.h).
- * Threads: relay_worker_post from one thread, relay_worker_take from one thread (may be another); the rest before start or after stop.
+ * Threads: relay_worker_post from one thread, relay_worker_peek and _next from one (may be another); the rest before start or after stop.
+ * Memory: fixed when it is made; sessions take theirs when they open.
  *     e = relay_worker_new(&conf, &w, &fail);
  *     e = relay_worker_start(w, &fail);
  *     e = relay_worker_post(w, &cmd);

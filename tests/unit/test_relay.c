@@ -235,6 +235,27 @@ static void incomplete_key_frame_is_not_replayed(void **state)
     }
 }
 
+/* A key frame of two slices whose first slice was lost: what came looks whole by itself, and is not. */
+static void lost_first_slice_is_noticed(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    uint8_t p[SIM_PACKET], slice[200] = { 0x65, 1 };
+    session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 3, -1); /* parameter sets are known */
+    for (int i = 0; i < 400; i++)                /* and its replay is out of reach */
+        sim_hub_frame(&s, &hub, false, false, 3, -1);
+    hub.ts += 3000;
+    (void)sim_hub_packet(&hub, 0, false, slice, sizeof slice, p);
+    sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, true, slice, sizeof slice, p));
+    sim_hub_frame(&s, &hub, false, false, 1, -1);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.got[0], 4); /* the older, whole one: alone, because it is far behind */
+    done(&s, &hub, &v, NULL);
+}
+
 /* A camera that sends SPS and PPS once only: the relay puts them before the key frame that a viewer starts at, and numbers stay contiguous. */
 static void parameter_sets_are_put_before(void **state)
 {
@@ -378,6 +399,17 @@ static void hub_lost_after_ten_seconds(void **state)
     assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
     assert_string_equal(e.code, "hub_lost");
     assert_true(e.at.us - last.us == 10 * PL_SECOND);
+    struct sim_peer next;
+    s.live_id.b[5] = 9;
+    sim_peer_new(&s, &next, 5, PL_SRTP_GCM, true);
+    assert_int_equal(sim_open(&s, &next, 1), PL_OK);
+    sim_check(&s, &next, true);
+    for (int i = 0; i < 30; i++) { /* so is media without checks */
+        sim_pass(&s, PL_SECOND, NULL, 0);
+        sim_hub_audio(&s, &next);
+    }
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    sim_peer_free(&next);
     done(&s, &hub, NULL, NULL);
 }
 
@@ -432,6 +464,7 @@ static void s_m7_control_lost(void **state)
     assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK);
     sim_pass(&s, 2 * PL_MINUTE, alive, 1);
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK);
     sim_pass(&s, 8 * PL_MINUTE, alive, 1);
     assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
     assert_string_equal(e.code, "control_lost");
@@ -602,7 +635,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fan_out_with_mixed_suites), cmocka_unit_test(a_batch_is_one_run_a_viewer), cmocka_unit_test(s_m1_strangers_get_nothing),
         cmocka_unit_test(s_m2_path_moves_by_proof), cmocka_unit_test(replayed_packets_are_refused), cmocka_unit_test(v_a4_join_at_cached_key_frame),
-        cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets),
+        cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed), cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets),
         cmocka_unit_test(v_a5_governor), cmocka_unit_test(sender_reports_carry_the_viewers_time), cmocka_unit_test(expiry_by_the_relays_own_clock),
         cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss), cmocka_unit_test(s_m7_control_lost),
         cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said), cmocka_unit_test(plain_source),

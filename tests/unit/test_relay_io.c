@@ -23,14 +23,16 @@ static void commands_are_read(void **state)
         { "{\"type\":\"session.open\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":1500,\"source\":{" LEG("AEAD_AES_128_GCM", KEY28)
           ",\"talk\":{\"ssrc\":3,\"payload_type\":1},\"plain\":false}}",
             PL_OK, true, RELAY_OPEN },
-        { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AEAD_AES_128_GCM", KEY28) ",\"new_member\":1}", PL_OK, true, RELAY_VIEWER_ADD },
+        { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AEAD_AES_128_GCM", KEY28) ",\"new_member\":1}",
+            PL_OK, true, RELAY_VIEWER_ADD },
         { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AES_CM_128_HMAC_SHA1_80", KEY28) "}", PL_INVALID_REQUEST, false, 0 },
         { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," LEG("AES_CM_128_HMAC_SHA1_32", KEY28) "}", PL_UNSUPPORTED_MEDIA, false, 0 },
         { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"viewer_id\":\"v\"," LEG("AEAD_AES_128_GCM", KEY28) "}", PL_INVALID_REQUEST, false, 0 },
         { "{\"type\":\"viewer.remove\",\"id\":\"a\"," LIVE ",\"viewer_id\":\"v\"}", PL_OK, true, RELAY_VIEWER_REMOVE },
         { "{\"type\":\"session.extend\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":0}", PL_INVALID_REQUEST, false, 0 },
         { "{\"type\":\"session.close\",\"id\":\"a\"," LIVE ",\"generation\":3,\"code\":\"revoked\"}", PL_OK, true, RELAY_CLOSE },
-        { "{\"type\":\"live.sync\",\"id\":\"a\",\"sessions\":[{" LIVE ",\"generation\":3},{\"live_id\":\"01890000-0000-7000-8000-000000000002\",\"generation\":4}]}", PL_OK, true, RELAY_SYNC },
+        { "{\"type\":\"live.sync\",\"id\":\"a\",\"sessions\":[{" LIVE ",\"generation\":3},"
+          "{\"live_id\":\"01890000-0000-7000-8000-000000000002\",\"generation\":4}]}", PL_OK, true, RELAY_SYNC },
         { "{\"type\":\"live.sync\",\"sessions\":[]}", PL_OK, true, RELAY_SYNC },
         { "{\"type\":\"something.new\"}", PL_OK, false, 0 },
         { "{\"type\":7}", PL_OK, false, 0 },
@@ -60,7 +62,8 @@ static void news_is_written(void **state)
 {
     (void)state;
     struct relay_news ok = { .kind = RELAY_NEWS_ANSWER, .request = "r1" }, no = { .kind = RELAY_NEWS_ANSWER, .request = "r2", .result = PL_NODE_FULL };
-    struct relay_news gone = { .kind = RELAY_NEWS_EVENT, .event = { .kind = RELAY_EV_VIEWER_GONE, .ref = { { { 1 } }, 5 }, .viewer_id = "v", .code = "viewer_lost", .at = { 9 * PL_SECOND } } };
+    struct relay_news gone = { .kind = RELAY_NEWS_EVENT,
+        .event = { .kind = RELAY_EV_VIEWER_GONE, .ref = { { { 1 } }, 5 }, .viewer_id = "v", .code = "viewer_lost", .at = { 9 * PL_SECOND } } };
     struct relay_news key = { .kind = RELAY_NEWS_EVENT, .event = { .kind = RELAY_EV_KEYFRAME_WANTED, .ref = { { { 1 } }, 5 } } };
     struct {
         const struct relay_news *n;
@@ -68,7 +71,8 @@ static void news_is_written(void **state)
     } cases[] = {
         { &ok, "{\"type\":\"ok\",\"re\":\"r1\"}" },
         { &no, "{\"type\":\"error\",\"re\":\"r2\",\"code\":\"node_full\"}" },
-        { &gone, "{\"type\":\"session.event\",\"live_id\":\"01000000-0000-0000-0000-000000000000\",\"generation\":5,\"event\":\"viewer_gone\",\"viewer_id\":\"v\",\"code\":\"viewer_lost\","
+        { &gone, "{\"type\":\"session.event\",\"live_id\":\"01000000-0000-0000-0000-000000000000\","
+                 "\"generation\":5,\"event\":\"viewer_gone\",\"viewer_id\":\"v\",\"code\":\"viewer_lost\","
                  "\"time\":\"1970-01-01T00:01:39.000Z\"}" },
         { &key, "{\"type\":\"keyframe.wanted\",\"live_id\":\"01000000-0000-0000-0000-000000000000\"}" },
     };
@@ -165,7 +169,8 @@ static void media_through_real_sockets(void **state)
         sim_new(&s, 1, 0);
         sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
         sim_peer_new(&s, &v, 2, PL_SRTP_SHA1_80, false);
-        assert_int_equal(relay_worker_new(&(struct relay_worker_conf){ .media = any, .max_sessions = 2, .no_gso = no_gso, .clock = &pl_clock_system, .rand = &pl_rand_system }, &w, NULL), PL_OK);
+        struct relay_worker_conf conf = { .media = any, .max_sessions = 2, .no_gso = no_gso, .clock = &pl_clock_system, .rand = &pl_rand_system };
+        assert_int_equal(relay_worker_new(&conf, &w, NULL), PL_OK);
         assert_int_equal(relay_worker_start(w, NULL), PL_OK);
         struct ice_addr at = relay_worker_addr(w);
         int hub_fd = udp_to(&at), viewer_fd = udp_to(&at);

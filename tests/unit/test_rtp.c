@@ -94,7 +94,8 @@ static void rtcp_round_trip(void **state)
     struct pl_rd r = pl_rd_of(b.p, b.n);
     struct rtcp_item it;
     assert_int_equal(rtcp_next(&r, &it), PL_OK);
-    assert_true(it.type == RTCP_SR && it.ssrc == 1 && it.sr.ntp == UINT64_C(0x0102030405060708) && it.sr.timestamp == 90000 && it.sr.packets == 11 && it.sr.bytes == 22 && it.count == 1);
+    assert_true(it.type == RTCP_SR && it.ssrc == 1 && it.sr.ntp == UINT64_C(0x0102030405060708));
+    assert_true(it.sr.timestamp == 90000 && it.sr.packets == 11 && it.sr.bytes == 22 && it.count == 1);
     struct rtcp_block got = rtcp_block_at(&it, 0);
     assert_true(got.ssrc == 5 && got.fraction_lost == 9 && got.lost == -3 && got.highest_seq == 0x1fffe && got.jitter == 77 && got.last_sr == 8 && got.delay_last_sr == 65536);
     assert_int_equal(rtcp_next(&r, &it), PL_OK);
