@@ -196,6 +196,7 @@ static enum pl_err begin(struct start *s, struct pl_uuid device_id, struct pl_fa
     return e;
 }
 
+/* PL_RETRY: the session is gone. */
 static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_uuid viewer_id, struct pl_fail *reterr)
 {
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
@@ -208,7 +209,13 @@ static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_u
     live_leg_write(&w, leg, LIVE_RELAY_SIDE, false);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
-    return e == PL_OK ? live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr) : e;
+    if (e == PL_OK)
+        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr);
+    if (e == PL_NOT_FOUND) { /* the relay no longer runs what the row says: the caller begins again */
+        give_up(s, "relay_lost");
+        e = PL_RETRY;
+    }
+    return e;
 }
 
 /* The answer: the live resource and, this once, the viewer's keys. */
@@ -254,15 +261,9 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
         e = viewer_suite(c->body, &s->viewer_suite, reterr);
     for (int i = 0; e == PL_OK && i < TRIES; i++) {
         e = begin(s, device_id, reterr);
-        if (e == PL_OK)
-            e = add_viewer(s, leg, viewer_id, reterr);
-        if (e == PL_OK)
+        if (e == PL_OK && (e = add_viewer(s, leg, viewer_id, reterr)) == PL_OK)
             return answer(s, leg, viewer_id);
-        if (e == PL_NOT_FOUND) { /* the relay no longer runs what the row says */
-            give_up(s, "relay_lost");
-            e = PL_RETRY;
-        }
-        if (e == PL_RETRY && i + 1 < TRIES)
+        if (i + 1 < TRIES && e == PL_RETRY)
             e = PL_OK;
     }
     return e;

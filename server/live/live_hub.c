@@ -3,6 +3,7 @@
 #include "live_sql.h"
 
 static const char *const states[] = { "sending", "failed", "ended", NULL };
+enum { HUB_SENDING, HUB_FAILED, HUB_ENDED };
 struct state_msg {
     struct pl_uuid live_id;
     int64_t generation;
@@ -29,8 +30,10 @@ static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
     /* A session that has ended, another hub's, or an older generation: a report of the past. */
     if (e != PL_OK || !found || !pl_str_eq(place.hub_serial, device_conn_serial(hub)) || place.generation != m->generation)
         return e;
-    if (m->state == 0)
+    if (m->state == HUB_SENDING)
         return live_stage_add(c->tx, place.account_id, m->live_id, "hub_sending", c->now);
+    if (m->state == HUB_ENDED) /* why it ended is said by who ended it, or by the relay when nothing comes any more */
+        return live_stage_add(c->tx, place.account_id, m->live_id, "hub_ended", c->now);
     *t = (struct live_told){ .ctx = c->self, .arena = c->arena };
     e = live_end(c->tx, c->now, place.account_id, m->live_id, "hub_failed", &t->endings);
     if (e == PL_OK)
