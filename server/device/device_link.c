@@ -4,7 +4,7 @@
 
 #define HEARTBEAT_S 10
 #define RECONNECT_MIN_S 1
-#define RECONNECT_MAX_S 30
+#define RECONNECT_MAX_S 5
 
 /* ---- Sending after the commit ---- */
 
