@@ -167,7 +167,7 @@ static bool is_up(const struct proc *p, void *arg)
 
 static void fill_row(struct pl_arena *a, struct pg *pg)
 {
-    static const char *const settings[] = { "listen_addresses=", "unix_socket_directories=" SOCKET_FD, "unix_socket_permissions=0700", "port=5432", "max_connections=100",
+    static const char *const settings[] = { "listen_addresses=", ("unix_socket_directories=" SOCKET_FD), "unix_socket_permissions=0700", "port=5432", "max_connections=100",
         "logging_collector=off", "log_destination=stderr", "log_statement=none", "log_min_error_statement=panic", "log_parameter_max_length=0",
         "log_parameter_max_length_on_error=0", "fsync=on", "full_page_writes=on", "synchronous_commit=on" };
     struct proc *p = &pg->proc;
