@@ -50,10 +50,13 @@ class SimHub:
         self._ws = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self):
+    def open(self):
         self._thread.start()
         self.challenge = self.expect("challenge")
         return self
+
+    def __enter__(self):
+        return self if self._ws else self.open()
 
     def __exit__(self, *unused):
         self.close()
@@ -143,7 +146,7 @@ class SimHub:
 
 def add_hub(porch, api, system_id, device):
     """A bound hub that is connected: (SimHub, device id). The caller closes it."""
-    hub = SimHub(porch, device).__enter__()
+    hub = SimHub(porch, device).open()
     hub.hello()
     hub.claim(api.post(f"/v1/systems/{system_id}/hub", {"serial": device.serial}).ok(202)["claim"])
     return hub, hub.expect("bound")["device_id"]
