@@ -34,6 +34,7 @@ static void fresh(struct notify *n, const char *url, const char *protocols)
     curl_easy_setopt(n->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(n->curl, CURLOPT_URL, url);
     curl_easy_setopt(n->curl, CURLOPT_PROTOCOLS_STR, protocols);
+    curl_easy_setopt(n->curl, CURLOPT_PROXY, ""); /* where PINs go is said by the settings, not by http_proxy in somebody's shell */
     curl_easy_setopt(n->curl, CURLOPT_TIMEOUT_MS, n->timeout_ms);
     curl_easy_setopt(n->curl, CURLOPT_WRITEFUNCTION, drop_answer);
 }
