@@ -85,13 +85,13 @@ void live_tell_later(void *told)
     live_tell(t->ctx, t->arena, t->endings);
 }
 
-enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct live_ending **endings)
+enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings)
 {
     struct live_sql_of_account_row *rows;
     size_t n;
     enum pl_err e = live_sql_of_account(tx, account_id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        if (pl_uuid_eq(rows[i].device_id, device_id))
+        if (pl_uuid_eq(rows[i].device_id, device_id) || (serial.p && pl_str_eq(rows[i].hub_serial, serial)))
             e = live_end(tx, now, account_id, rows[i].id, "device_freed", endings);
     return e;
 }

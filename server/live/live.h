@@ -8,7 +8,7 @@
  * A viewer is no row: it is asked of the relay, which must hold it before the 201 leaves.
  * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
  * Memory: the transaction's arena.
- *     e = live_device_freed(ctx, tx, now, account, device, &endings);      ends what runs, in the caller's transaction
+ *     e = live_device_freed(tx, now, account, device, serial, &endings);      ends what runs, in the caller's transaction
  *     live_tell(ctx, arena, &endings);                                     after the commit: relay and hub stop
  */
 #pragma once
@@ -49,8 +49,8 @@ PL_MUST enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid
 /* Tells relay (session.close), hub (live.stop) and apps (nudge). A message that is lost costs nothing: live.sync repeats it at the next hello. */
 void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live_ending *endings);
 
-/* Handlers of facts (node's table). */
-PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct live_ending **endings);
+/* Handlers of facts (node's table). `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. */
+PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings);
 PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings);
 PL_MUST enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings);
 /* Job, once a second: ends what is past its time or whose relay has been away for ten minutes, warns of ends that are near. Nudges what it warned. */

@@ -135,7 +135,7 @@ UPDATE live SET warned = true WHERE ended_at IS NULL AND NOT warned AND expires_
 -- name: of_account :many 256
 -- in: account_id uuid
 -- The running sessions of an account.
-SELECT id, device_id, client_id FROM live WHERE account_id = $1 AND ended_at IS NULL;
+SELECT id, device_id, client_id, hub_serial FROM live WHERE account_id = $1 AND ended_at IS NULL;
 
 -- name: running :many 1000
 -- scan: an operator's list over all accounts, asked for by hand

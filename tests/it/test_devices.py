@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from simhub import SimHub, add_camera, add_hub, make
 from lib.events import Events
+from lib.household import Household
 from lib.wait import until
 
 _n = itertools.count(1)
@@ -234,6 +235,18 @@ def test_a_hub_is_deleted_by_serial_and_step_up_S_D7(porch, account, other_accou
         new_hub.send("status", wifi_rssi=-40, cameras=[status(camera)])
         until(lambda: account.api.get(f"/v1/devices/{camera_id}").ok(200)["connectivity"] == "online", "the new hub speaks for the camera")
         post_hub(other_account, system(other_account), device).ok(202)
+
+
+def test_deleting_a_hub_ends_what_it_sends_S_D7(porch, account):
+    home = Household(porch, account)
+    try:
+        live = home.live().ok(201)
+        grant = porch.step_up(account, "delete_hub")
+        account.api.post(f"/v1/systems/{home.system_id}/hub/delete", {"serial": home.hub.serial}, grant=grant).ok(204)
+        home.ended(live["live_id"], "device_freed")
+        home.live().refused("hub_offline")
+    finally:
+        home.close()
 
 
 def test_somebody_elses_device_is_not_found_S_S10(porch, account, other_account, home):
