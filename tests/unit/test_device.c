@@ -119,7 +119,8 @@ static void inventory_lines_are_all_or_none(void **state)
     int64_t added = -1, known = -1;
     struct pl_fail fail = PL_FAIL_INIT;
     struct pl_str good = pl_fmt(arena, "{\"serial\":\"INV00000001\",\"kind\":\"hub\",\"model\":\"m\",\"public_key\":\"%s\"}\n\n"
-                                       "{\"serial\":\"inv-0000-0002\",\"kind\":\"mini\",\"model\":\"m\",\"public_key\":\"HR8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8=\",\"setup_code_hash\":\"%s\"}", key, key);
+                                       "{\"serial\":\"inv-0000-0002\",\"kind\":\"mini\",\"model\":\"m\","
+                                       "\"public_key\":\"HR8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8=\",\"setup_code_hash\":\"%s\"}", key, key);
     struct db_tx *tx = begin();
     assert_int_equal(device_inventory_import(tx, at(0), good, &added, &known, &fail), PL_OK);
     assert_int_equal(added, 2);
