@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/udp.h>
 #include <openssl/evp.h>
+#include <srtp2/srtp.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -15,7 +16,7 @@ enum { BATCH = 32, SLOT = 2048, MAX_SESSIONS = 256, MAX_VIEWERS = 10, TAG = 16 }
 
 struct crypt { /* one direction of one leg */
     EVP_CIPHER_CTX *evp;
-    struct pl_srtp *srtp;
+    srtp_t srtp;
     uint8_t salt[12];
     uint32_t roc;
     uint16_t last;
@@ -49,9 +50,18 @@ static void derive(const uint8_t *master, uint8_t label, uint8_t *out, int n)
 static void crypt_init(struct crypt *c, const uint8_t *key, uint32_t ssrc, bool receive)
 {
     uint8_t session[16];
-    struct pl_srtp_conf conf = { .suite = PL_SRTP_GCM, .receive = receive, .key = key, .key_n = BENCH_KEY, .ssrcs = { ssrc }, .ssrcs_n = 1 };
     if (!evp) {
-        if (pl_srtp_new(&conf, &c->srtp) != PL_OK)
+        uint8_t copy[BENCH_KEY];
+        srtp_policy_t p;
+        memset(&p, 0, sizeof p);
+        memcpy(copy, key, sizeof copy);
+        srtp_crypto_policy_set_aes_gcm_128_16_auth(&p.rtp);
+        srtp_crypto_policy_set_aes_gcm_128_16_auth(&p.rtcp);
+        p.ssrc.type = ssrc_specific;
+        p.ssrc.value = ssrc;
+        p.key = copy;
+        p.window_size = 1024;
+        if (srtp_create(&c->srtp, &p) != srtp_err_status_ok)
             abort();
         return;
     }
@@ -82,8 +92,12 @@ static bool verify(struct crypt *c, uint8_t *p, size_t *n)
 {
     uint8_t iv[12];
     int len;
-    if (!evp)
-        return pl_srtp_unprotect_rtp(c->srtp, p, n) == PL_OK;
+    if (!evp) {
+        int size = (int)*n;
+        bool ok = srtp_unprotect(c->srtp, p, &size) == srtp_err_status_ok;
+        *n = (size_t)size;
+        return ok;
+    }
     count_up(c, (uint16_t)(p[2] << 8 | p[3]));
     iv_of(c, p, iv);
     *n -= TAG;
@@ -103,8 +117,9 @@ static size_t encrypt(struct leg *v, const uint8_t *in, size_t n, uint8_t *out)
     h.seq = v->seq++;
     rtp_write(&h, out);
     if (!evp) {
+        int size = (int)n;
         memcpy(out + 12, in + 12, n - 12);
-        return pl_srtp_protect_rtp(v->crypt.srtp, out, &n, n + TAG) == PL_OK ? n : 0;
+        return srtp_protect(v->crypt.srtp, out, &size) == srtp_err_status_ok ? (size_t)size : 0;
     }
     count_up(&v->crypt, h.seq);
     iv_of(&v->crypt, out, iv);
@@ -215,7 +230,7 @@ int main(int argc, char **argv)
     if (argc != 4 || pl_parse_u32(pl_str_of(argv[2]), 1, MAX_SESSIONS, &sessions) != PL_OK || pl_parse_u32(pl_str_of(argv[3]), 1, MAX_VIEWERS, &per_session) != PL_OK)
         return 64;
     evp = strcmp(argv[1], "evp") == 0;
-    if (stun_mac_new(&mac) != PL_OK)
+    if (stun_mac_new(&mac) != PL_OK || srtp_init() != srtp_err_status_ok)
         return 70;
     for (unsigned s = 0; s < sessions; s++)
         for (int v = -1; v < (int)per_session; v++) {

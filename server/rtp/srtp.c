@@ -1,10 +1,11 @@
-#include "srtp.h"
+#include "srtp_gcm.h"
 #include <srtp2/srtp.h>
 
 enum { WINDOW = 1024, RTCP_LEAST = 8 };
 
 struct pl_srtp {
-    srtp_t ctx;
+    srtp_t ctx;                       /**< RTCP, and RTP of SHA1_80 */
+    struct srtp_gcm *gcm;             /**< RTP of GCM */
     bool receive, any;
     unsigned proved_n;                /**< `any`: SSRCs that have sent a packet that verified */
     uint32_t proved[PL_SRTP_ANY_MAX];
@@ -89,14 +90,22 @@ enum pl_err pl_srtp_new(const struct pl_srtp_conf *conf, struct pl_srtp **ret)
         pl_heap_free(s);
         return st == srtp_err_status_bad_param ? PL_INVALID_REQUEST : PL_NO_MEMORY;
     }
+    enum pl_err e = conf->suite == PL_SRTP_GCM ? srtp_gcm_new(conf, &s->gcm) : PL_OK;
+    if (e != PL_OK) {
+        pl_srtp_free(s);
+        return e;
+    }
     *ret = s;
     return PL_OK;
 }
 
 struct pl_srtp *pl_srtp_free(struct pl_srtp *s)
 {
-    if (s && s->ctx)
-        srtp_dealloc(s->ctx); /* libsrtp wipes its keys */
+    if (s) {
+        srtp_gcm_free(s->gcm);
+        if (s->ctx)
+            srtp_dealloc(s->ctx); /* libsrtp wipes its keys */
+    }
     return pl_heap_free(s);
 }
 
@@ -138,6 +147,8 @@ enum pl_err pl_srtp_protect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t
 {
     if (*n < RTP_LEAST || *n > LONGEST || cap < *n + PL_SRTP_RTP_OVERHEAD)
         return PL_SHORT;
+    if (s->gcm)
+        return s->receive ? PL_AUTH : srtp_gcm_protect(s->gcm, p, n);
     return run(s, srtp_protect, false, ssrc_at(p + 8), p, n);
 }
 
@@ -152,6 +163,8 @@ enum pl_err pl_srtp_unprotect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n)
 {
     if (*n < RTP_LEAST || *n > LONGEST)
         return PL_SHORT;
+    if (s->gcm)
+        return s->receive ? srtp_gcm_unprotect(s->gcm, p, n) : PL_AUTH;
     return run(s, srtp_unprotect, true, ssrc_at(p + 8), p, n);
 }
 

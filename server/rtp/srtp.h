@@ -1,4 +1,5 @@
-/* srtp.h - SRTP and SRTCP (RFC 3711, RFC 7714): one context a direction and key, protect or unprotect in place. libsrtp stays behind this door.
+/* srtp.h - SRTP and SRTCP (RFC 3711, RFC 7714): one context a direction and key, protect or unprotect in place. libsrtp
+ * stays behind this door; AES-GCM of RTP packets runs on OpenSSL's EVP instead (srtp_gcm.h says why).
  *
  * Verify, then change state (S-M2): a packet whose tag is wrong, or that was seen before, moves nothing. A packet index is encrypted at most once under a key
  * (S-M6): protecting the same number again is PL_REPLAY. Keys belong to one `live.start` generation; whoever restarts gets fresh ones.

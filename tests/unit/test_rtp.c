@@ -6,6 +6,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include <srtp2/srtp.h>
 
 static void classes(void **state)
 {
@@ -169,6 +170,98 @@ static void srtp_vectors(void **state)
         pl_srtp_free(out);
         pl_srtp_free(in);
     }
+}
+
+/* RTP under AES-GCM is our own code on OpenSSL: libsrtp must read what it writes, and it what libsrtp writes, whatever the sizes, extensions and wraps. */
+static void gcm_agrees_with_libsrtp(void **state)
+{
+    (void)state;
+    struct pl_rand_seeded rand;
+    uint8_t key[PL_SRTP_KEY_MAX];
+    srtp_policy_t policy[2];
+    srtp_t theirs[2];
+    struct pl_srtp *ours[2];
+    pl_rand_seed(&rand, 5);
+    pl_rand_fill(&rand.base, key, sizeof key);
+    memset(policy, 0, sizeof policy);
+    for (int receive = 0; receive < 2; receive++) {
+        struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .receive = receive, .key = key, .key_n = 28 };
+        srtp_policy_t *p = &policy[receive];
+        assert_int_equal(pl_srtp_new(&c, &ours[receive]), PL_OK); /* also starts libsrtp */
+        srtp_crypto_policy_set_aes_gcm_128_16_auth(&p->rtp);
+        srtp_crypto_policy_set_aes_gcm_128_16_auth(&p->rtcp);
+        p->ssrc.type = receive ? ssrc_any_inbound : ssrc_any_outbound;
+        p->key = key;
+        p->window_size = 1024;
+        assert_int_equal(srtp_create(&theirs[receive], p), srtp_err_status_ok);
+    }
+    uint32_t at = 65000;
+    for (unsigned i = 0; i < 20000; i++) {
+        uint8_t a[1500], b[1500], plain[1500];
+        size_t n = 12 + pl_rand_below(&rand.base, 1300);
+        struct rtp_header h = { .payload_type = 96, .marker = i & 1, .seq = (uint16_t)at, .timestamp = i, .ssrc = 1 + (i / 7000) };
+        pl_rand_fill(&rand.base, plain, n);
+        rtp_write(&h, plain);
+        if (i % 5 == 0)
+            n = RTP_HEADER + rtp_ext_write_one(plain, 3, (const uint8_t *)"level", 5) + i % 100;
+        memcpy(a, plain, n);
+        memcpy(b, plain, n);
+        size_t an = n;
+        int bn = (int)n;
+        assert_int_equal(pl_srtp_protect_rtp(ours[0], a, &an, sizeof a), PL_OK);
+        assert_int_equal(srtp_protect(theirs[0], b, &bn), srtp_err_status_ok);
+        assert_int_equal(an, bn);
+        assert_memory_equal(a, b, an);
+        assert_int_equal(pl_srtp_unprotect_rtp(ours[1], b, &an), PL_OK);
+        assert_int_equal(srtp_unprotect(theirs[1], a, &bn), srtp_err_status_ok);
+        assert_true(an == n && bn == (int)n && memcmp(a, plain, n) == 0 && memcmp(b, plain, n) == 0);
+        at += i % 50 == 0 ? 300 : 1; /* gaps, and three wraps */
+    }
+    for (int i = 0; i < 2; i++) {
+        pl_srtp_free(ours[i]);
+        srtp_dealloc(theirs[i]);
+    }
+}
+
+/* The replay window, against a plain list of what was received: late packets pass once, within 1,024, in any order. */
+static void replay_window_model(void **state)
+{
+    (void)state;
+    enum { RANGE = 70000 };
+    static uint8_t packets[RANGE][44], seen[RANGE];
+    struct pl_rand_seeded rand;
+    uint8_t key[PL_SRTP_KEY_MAX] = { 9 };
+    struct pl_srtp *out = NULL, *in = NULL;
+    struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .key = key, .key_n = 28, .ssrcs = { 7 }, .ssrcs_n = 1 };
+    pl_rand_seed(&rand, 6);
+    assert_int_equal(pl_srtp_new(&c, &out), PL_OK);
+    c.receive = true;
+    assert_int_equal(pl_srtp_new(&c, &in), PL_OK);
+    for (unsigned i = 0; i < RANGE; i++) {
+        struct rtp_header h = { .payload_type = 96, .seq = (uint16_t)i, .ssrc = 7 };
+        size_t n = 28;
+        rtp_write(&h, packets[i]);
+        assert_int_equal(pl_srtp_protect_rtp(out, packets[i], &n, sizeof packets[i]), PL_OK);
+    }
+    int64_t high = -1;
+    memset(seen, 0, sizeof seen);
+    for (unsigned step = 0; step < 300000; step++) {
+        int64_t i = high + 1 + (int64_t)pl_rand_below(&rand.base, 1200) - 1195; /* mostly late, now and then ahead */
+        if (i < 0 || i >= RANGE)
+            continue;
+        uint8_t p[44];
+        size_t n = sizeof p;
+        memcpy(p, packets[i], n);
+        bool want = !seen[i] && (i > high || high - i < 1024);
+        enum pl_err e = pl_srtp_unprotect_rtp(in, p, &n);
+        if (e != (want ? PL_OK : PL_REPLAY))
+            fail_msg("packet %lld at %lld: %s", (long long)i, (long long)high, pl_err_code(e));
+        seen[i] |= want;
+        high = want && i > high ? i : high;
+    }
+    assert_true(high > 3000);
+    pl_srtp_free(out);
+    pl_srtp_free(in);
 }
 
 struct leg {
@@ -521,10 +614,11 @@ static void annexb(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes), cmocka_unit_test(headers), cmocka_unit_test(sequence_wrap), cmocka_unit_test(rtcp_round_trip), cmocka_unit_test(srtp_vectors),
-        cmocka_unit_test(s_m2_tag_and_replay), cmocka_unit_test(roll_over), cmocka_unit_test(s_m6_number_is_encrypted_once), cmocka_unit_test(srtp_refusals),
-        cmocka_unit_test(srtcp), cmocka_unit_test(h264_round_trip), cmocka_unit_test(h264_loss_is_seen), cmocka_unit_test(h264_without_marker),
-        cmocka_unit_test(h264_scans), cmocka_unit_test(annexb),
+        cmocka_unit_test(classes), cmocka_unit_test(headers), cmocka_unit_test(sequence_wrap), cmocka_unit_test(rtcp_round_trip),
+        cmocka_unit_test(srtp_vectors), cmocka_unit_test(gcm_agrees_with_libsrtp), cmocka_unit_test(replay_window_model), cmocka_unit_test(s_m2_tag_and_replay),
+        cmocka_unit_test(roll_over), cmocka_unit_test(s_m6_number_is_encrypted_once), cmocka_unit_test(srtp_refusals), cmocka_unit_test(srtcp),
+        cmocka_unit_test(h264_round_trip), cmocka_unit_test(h264_loss_is_seen), cmocka_unit_test(h264_without_marker), cmocka_unit_test(h264_scans),
+        cmocka_unit_test(annexb),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,196 @@
+#include "srtp_gcm.h"
+#include "rtp.h"
+#include <openssl/evp.h>
+
+enum { TAG = 16, KEY = 16, SALT = 12, WINDOW = 1024, WORDS = WINDOW / 64 };
+#define INDEX_END (UINT64_C(1) << 48)
+
+struct stream { /* one SSRC: RFC 3711's cryptographic context */
+    uint32_t ssrc;
+    bool started;
+    uint64_t high;          /**< greatest index so far: roll-over count and sequence number */
+    uint64_t seen[WORDS];   /**< the WINDOW indices up to `high`: bit index % WINDOW */
+};
+struct srtp_gcm {
+    EVP_CIPHER_CTX *ctx; /**< keyed once; a packet sets only the IV */
+    bool any;
+    uint8_t salt[SALT];
+    unsigned streams_n;
+    struct stream streams[PL_SRTP_ANY_MAX];
+};
+
+/* RFC 3711, 4.3.1 with 4.3.3: AES in counter mode under the master key, from the master salt (padded to 112 bits, RFC 7714 11) and a label. */
+static bool derive(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const uint8_t *master, uint8_t label, uint8_t *out, int n)
+{
+    static const uint8_t zeros[KEY];
+    uint8_t iv[16] = { 0 };
+    int len;
+    memcpy(iv, master + KEY, SALT);
+    iv[7] ^= label;
+    return EVP_EncryptInit_ex(ctx, cipher, NULL, master, iv) == 1 && EVP_EncryptUpdate(ctx, out, &len, zeros, n) == 1;
+}
+
+static bool set_keys(struct srtp_gcm *g, const struct pl_srtp_conf *conf)
+{
+    enum { LABEL_KEY = 0, LABEL_SALT = 2 };
+    uint8_t key[KEY];
+    EVP_CIPHER_CTX *prf = EVP_CIPHER_CTX_new();
+    EVP_CIPHER *ctr = EVP_CIPHER_fetch(NULL, "AES-128-CTR", NULL), *gcm = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
+    g->ctx = EVP_CIPHER_CTX_new();
+    bool ok = prf && ctr && gcm && g->ctx && derive(prf, ctr, conf->key, LABEL_KEY, key, KEY) && derive(prf, ctr, conf->key, LABEL_SALT, g->salt, SALT) &&
+        EVP_CipherInit_ex(g->ctx, gcm, NULL, key, NULL, conf->receive ? 0 : 1) == 1;
+    explicit_bzero(key, sizeof key);
+    EVP_CIPHER_CTX_free(prf);
+    EVP_CIPHER_free(ctr);
+    EVP_CIPHER_free(gcm); /* the context holds its own reference */
+    return ok;
+}
+
+enum pl_err srtp_gcm_new(const struct pl_srtp_conf *conf, struct srtp_gcm **ret)
+{
+    struct srtp_gcm *g = pl_heap(sizeof *g);
+    if (!g)
+        return PL_NO_MEMORY;
+    if (!set_keys(g, conf)) {
+        srtp_gcm_free(g);
+        return PL_NO_MEMORY;
+    }
+    g->any = conf->ssrcs_n == 0;
+    for (unsigned i = 0; i < conf->ssrcs_n; i++)
+        g->streams[g->streams_n++].ssrc = conf->ssrcs[i];
+    *ret = g;
+    return PL_OK;
+}
+
+struct srtp_gcm *srtp_gcm_free(struct srtp_gcm *g)
+{
+    if (g) {
+        EVP_CIPHER_CTX_free(g->ctx); /* OpenSSL wipes its keys */
+        explicit_bzero(g->salt, sizeof g->salt);
+    }
+    return pl_heap_free(g);
+}
+
+/* The stream of this SSRC; one that may come to be is prepared behind the last, and counts only after the packet has proved itself. NULL: it may not. */
+static struct stream *find(struct srtp_gcm *g, uint32_t ssrc)
+{
+    for (unsigned i = 0; i < g->streams_n; i++)
+        if (g->streams[i].ssrc == ssrc)
+            return &g->streams[i];
+    if (!g->any || g->streams_n == PL_SRTP_ANY_MAX)
+        return NULL;
+    struct stream *s = &g->streams[g->streams_n];
+    *s = (struct stream){ .ssrc = ssrc };
+    return s;
+}
+
+/* RFC 3711, 3.3.1: the index nearest to the greatest one. Before the first roll-over there is nothing below 0. */
+static uint64_t index_of(const struct stream *s, uint16_t seq)
+{
+    if (!s->started)
+        return seq;
+    int64_t near = (int64_t)s->high + (int16_t)(uint16_t)(seq - (uint16_t)s->high);
+    return near < 0 ? seq : (uint64_t)near;
+}
+
+static bool fresh(const struct stream *s, uint64_t index)
+{
+    if (!s->started || index > s->high)
+        return true;
+    if (s->high - index >= WINDOW)
+        return false;
+    return !(s->seen[index / 64 % WORDS] >> (index % 64) & 1);
+}
+
+static void take(struct srtp_gcm *g, struct stream *s, uint64_t index)
+{
+    if (s == &g->streams[g->streams_n])
+        g->streams_n++;
+    if (!s->started || index > s->high) {
+        if (!s->started || index - s->high >= WINDOW)
+            memset(s->seen, 0, sizeof s->seen);
+        else
+            for (uint64_t i = s->high + 1; i < index; i++)
+                s->seen[i / 64 % WORDS] &= ~(UINT64_C(1) << (i % 64));
+        s->high = index;
+        s->started = true;
+    }
+    s->seen[index / 64 % WORDS] |= UINT64_C(1) << (index % 64);
+}
+
+/* RFC 7714, 8.1: 00 00 || SSRC || ROC || SEQ, with the salt over it. */
+static void iv_of(const struct srtp_gcm *g, uint32_t ssrc, uint64_t index, uint8_t iv[SALT])
+{
+    uint64_t low = index; /* ROC and SEQ: the 48 bits of the index */
+    for (int i = 11; i >= 6; i--, low >>= 8)
+        iv[i] = (uint8_t)low ^ g->salt[i];
+    for (int i = 5; i >= 2; i--, ssrc >>= 8)
+        iv[i] = (uint8_t)ssrc ^ g->salt[i];
+    iv[1] = g->salt[1];
+    iv[0] = g->salt[0];
+}
+
+/* Bytes of the header that is authenticated and not encrypted; 0 when the packet is none. */
+static size_t header_bytes(const uint8_t *p, size_t n)
+{
+    size_t h = RTP_HEADER + (size_t)(p[0] & 15) * 4;
+    if (p[0] & 0x10) {
+        if (n < h + 4)
+            return 0;
+        h += 4 + ((size_t)p[h + 2] << 8 | p[h + 3]) * 4;
+    }
+    return h <= n ? h : 0;
+}
+
+enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n)
+{
+    struct rtp_header h;
+    uint8_t iv[SALT];
+    int len;
+    size_t head = rtp_peek(p, *n, &h) == PL_OK ? header_bytes(p, *n) : 0;
+    if (head == 0)
+        return PL_SHORT;
+    struct stream *s = find(g, h.ssrc);
+    if (!s)
+        return PL_AUTH;
+    uint64_t index = index_of(s, h.seq);
+    if (!fresh(s, index))
+        return PL_REPLAY;
+    if (index >= INDEX_END)
+        return PL_EXPIRED;
+    take(g, s, index); /* before it is encrypted: whatever happens now, this number is spent */
+    iv_of(g, h.ssrc, index, iv);
+    bool ok = EVP_EncryptInit_ex(g->ctx, NULL, NULL, NULL, iv) == 1 && EVP_EncryptUpdate(g->ctx, NULL, &len, p, (int)head) == 1 &&
+        (*n == head || EVP_EncryptUpdate(g->ctx, p + head, &len, p + head, (int)(*n - head)) == 1) && EVP_EncryptFinal_ex(g->ctx, p + *n, &len) == 1 &&
+        EVP_CIPHER_CTX_ctrl(g->ctx, EVP_CTRL_GCM_GET_TAG, TAG, p + *n) == 1;
+    if (!ok)
+        return PL_INTERNAL;
+    *n += TAG;
+    return PL_OK;
+}
+
+enum pl_err srtp_gcm_unprotect(struct srtp_gcm *g, uint8_t *p, size_t *n)
+{
+    struct rtp_header h;
+    uint8_t iv[SALT];
+    int len;
+    size_t plain = *n < RTP_HEADER + TAG ? 0 : *n - TAG;
+    size_t head = rtp_peek(p, plain, &h) == PL_OK ? header_bytes(p, plain) : 0;
+    if (head == 0)
+        return PL_SHORT;
+    struct stream *s = find(g, h.ssrc);
+    if (!s)
+        return PL_AUTH;
+    uint64_t index = index_of(s, h.seq);
+    if (!fresh(s, index))
+        return PL_REPLAY;
+    iv_of(g, h.ssrc, index, iv);
+    bool ok = EVP_DecryptInit_ex(g->ctx, NULL, NULL, NULL, iv) == 1 && EVP_DecryptUpdate(g->ctx, NULL, &len, p, (int)head) == 1 &&
+        (plain == head || EVP_DecryptUpdate(g->ctx, p + head, &len, p + head, (int)(plain - head)) == 1) &&
+        EVP_CIPHER_CTX_ctrl(g->ctx, EVP_CTRL_GCM_SET_TAG, TAG, p + plain) == 1 && EVP_DecryptFinal_ex(g->ctx, p + plain, &len) == 1;
+    if (!ok)
+        return PL_AUTH;
+    take(g, s, index);
+    *n = plain;
+    return PL_OK;
+}
