@@ -19,6 +19,7 @@ struct up {
     struct proc server, relay, hub;
     struct demo demo;
     const char *http, *ws, *media; /* as in fact listened on */
+    const char *relay_id;
     struct pl_str shown;           /* newest message that the console has shown */
 };
 
@@ -134,15 +135,14 @@ static enum pl_err enroll_relay(struct up *u, const char **ret_id, struct pl_fai
 static enum pl_err start_relay(struct up *u, struct pl_fail *reterr)
 {
     struct pl_arena *a = u->c->arena;
-    const char *id;
-    enum pl_err e = enroll_relay(u, &id, reterr);
+    enum pl_err e = enroll_relay(u, &u->relay_id, reterr);
     if (e == PL_OK)
         e = row(u, &u->relay, "porchlight-relay", reterr);
     if (e != PL_OK)
         return e;
     u->relay.at_once = true; /* running live views wait for it */
     option(&u->relay, "--server", pl_fmt(a, "ws://%s/relay/v1", check_dial(a, u->ws)).p);
-    option(&u->relay, "--id", id);
+    option(&u->relay, "--id", u->relay_id);
     option(&u->relay, "--key", u->paths.relay_key);
     option(&u->relay, "--advertise", u->c->advertise);
     option(&u->relay, "--test-clock", u->c->test_clock);
@@ -159,6 +159,32 @@ static enum pl_err pause_up(void *arg)
     struct up *u = arg;
     sup_step(&u->sup, 50 * PL_MS);
     return sup_stop_wanted(&u->sup) ? PL_EXPIRED : PL_OK;
+}
+
+struct relay_row { struct pl_str id; bool connected; };
+struct relay_rows { struct json_list relays; };
+static const struct json_field relay_fields[] = { JSON_F(struct relay_row, id, J_STR, J_REQUIRED), JSON_F(struct relay_row, connected, J_BOOL, J_REQUIRED), J_END };
+static const struct json_field relays_fields[] = {
+    JSON_F(struct relay_rows, relays, J_ARRAY, J_REQUIRED, .fields = relay_fields, .size = sizeof(struct relay_row), .hi = 100000), J_END };
+
+/* Its sockets are bound before the server has let it in: all is up when a live view could begin. */
+static enum pl_err await_relay(struct up *u, struct pl_fail *reterr)
+{
+    struct pl_mono end = pl_mono_add(pl_now_mono(&pl_clock_system), START_WAIT);
+    while (pl_mono_cmp(pl_now_mono(&pl_clock_system), end) < 0) {
+        struct relay_rows rows = { 0 };
+        struct pl_str text = PL_STR_NONE;
+        enum pl_err e = ctl_admin(u->c, "GET", "/admin/v1/relays", PL_STR_NONE, &text, reterr);
+        if (e == PL_OK)
+            e = json_take(relays_fields, JSON_LENIENT, text, u->c->arena, &rows, reterr);
+        const struct relay_row *row = rows.relays.items;
+        for (size_t i = 0; e == PL_OK && i < rows.relays.n; i++)
+            if (row[i].connected && pl_str_eqz(row[i].id, u->relay_id))
+                return PL_OK;
+        if (e != PL_OK || (e = pause_up(u)) != PL_OK)
+            return e;
+    }
+    return pl_fail(reterr, PL_UNAVAILABLE, "The relay could not sign in to porchlightd; %s says why.", u->relay.log);
 }
 
 static enum pl_err start_hub(struct up *u, struct pl_fail *reterr)
@@ -216,7 +242,9 @@ static enum pl_err start_all(struct up *u, struct pl_fail *reterr)
         e = start_server(u, !c->demo || demo_signed_up(&u->demo), reterr);
     if (e == PL_OK)
         e = start_relay(u, reterr);
-    return e == PL_OK && c->demo ? start_demo(u, reterr) : e;
+    if (e == PL_OK && c->demo)
+        e = start_demo(u, reterr);
+    return e == PL_OK ? await_relay(u, reterr) : e;
 }
 
 /* The contract with outside scripts: one line on stdout; the same is kept in DIR/up.json. */
