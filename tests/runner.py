@@ -43,11 +43,12 @@ def run(args, limit, env=None, quiet=True):
 
 
 def build(folder, options, env=None, limit=600):
-    if not os.path.exists(os.path.join(folder, "build.ninja")):
-        code, out = run(["meson", "setup", folder, *options], limit, env)
-        if code != 0:
-            raise Broken(f"meson setup {os.path.basename(folder)}: " + out[-3000:])
-    code, out = run(["ninja", "-C", folder, "-j", JOBS], limit, env)
+    # Configured anew each time: tests that were added since are found only then.
+    again = ["--reconfigure"] if os.path.exists(os.path.join(folder, "build.ninja")) else []
+    code, out = run(["meson", "setup", *again, folder, *options], limit, env)
+    if code != 0:
+        raise Broken(f"meson setup {os.path.basename(folder)}: " + out[-3000:])
+    code, out = run(["ninja", "-C", folder, "-j", JOBS, "-k", "0"], limit, env)
     if code != 0:
         raise Broken(f"building {os.path.basename(folder)} {'took too long' if code is None else 'failed'}: " + out[-4000:])
 
