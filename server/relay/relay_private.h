@@ -89,6 +89,7 @@ struct relay_viewer {
     bool wait_key;              /**< video starts at the next key frame */
     bool params_due;            /**< SPS and PPS go out before the next video packet */
     bool catching;              /**< behind, on its way to the ring's head */
+    bool in_frame;              /**< a frame went out in part: its marker is still to come */
     uint32_t key_timestamp;     /**< source timestamp of the key frame that it started at */
     struct pl_mono paced;
 };
@@ -153,7 +154,7 @@ void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now
 
 /* relay_viewer.c */
 void relay_viewer_join(struct relay *r, struct relay_viewer *v);
-void relay_viewer_key(struct relay_viewer *v, const struct relay_key *k); /* a key frame has begun */
+void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_key *k); /* a key frame has begun */
 void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono now);
 void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, const uint8_t *p, size_t n);
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, unsigned track);

@@ -62,7 +62,7 @@ static struct relay_key key_of(const struct relay_session *s, const struct relay
     return k;
 }
 
-static void key_started(struct relay_session *s, const struct relay_au *a)
+static void key_started(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
 {
     struct relay_key k = key_of(s, a);
     if (!a->sps && !params_known(s)) /* nobody could decode from here */
@@ -70,7 +70,7 @@ static void key_started(struct relay_session *s, const struct relay_au *a)
     s->want_key = s->asked = false;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
         if (s->viewers[i])
-            relay_viewer_key(s->viewers[i], &k);
+            relay_viewer_key(r, s->viewers[i], now, &k);
 }
 
 static void au_check(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
@@ -125,7 +125,7 @@ static void video(struct relay *r, struct relay_session *s, struct pl_mono now, 
     bool was_key = a->key;
     au_add(a, seq, at, &scan, pkt->h.marker);
     if (a->key && !was_key)
-        key_started(s, a);
+        key_started(r, s, now, a);
     au_check(r, s, now, &s->au_before);
     au_check(r, s, now, &s->au);
 }

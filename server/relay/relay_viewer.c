@@ -106,6 +106,8 @@ static bool send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
         o->next = number + 1; /* before anything can fail: a number is given once */
     if (e->seq >= o->sent_high)
         o->sent_high = e->seq + 1;
+    if (e->track == RELAY_VIDEO)
+        v->in_frame = !e->marker;
     if (!send_packet(r, v, e->track, number, e->timestamp, e->marker, relay_ring_payload(g, e), e->n))
         return false;
     if (!v->media_said || !v->key_said || !o->sr_sent)
@@ -184,7 +186,7 @@ static void start_at(struct relay_viewer *v, const struct relay_key *k)
     v->params_due = k->params;
     v->key_timestamp = k->timestamp;
     v->at[RELAY_VIDEO] = k->first_at;
-    v->wait_key = false;
+    v->wait_key = v->in_frame = false;
     v->catching = g->head - k->first_at > 2 * RELAY_PACE_PACKETS;
 }
 
@@ -210,12 +212,27 @@ void relay_viewer_join(struct relay *r, struct relay_viewer *v)
     r->catching |= v->catching;
 }
 
-void relay_viewer_key(struct relay_viewer *v, const struct relay_key *k)
+/* A jump leaves no half frame behind: what is left of the one that was being paced goes out at once. */
+static void finish_frame(struct relay *r, struct relay_viewer *v, struct pl_mono now, uint64_t before)
+{
+    const struct relay_ring *g = &v->end.session->ring;
+    while (v->in_frame && v->at[RELAY_VIDEO] < before) {
+        const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]++);
+        if (!e)
+            return;
+        if (e->track == RELAY_VIDEO)
+            (void)send_entry(r, v, now, e);
+    }
+}
+
+void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_key *k)
 {
     if (!v->end.connected || v->paused)
         return;
     /* One that is still far behind meets the live picture here; one that is nearly there plays on. */
     bool jump = v->catching && v->end.session->ring.head - v->at[RELAY_VIDEO] > 2 * RELAY_PACE_PACKETS && v->at[RELAY_VIDEO] < k->first_at;
+    if (jump)
+        finish_frame(r, v, now, k->first_at);
     if (v->wait_key || jump)
         start_at(v, k);
 }

@@ -215,6 +215,32 @@ static void v_a4_join_at_cached_key_frame(void **state)
     }
 }
 
+/* V-A4: a viewer that is being paced towards the picture meets the fresh key frame: the frame at which it stood comes whole before it jumps. */
+static void v_a4_jump_leaves_no_half_frame(void **state)
+{
+    (void)state;
+    for (unsigned packets = 2; packets <= 9; packets++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        session(&s, &hub, PL_SRTP_GCM);
+        for (unsigned i = 0; i < 60; i++)
+            sim_hub_frame(&s, &hub, i == 0, false, packets, -1);
+        viewer(&s, &v, 2, PL_SRTP_GCM);
+        struct sim_peer *alive[] = { &hub, &v };
+        sim_pass(&s, 15 * PL_MS, alive, 2);
+        sim_hub_frame(&s, &hub, true, false, packets, -1);
+        for (unsigned i = 0; i < 30; i++) {
+            sim_pass(&s, 33 * PL_MS, alive, 2);
+            sim_hub_frame(&s, &hub, false, false, packets, -1);
+        }
+        sim_pass(&s, 100 * PL_MS, alive, 2);
+        sim_deliver(&s, &v, &ignore);
+        assert_int_equal(v.incomplete, 0);
+        contiguous(&v);
+        done(&s, &hub, &v, NULL);
+    }
+}
+
 static void incomplete_key_frame_is_not_replayed(void **state)
 {
     (void)state;
@@ -635,7 +661,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fan_out_with_mixed_suites), cmocka_unit_test(a_batch_is_one_run_a_viewer), cmocka_unit_test(s_m1_strangers_get_nothing),
         cmocka_unit_test(s_m2_path_moves_by_proof), cmocka_unit_test(replayed_packets_are_refused), cmocka_unit_test(v_a4_join_at_cached_key_frame),
-        cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed), cmocka_unit_test(parameter_sets_are_put_before),
+        cmocka_unit_test(v_a4_jump_leaves_no_half_frame), cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed), cmocka_unit_test(parameter_sets_are_put_before),
         cmocka_unit_test(reordered_packets), cmocka_unit_test(v_a5_governor), cmocka_unit_test(sender_reports_carry_the_viewers_time),
         cmocka_unit_test(expiry_by_the_relays_own_clock), cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss),
         cmocka_unit_test(s_m7_control_lost), cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said),
