@@ -27,8 +27,8 @@ static const char *const purpose_said[PIN_PURPOSES] = {
     [PIN_REPLACE_HUB] = "to replace a hub", [PIN_RELEASE_DEVICE] = "to release a device", [PIN_TRANSFER_DEVICE] = "to hand a device to somebody else",
     [PIN_REVOKE_CLIENTS] = "to sign out a client", [PIN_DELETE_ACCOUNT] = "to delete your account" };
 
-/* S-P3: the wait after the n-th send. */
-static const int64_t ladder[PIN_SENDS] = { 90 * PL_SECOND, 90 * PL_SECOND, 180 * PL_SECOND, 300 * PL_SECOND, 600 * PL_SECOND };
+/* S-P3: the wait after the n-th send. After the last there is no other. */
+static const int64_t ladder[PIN_SENDS] = { 90 * PL_SECOND, 180 * PL_SECOND, 300 * PL_SECOND, 600 * PL_SECOND, 600 * PL_SECOND };
 
 enum pin_purpose pin_purpose_of(struct pl_str name)
 {

@@ -1,6 +1,6 @@
 /* pin.h - one-time PINs: a challenge is one question with its PIN, its resends and its tries.
  *
- * S-P2: a PIN is good for 40 minutes after its own issue (pin.life). S-P3: a resend is refused before 90, 90, 180, 300 s after the send before it; after the
+ * S-P2: a PIN is good for 40 minutes after its own issue (pin.life). S-P3: a resend is refused before 90, 180, 300, 600 s after the send before it; after the
  * first send plus four it is PL_RESEND_EXHAUSTED. S-P4: a new PIN ends the old one, the tries carry over. S-P5: five wrong tries end the challenge; a try is
  * counted in a transaction of its own before anything is compared. S-P6: ten wrong tries in 24 h of one subject (account) and purpose end PINs for that purpose
  * (PL_CHALLENGE_BUDGET). S-P8, S-P9: what is stored is only a keyed hash over challenge, account, subject, client, purpose, channel, destination, challenge

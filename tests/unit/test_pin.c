@@ -138,10 +138,10 @@ static void s_p2_each_issue_has_its_own_40_minutes(void **state)
 
 /* ---- S-P3, S-P4 ---- */
 
-static void s_p3_resend_waits_90_90_180_300(void **state)
+static void s_p3_resend_waits_90_180_300_600(void **state)
 {
     (void)state;
-    static const int64_t waits[] = { 90, 90, 180, 300 };
+    static const int64_t waits[] = { 90, 180, 300, 600 };
     struct pin_opened o = open_log_in(0);
     int64_t now = 0;
     int32_t after;
@@ -447,7 +447,7 @@ int main(void)
         cmocka_unit_test_setup(s_p1_six_digits_over_the_whole_range, each_test),
         cmocka_unit_test_setup(s_p2_good_at_39_59_dead_at_40_00, each_test),
         cmocka_unit_test_setup(s_p2_each_issue_has_its_own_40_minutes, each_test),
-        cmocka_unit_test_setup(s_p3_resend_waits_90_90_180_300, each_test),
+        cmocka_unit_test_setup(s_p3_resend_waits_90_180_300_600, each_test),
         cmocka_unit_test_setup(s_p4_a_new_pin_ends_the_old_and_tries_carry_over, each_test),
         cmocka_unit_test_setup(s_p4_the_old_message_is_not_sent_any_more, each_test),
         cmocka_unit_test_setup(s_p5_five_wrong_tries_end_the_challenge_over_resends, each_test),
