@@ -1,4 +1,5 @@
 #include "ctl.h"
+#include "ctl_paths.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,8 +46,8 @@ static const struct ctl_option migrate_options[] = {
 static const struct ctl_command commands[] = {
     { "up", "", "Runs the whole of Porchlight on this machine until Ctrl-C", 0, 0, up_options, ctl_up, NULL },
     { "demo watch", "", "Shows the live picture of the demo camera", 0, 0, watch_options, ctl_demo_watch, NULL },
-    { "status", "", "How the server is, and what is connected", 0, 0, NULL, ctl_show, &ctl_view_status },
-    { "outbox", "", "The last messages: to whom, how, in which state", 0, 0, NULL, ctl_show, &ctl_view_outbox },
+    { "status", "", "Version of the server that runs, and since when", 0, 0, NULL, ctl_show, &ctl_view_status },
+    { "outbox", "", "Messages that were not handed to a provider, with their PINs", 0, 0, NULL, ctl_show, &ctl_view_outbox },
     { "inventory import", "FILE", "Takes in the devices that a maker has made (JSON lines)", 1, 1, NULL, ctl_inventory_import, NULL },
     { "accounts", "", "Lists accounts", 0, 0, NULL, ctl_show, &ctl_view_accounts },
     { "hubs", "", "Lists hubs and whether they are connected", 0, 0, NULL, ctl_show, &ctl_view_hubs },
@@ -92,6 +93,8 @@ static int help(const struct ctl_command *only)
         printf("\n");
     }
     help_options(common_options);
+    if (!only)
+        printf("\nporchctl help COMMAND tells its options; porchctl --version the version.\n");
     return 0;
 }
 
@@ -148,8 +151,21 @@ struct parsed {
     int n_words;
     const struct ctl_option *used[64];
     int n_used;
-    bool help;
+    bool help, version;
 };
+
+/* `porchctl demo`: the first word of a command of two, alone or with another one. */
+static int unknown(const struct parsed *p)
+{
+    for (const struct ctl_command *k = commands; k->name; k++) {
+        struct pl_str rest, first = pl_str_split(pl_str_of(k->name), ' ', &rest);
+        if (rest.n && pl_str_eqz(first, p->words[0])) {
+            ctl_say("porchctl: %s: its second word is missing or wrong; there is: porchctl %s %s", p->words[0], k->name, k->args);
+            return EXIT_USAGE;
+        }
+    }
+    return usage("there is no such command", p->words[0]);
+}
 
 static int take_apart(struct ctl *c, int argc, char **argv, struct parsed *p)
 {
@@ -158,6 +174,10 @@ static int take_apart(struct ctl *c, int argc, char **argv, struct parsed *p)
             if (p->n_words == (int)PL_COUNT(p->words))
                 return usage("too many words", argv[i]);
             p->words[p->n_words++] = argv[i];
+            continue;
+        }
+        if (strcmp(argv[i], "--version") == 0) {
+            p->version = true;
             continue;
         }
         if (strcmp(argv[i], "--help") == 0) {
@@ -241,6 +261,13 @@ int ctl_main(int argc, char **argv)
     int wrong = take_apart(&c, argc, argv, &p);
     if (wrong)
         return wrong;
+    if (p.version)
+        return printf("porchctl %s\n", CTL_VERSION) < 0;
+    if (p.n_words && strcmp(p.words[0], "help") == 0) {
+        p.help = true;
+        memmove(p.words, p.words + 1, sizeof p.words - sizeof p.words[0]);
+        p.n_words--;
+    }
     for (const struct ctl_command *k = commands; k->name; k++) {
         int n = name_matches(k, p.words, p.n_words);
         if (!n)
@@ -254,7 +281,7 @@ int ctl_main(int argc, char **argv)
         wrong = check_options(k, &p);
         return wrong ? wrong : run(&c, k);
     }
-    if (p.help || !p.n_words)
+    if (!p.n_words)
         return help(NULL);
-    return usage("there is no such command", p.words[0]);
+    return unknown(&p);
 }

@@ -63,25 +63,43 @@ static enum pl_err show_table(struct ctl *c, const struct ctl_view *view, struct
     return e;
 }
 
-/* One object: a line a member, members of members by a dot. Walks the text, which the server wrote and json_parse has checked. */
+struct outline { unsigned depth; bool fresh, dash, in_string; };
+
+/* Begins a line when something stands on the last one. */
+static void outline_line(struct outline *o, bool first)
+{
+    if (!o->fresh)
+        return;
+    unsigned in = o->depth > 1 ? (o->depth - 1) * 2 : 0;
+    printf("%s%*s%s", first ? "" : "\n", (int)(o->dash && in >= 2 ? in - 2 : in), "", o->dash ? "- " : "");
+    o->fresh = o->dash = false;
+}
+
+/* One object: a line a member, deeper ones indented, each object of an array begun by a dash. Walks the text, which the server wrote and json_parse has checked. */
 static void print_object(struct pl_str t)
 {
-    unsigned depth = 0;
-    bool in_string = false;
+    struct outline o = { .fresh = true };
+    bool any = false;
     for (size_t i = 0; i < t.n; i++) {
         char ch = t.p[i];
-        bool was = in_string;
-        if (ch == '"' && (i == 0 || t.p[i - 1] != '\\'))
-            in_string = !in_string;
-        if (!in_string && !was && (ch == '{' || ch == '['))
-            depth++;
-        if (!in_string && !was && (ch == '}' || ch == ']') && depth)
-            depth--;
-        bool breaks = !in_string && !was && (ch == '{' || ch == '[' || ch == ',' || ch == '}' || ch == ']');
-        if (!breaks)
-            putchar(ch);
-        else if (ch == ',' || ch == '{')
-            printf("\n%*s", (int)depth * 2, "");
+        if (ch == '"') {
+            o.in_string = !o.in_string;
+            continue;
+        }
+        if (!o.in_string && strchr("{[}],", ch)) {
+            o.dash = o.dash || (ch == '{' && o.depth > 0 && i > 0 && (t.p[i - 1] == '[' || t.p[i - 1] == ','));
+            o.depth += ch == '{' || ch == '[' ? 1 : 0;
+            o.depth -= (ch == '}' || ch == ']') && o.depth ? 1 : 0;
+            o.fresh = true;
+            continue;
+        }
+        outline_line(&o, !any);
+        any = true;
+        if (ch == '\\' && i + 1 < t.n) /* an escape inside a string: its character as it is, a line break as a blank */
+            ch = t.p[++i] == 'n' ? ' ' : t.p[i];
+        putchar(ch);
+        if (ch == ':' && !o.in_string)
+            putchar(' ');
     }
     putchar('\n');
 }

@@ -85,7 +85,10 @@ static enum pl_err check_port(const char *option, const char *text, int type, in
     if (fd >= 0)
         close(fd);
     if (why == EADDRINUSE)
-        return pl_fail(reterr, PL_UNAVAILABLE, "Port %u (%s %s) is in use by another program; choose another one, or port 0 for any free one.", a.port, option, text);
+        return pl_fail(reterr, PL_UNAVAILABLE, "Port %u (%s %s) is in use by another program (another Porchlight?). Choose another one, or any free one: %s %.*s:0", a.port, option, text,
+                       option, (int)(strrchr(text, ':') - text), text);
+    if (why == EADDRNOTAVAIL)
+        return pl_fail(reterr, PL_UNAVAILABLE, "%s %s: that address is not of this machine. Listen on one that is; --advertise names another one for media.", option, text);
     return pl_fail(reterr, PL_UNAVAILABLE, "%s %s cannot be listened on: %s.", option, text, strerror(why));
 }
 
@@ -160,7 +163,7 @@ static enum pl_err make_folders(struct ctl *c, const struct ctl_paths *p, struct
             return e;
     }
     if (access(p->dir, W_OK | X_OK) != 0)
-        return pl_fail(reterr, PL_IO, "The folder %s cannot be written by this user.", p->dir);
+        return pl_fail(reterr, PL_IO, "The folder %s cannot be written by this user; choose another one by --dir.", p->dir);
     /* Where the sockets stand must be ours: under /tmp somebody else could have made a folder of that name. */
     if (lstat(p->run, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || chmod(p->run, 0711) != 0)
         return pl_fail(reterr, PL_IO, "%s is not a folder of this user.", p->run);

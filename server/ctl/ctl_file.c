@@ -50,9 +50,32 @@ enum pl_err ctl_paths_of(struct ctl *c, struct ctl_paths *ret, struct pl_fail *r
     return PL_OK;
 }
 
+enum pl_err ctl_not_running(const struct ctl *c, const struct ctl_paths *p, const char *how, struct pl_fail *reterr)
+{
+    if (access(c->dir, X_OK) != 0 && errno == EACCES)
+        return pl_fail(reterr, PL_UNAVAILABLE, "%s belongs to another user: run porchctl as that one.", c->dir);
+    if (ctl_exists(p->admin) && access(p->admin, W_OK) != 0)
+        return pl_fail(reterr, PL_UNAVAILABLE, "%s belongs to another user: run porchctl as that one.", p->admin);
+    return pl_fail(reterr, PL_UNAVAILABLE, "Porchlight does not run in %s: start it (porchctl %s), or name the folder that it runs in by --dir.", c->dir, how);
+}
+
 bool ctl_exists(const char *path)
 {
     return access(path, F_OK) == 0;
+}
+
+/* A folder of that name is fine; a file, or a folder that we may not make, is said with what to do. */
+static enum pl_err make_folder(const char *at, unsigned mode, struct pl_fail *reterr)
+{
+    struct stat st;
+    if (mkdir(at, mode) == 0)
+        return PL_OK;
+    int why = errno;
+    if (why == EEXIST && stat(at, &st) == 0 && !S_ISDIR(st.st_mode))
+        return pl_fail(reterr, PL_IO, "%s is a file, so there can be no data folder of that name; choose another one by --dir.", at);
+    if (why == EEXIST)
+        return PL_OK;
+    return pl_fail(reterr, PL_IO, "The folder %s cannot be made: %s. Choose one that this user may write by --dir.", at, strerror(why));
 }
 
 enum pl_err ctl_mkdirs(struct pl_arena *a, const char *path, unsigned mode, struct pl_fail *reterr)
@@ -62,13 +85,12 @@ enum pl_err ctl_mkdirs(struct pl_arena *a, const char *path, unsigned mode, stru
         return PL_NO_MEMORY;
     for (char *slash = strchr(at + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdir(at, 0755) != 0 && errno != EEXIST)
-            return pl_fail(reterr, PL_IO, "The folder %s cannot be made: %s.", at, strerror(errno));
+        enum pl_err e = make_folder(at, 0755, reterr);
+        if (e != PL_OK)
+            return e;
         *slash = '/';
     }
-    if (mkdir(at, mode) != 0 && errno != EEXIST)
-        return pl_fail(reterr, PL_IO, "The folder %s cannot be made: %s.", at, strerror(errno));
-    return PL_OK;
+    return make_folder(at, mode, reterr);
 }
 
 enum pl_err ctl_read(struct pl_arena *a, const char *path, size_t most, struct pl_str *ret, struct pl_fail *reterr)

@@ -25,6 +25,9 @@ PL_MUST enum pl_err ctl_read(struct pl_arena *a, const char *path, size_t most, 
 /* Writes beside it and renames, mode 0600: a reader sees the old or the new one, whole. */
 PL_MUST enum pl_err ctl_write(struct pl_arena *a, const char *path, struct pl_str text, struct pl_fail *reterr);
 
+/* Says why nobody answers in the data folder: it is another user's, or nothing runs there (`how` starts it: "up"). Always PL_UNAVAILABLE. */
+PL_MUST enum pl_err ctl_not_running(const struct ctl *c, const struct ctl_paths *p, const char *how, struct pl_fail *reterr);
+
 /* A program of ours (porchlightd, porchlight-relay, porchlight-hub, porchlight-watch): beside porchctl, or in the build's folder for it. */
 PL_MUST enum pl_err ctl_program(struct pl_arena *a, const char *name, const char **ret, struct pl_fail *reterr);
 /* The folder with the migrations. */

@@ -2,6 +2,7 @@
 #include "ctl_file.h"
 #include "json.h"
 #include <curl/curl.h>
+#include <unistd.h>
 
 #define MOST_REPLY (16u << 20)
 #define CONNECT_MS 3000L
@@ -96,8 +97,8 @@ enum pl_err ctl_admin(struct ctl *c, const char *method, const char *path, struc
     struct pl_fail why = PL_FAIL_INIT;
     struct ctl_request q = { .unix_socket = paths.admin, .method = method, .path = path, .body = body };
     e = ctl_http(c->arena, &q, ret_body, &why);
-    if (e == PL_UNAVAILABLE && !ctl_exists(paths.admin))
-        return pl_fail(reterr, e, "Porchlight does not run in %s (start it: porchctl --dir %s up).", c->dir, c->dir);
+    if (e == PL_UNAVAILABLE && access(paths.admin, W_OK) != 0)
+        return ctl_not_running(c, &paths, "up", reterr);
     if (e != PL_OK && reterr)
         *reterr = why;
     return e;

@@ -90,6 +90,33 @@ static pid_t spawn(const struct proc *p, int in, int out, int err)
     return pid;
 }
 
+/* The last line of the log that is not empty: what a process said when it could not start. */
+static void last_words(const char *path, char *out, size_t cap)
+{
+    char tail[2048];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    off_t end = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
+    ssize_t n = fd >= 0 ? pread(fd, tail, sizeof tail, end > (off_t)sizeof tail ? end - (off_t)sizeof tail : 0) : 0;
+    if (fd >= 0)
+        close(fd);
+    struct pl_str t = pl_str_trim((struct pl_str){ tail, n > 0 ? (size_t)n : 0 });
+    const char *nl = t.n ? memrchr(t.p, '\n', t.n) : NULL;
+    if (nl)
+        t = (struct pl_str){ nl + 1, t.n - (size_t)(nl + 1 - t.p) };
+    snprintf(out, cap, "%.*s", PL_FMT(t));
+}
+
+/* One that cannot come back (a full disk) dies again and again: from the second time on with its reason. */
+static void say_death(const struct proc *p, int status)
+{
+    char words[120] = "";
+    const char *how = WIFSIGNALED(status) ? "signal" : "exit";
+    int number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    if (p->deaths > 1)
+        last_words(p->log, words, sizeof words);
+    ctl_say("%s ended (%s %d); it is started again.%s%s%s%s", p->name, how, number, words[0] ? " It said: " : "", words, words[0] ? " … more in " : " Its log: ", p->log);
+}
+
 static void died(struct sup *s, struct proc *p, int status)
 {
     struct pl_mono now = pl_now_mono(s->clock);
@@ -109,7 +136,7 @@ static void died(struct sup *s, struct proc *p, int status)
     if (!p->ready_line[0] && p->deaths > p->retries_at_start)
         p->given_up = true;
     else if (!s->stopping && p->ready_line[0])
-        ctl_say("%s ended (%s %d); it is started again.", p->name, WIFSIGNALED(status) ? "signal" : "exit", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        say_death(p, status);
 }
 
 static void launch(struct sup *s, struct proc *p)
@@ -233,22 +260,6 @@ void sup_step(struct sup *s, int64_t at_most_us)
             read_out(s, s->procs[i]);
     if (fds[0].revents)
         read_signals(s);
-}
-
-/* The last line of the log that is not empty: what a process said when it could not start. */
-static void last_words(const char *path, char *out, size_t cap)
-{
-    char tail[2048];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    off_t end = fd >= 0 ? lseek(fd, 0, SEEK_END) : 0;
-    ssize_t n = fd >= 0 ? pread(fd, tail, sizeof tail, end > (off_t)sizeof tail ? end - (off_t)sizeof tail : 0) : 0;
-    if (fd >= 0)
-        close(fd);
-    struct pl_str t = pl_str_trim((struct pl_str){ tail, n > 0 ? (size_t)n : 0 });
-    const char *nl = t.n ? memrchr(t.p, '\n', t.n) : NULL;
-    if (nl)
-        t = (struct pl_str){ nl + 1, t.n - (size_t)(nl + 1 - t.p) };
-    snprintf(out, cap, "%.*s", PL_FMT(t));
 }
 
 static enum pl_err did_not_start(const struct proc *p, const char *how, struct pl_fail *reterr)

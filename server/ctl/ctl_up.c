@@ -296,12 +296,40 @@ static void say_people(const struct up *u)
     ctl_say("Ctrl-C stops all of it.\n");
 }
 
-struct shown_message { struct pl_str id, to, channel, pin, text; };
+struct shown_message { struct pl_str id, to, channel, pin, subject, text; };
 struct shown_box { struct json_list messages; };
 static const struct json_field shown_fields[] = { JSON_F(struct shown_message, id, J_STR, J_REQUIRED), JSON_F(struct shown_message, to, J_RAW, J_OPTIONAL),
-    JSON_F(struct shown_message, channel, J_RAW, J_OPTIONAL), JSON_F(struct shown_message, pin, J_RAW, J_OPTIONAL), JSON_F(struct shown_message, text, J_RAW, J_OPTIONAL), J_END };
+    JSON_F(struct shown_message, channel, J_RAW, J_OPTIONAL), JSON_F(struct shown_message, pin, J_RAW, J_OPTIONAL), JSON_F(struct shown_message, subject, J_RAW, J_OPTIONAL),
+    JSON_F(struct shown_message, text, J_RAW, J_OPTIONAL), J_END };
 static const struct json_field shown_box_fields[] = {
     JSON_F(struct shown_box, messages, J_ARRAY, J_REQUIRED, .fields = shown_fields, .size = sizeof(struct shown_message), .hi = 100000), J_END };
+
+/* A JSON value as a person reads it; nothing for null. */
+static struct pl_str readable(struct pl_arena *a, struct pl_str raw)
+{
+    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_str doc = pl_fmt(a, "{\"v\":%.*s}", PL_FMT(raw));
+    if (!raw.n || !doc.p || json_parse(doc, &d, NULL) != PL_OK)
+        return PL_STR("");
+    const char *z = pl_str_z(a, json_doc_str(d, "v"));
+    return pl_str_of(z ? z : "");
+}
+
+/* A PIN in one line, since that is what one waits for; any other message whole. */
+static void show_message(struct pl_arena *a, const struct shown_message *m)
+{
+    struct pl_str pin = readable(a, m->pin), channel = readable(a, m->channel), to = readable(a, m->to), subject = readable(a, m->subject), rest = readable(a, m->text);
+    if (pin.n) {
+        ctl_say("PIN %.*s by %.*s to %.*s", PL_FMT(pin), PL_FMT(channel), PL_FMT(to));
+        return;
+    }
+    ctl_say("message by %.*s to %.*s: %.*s", PL_FMT(channel), PL_FMT(to), PL_FMT(subject));
+    while (rest.n) {
+        struct pl_str line = pl_str_trim(pl_str_split(rest, '\n', &rest));
+        if (line.n)
+            ctl_say("    %.*s", PL_FMT(line));
+    }
+}
 
 /* Shows new messages to a person at a terminal, never to a file: PINs stand in them (S-P10). */
 static void show_messages(struct up *u, struct ctl *scratch)
@@ -316,7 +344,7 @@ static void show_messages(struct up *u, struct ctl *scratch)
         if (u->shown.n && (m[i].id.n != u->shown.n || memcmp(m[i].id.p, u->shown.p, u->shown.n) <= 0))
             continue;
         if (u->shown.n)
-            ctl_say("message by %.*s to %.*s: PIN %.*s  %.*s", PL_FMT(m[i].channel), PL_FMT(m[i].to), PL_FMT(m[i].pin), PL_FMT(m[i].text));
+            show_message(scratch->arena, &m[i]);
         if (newest.n != m[i].id.n || memcmp(m[i].id.p, newest.p, newest.n) > 0)
             newest = m[i].id;
     }
@@ -335,6 +363,8 @@ static void run_until_stopped(struct up *u)
     struct pl_arena *a PL_CLEANUP(pl_arena_freep) = show ? pl_arena_new(MESSAGES_MEMORY) : NULL;
     scratch.arena = a;
     struct pl_mono next = pl_now_mono(&pl_clock_system);
+    if (a)
+        show_messages(u, &scratch); /* those of the start are no news: shows nothing, remembers the newest */
     while (!sup_stop_wanted(&u->sup)) {
         sup_step(&u->sup, PL_SECOND);
         if (!a || !u->server.ready || pl_mono_cmp(pl_now_mono(&pl_clock_system), next) < 0)

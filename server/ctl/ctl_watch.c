@@ -6,8 +6,11 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#define BACK_WAIT (20 * PL_SECOND)
 
 static enum pl_err pause_watch(void *arg)
 {
@@ -20,7 +23,7 @@ static enum pl_err find_server(struct ctl *c, const struct ctl_paths *p, const c
     struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
     struct pl_str text;
     if (ctl_read(c->arena, p->ready, 65536, &text, NULL) != PL_OK || json_parse(text, &d, NULL) != PL_OK || !json_doc_str(d, "http").n)
-        return pl_fail(reterr, PL_UNAVAILABLE, "Porchlight does not run in %s (start it: porchctl --dir %s up --demo).", c->dir, c->dir);
+        return ctl_not_running(c, p, "up --demo", reterr);
     *ret_http = check_dial(c->arena, pl_str_z(c->arena, json_doc_str(d, "http")));
     return PL_OK;
 }
@@ -62,6 +65,34 @@ static enum pl_err view(struct ctl *c, struct pl_str srtp, struct pl_fail *reter
     return PL_OK;
 }
 
+/* What is started again after a fall, or is still starting, is back within seconds: worth a wait, since the person at the terminal would do the same by hand. */
+static bool passes(enum pl_err e)
+{
+    return e == PL_UNAVAILABLE || e == PL_HUB_OFFLINE || e == PL_NO_RELAY || e == PL_RELAY_TIMEOUT;
+}
+
+static enum pl_err start_live(struct demo *d, struct rest *r, struct rest_answer *ret_live, struct pl_fail *reterr)
+{
+    struct pl_mono end = pl_mono_add(pl_now_mono(&pl_clock_system), BACK_WAIT);
+    char path[160];
+    bool said = false;
+    snprintf(path, sizeof path, "/v1/devices/%.*s/live", PL_FMT(d->camera_id));
+    for (;;) {
+        struct pl_fail why = PL_FAIL_INIT;
+        enum pl_err e = r->token ? PL_OK : demo_sign_in(d, r, &why);
+        if (e == PL_OK)
+            e = rest_call(r, "POST", path, ret_live, &why, "{\"transport\":\"srtp\"}");
+        if (!passes(e) || pl_mono_cmp(pl_now_mono(&pl_clock_system), end) > 0 || r->pause(r->pause_arg) != PL_OK) {
+            if (e != PL_OK && reterr)
+                *reterr = why;
+            return e;
+        }
+        if (!said)
+            ctl_say("%s Waiting for it, 20 seconds at most.", why.detail[0] ? why.detail : pl_err_table[e].sentence);
+        said = true;
+    }
+}
+
 enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr)
 {
     struct ctl_paths p;
@@ -73,17 +104,15 @@ enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr)
     if (e == PL_OK)
         e = find_server(c, &p, &r.host, reterr);
     if (e == PL_OK && (demo_load(c, &p, &d, NULL) != PL_OK || !demo_complete(&d)))
-        return pl_fail(reterr, PL_NOT_FOUND, "%s has no demo household (start it: porchctl --dir %s up --demo).", c->dir, c->dir);
+        return pl_fail(reterr, PL_NOT_FOUND, "%s has no demo household: start it with one (porchctl up --demo).", c->dir);
     if (e == PL_OK)
-        e = demo_sign_in(&d, &r, reterr);
-    if (e != PL_OK)
-        return e;
-    snprintf(path, sizeof path, "/v1/devices/%.*s/live", PL_FMT(d.camera_id));
-    e = rest_call(&r, "POST", path, &live, reterr, "{\"transport\":\"srtp\"}");
+        e = start_live(&d, &r, &live, reterr);
     if (e == PL_OK && !live.srtp.n)
         e = pl_fail(reterr, PL_UNAVAILABLE, "The server gave no SRTP session.");
     if (e != PL_OK)
         return e;
+    if (!c->out && !getenv("DISPLAY") && !getenv("WAYLAND_DISPLAY"))
+        ctl_say("There is no display here, so nothing is shown; --out DIR writes pictures and sound there. Frames are counted until %s.", c->seconds ? "the time is over" : "Ctrl-C");
     e = view(c, live.srtp, reterr);
     snprintf(path, sizeof path, "/v1/live/%.*s", PL_FMT(live.live_id));
     (void)!rest_call(&r, "DELETE", path, &ended, NULL, NULL); /* it ends by itself too, when nobody watches */

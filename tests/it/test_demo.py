@@ -24,6 +24,10 @@ def test_demo_shows_a_moving_picture_and_a_tone(own_porch, tmp_path):
     sent = len(porch.ctl("outbox")["messages"])
     watch(porch, tmp_path / "out2", seconds=1)
     assert len(porch.ctl("outbox")["messages"]) == sent
+    # What was cut off a moment ago is waited for, not reported.
+    for name in ("porchlight-hub", "porchlight-relay", "porchlightd"):
+        porch.kill(name)
+        assert watch(porch, tmp_path / name, seconds=1)["frames"] > 0
     porch.stop()
     # A second run keeps all of it.
     porch.start()

@@ -1,13 +1,20 @@
 """`porchctl up` as a contract: one ready line, sentences for what is wrong, everything kept running, a clean end."""
 import json
 import os
+import pty
+import re
+import select
 import signal
 import socket
 import subprocess
 
 import pytest
+import requests
 from lib.porch import program
 from lib.wait import until
+
+
+UP = ["up", "--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--media", "127.0.0.1:0"]
 
 
 def refused(*args, **how):
@@ -72,7 +79,24 @@ def test_wrong_addresses_are_said_in_a_sentence(tmp_path):
 
 def test_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    assert str(tmp_path / "file") in refused("--dir", str(tmp_path / "file" / "d"), "up")
+    for folder in (tmp_path / "file" / "d", tmp_path / "file"):
+        said = refused("--dir", str(folder), "up")
+        assert f"{tmp_path / 'file'} is a file" in said and "--dir" in said
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_folder_of_another_user_is_said(porch, tmp_path):
+    """Not "does not run": it does, but somebody else may not talk to it."""
+    for words in (["status"], ["outbox"], ["demo", "watch"]):
+        assert "another user" in refused("--dir", porch.dir, *words, user="nobody")
+    said = refused("--dir", str(tmp_path / "d"), *UP, user="nobody")
+    assert "cannot be made" in said and "--dir" in said
+
+
+def test_where_nothing_runs_is_said(tmp_path):
+    for words in (["status"], ["outbox"], ["demo", "watch"]):
+        said = refused("--dir", str(tmp_path / "d"), *words)
+        assert "does not run" in said and "porchctl up" in said and "--dir" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small disk")
@@ -153,9 +177,44 @@ def test_subcommands_speak_json(porch, account):
 
 
 def test_command_line_mistakes(porch):
-    for words in (["nope"], ["up", "--out", "x"], ["up", "--nope"], ["inventory", "import"], ["session", "explain"], ["up", "--http"]):
+    for words in (["nope"], ["demo"], ["session", "nope"], ["help", "nope"], ["up", "--out", "x"], ["up", "--nope"], ["inventory", "import"], ["session", "explain"], ["up", "--http"]):
         done = subprocess.run([program("porchctl"), "--dir", porch.dir, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode == 64 and done.stderr.count("\n") == 1, (words, done.returncode, done.stderr)
+
+
+def test_help_and_version():
+    def said(*words):
+        done = subprocess.run([program("porchctl"), *words], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stderr == "", (words, done.returncode, done.stderr)
+        return done.stdout
+    assert said() == said("--help") == said("help") and "demo watch" in said()
+    assert said("help", "up") == said("up", "--help") and "--sms-webhook" in said("help", "up")
+    assert said("--version").startswith("porchctl ")
+
+
+def test_objects_are_shown_as_a_person_reads_them(porch):
+    done = subprocess.run([program("porchctl"), "--dir", porch.dir, "status"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[0] == f"version: {porch.ctl('status')['version']}"
+
+
+def test_console_shows_new_pins_on_a_terminal(tmp_path):
+    """One line a PIN. Into a file they are never shown: test_without_transports_messages_stay_in_the_outbox (S-P10)."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([program("porchctl"), "--dir", str(tmp_path / "d"), *UP], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs, text=True)
+    os.close(theirs)
+    try:
+        http = json.loads(process.stdout.readline())["http"]
+        body = {"email": "eve@home.example", "password": "a quiet porch at night", "country": "US"}
+        assert requests.post(f"http://{http}/v1/accounts", json=body, timeout=30).status_code == 202
+        shown = ""
+        while "eve@home.example" not in shown:
+            assert select.select([ours], [], [], 30)[0], shown
+            shown += os.read(ours, 4096).decode()
+        assert re.search(r"^PIN [0-9]{6} by email to eve@home\.example\r?$", shown, re.M), shown
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        os.close(ours)
 
 
 def test_inventory_import(porch, tmp_path):
