@@ -215,6 +215,14 @@ CREATE TABLE fact (
     done_at timestamp with time zone
 );
 
+CREATE TABLE idempotency (
+    owner_id uuid NOT NULL,
+    key_hash bytea NOT NULL,
+    request_hash bytea NOT NULL,
+    answer bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE inventory (
     serial text NOT NULL,
     kind text NOT NULL,
@@ -440,6 +448,9 @@ ALTER TABLE ONLY event
 ALTER TABLE ONLY fact
     ADD CONSTRAINT fact_pkey PRIMARY KEY (fact_id);
 
+ALTER TABLE ONLY idempotency
+    ADD CONSTRAINT idempotency_pkey PRIMARY KEY (owner_id, key_hash);
+
 ALTER TABLE ONLY inventory
     ADD CONSTRAINT inventory_key PRIMARY KEY (serial);
 
@@ -520,6 +531,8 @@ CREATE INDEX event_at_idx ON event USING btree (at);
 CREATE INDEX fact_done_idx ON fact USING btree (done_at) WHERE (done_at IS NOT NULL);
 
 CREATE INDEX fact_open_idx ON fact USING btree (fact_id) WHERE (done_at IS NULL);
+
+CREATE INDEX idempotency_created_idx ON idempotency USING btree (created_at);
 
 CREATE INDEX live_expiry ON live USING btree (expires_at) WHERE (ended_at IS NULL);
 

@@ -43,6 +43,7 @@ enum pl_err account_on_challenge(struct http_call *c, struct pl_fail *reterr)
 
 struct verify {
     struct account *ctx;
+    struct http_call *c;
     struct pl_utc now;
     struct pl_arena *arena;
     struct pin_right right;
@@ -112,27 +113,6 @@ static enum pl_err stepped_up(struct verify *v, struct db_tx *tx)
     return journal_audit(tx, v->now, &(struct journal_audit){ .subject = ch->account_id, .actor = ch->client_id, .action = "step_up.granted", .detail = PL_STR("{}") });
 }
 
-/* S-P7: the challenge is spent in the transaction that acts on it, so that of many right answers one acts. */
-static enum pl_err verify_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
-{
-    struct verify *v = arg;
-    enum pl_err e = pin_spend(tx, v->now, &v->right);
-    if (e != PL_OK)
-        return e;
-    switch (v->right.c.purpose) {
-    case PIN_SIGN_UP_EMAIL: return email_proved(v, tx, reterr);
-    case PIN_SIGN_UP_PHONE: return phone_proved(v, tx);
-    case PIN_LOG_IN: return logged_in(v, tx);
-    default: return stepped_up(v, tx);
-    }
-}
-
-static enum pl_err forgive_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
-{
-    (void)reterr;
-    return pin_forgive(tx, arg);
-}
-
 static void verify_write(struct http_call *c, struct verify *v)
 {
     switch (v->right.c.purpose) {
@@ -154,13 +134,37 @@ static void verify_write(struct http_call *c, struct verify *v)
     }
 }
 
+/* S-P7: the challenge is spent in the transaction that acts on it, so that of many right answers one acts. */
+static enum pl_err verify_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct verify *v = arg;
+    enum pl_err e = pin_spend(tx, v->now, &v->right);
+    if (e != PL_OK)
+        return e;
+    switch (v->right.c.purpose) {
+    case PIN_SIGN_UP_EMAIL: e = email_proved(v, tx, reterr); break;
+    case PIN_SIGN_UP_PHONE: e = phone_proved(v, tx); break;
+    case PIN_LOG_IN: e = logged_in(v, tx); break;
+    default: e = stepped_up(v, tx); break;
+    }
+    if (e == PL_OK)
+        verify_write(v->c, v);
+    return e;
+}
+
+static enum pl_err forgive_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return pin_forgive(tx, arg);
+}
+
 enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
 {
     const struct account_verify_body *b = c->body;
     struct account *ctx = c->self;
     struct pl_uuid id;
     struct pl_str key;
-    struct verify v = { .ctx = ctx, .now = c->now, .arena = c->arena };
+    struct verify v = { .ctx = ctx, .c = c, .now = c->now, .arena = c->arena };
     enum pl_err e = c->db ? http_param_uuid(c, "id", &id) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = challenge_key(c, &key, reterr);
@@ -170,10 +174,9 @@ enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
         account_count(ACCOUNT_M_PINS_WRONG);
     if (e != PL_OK)
         return e;
-    e = db_run(c->db, c->arena, verify_tx, &v, reterr);
+    e = http_run(c, verify_tx, &v, reterr);
     if (e == PL_OK) {
         account_nudge(&(struct account_nudge){ ctx, v.account_id });
-        verify_write(c, &v);
     } else if (db_run(c->db, c->arena, forgive_tx, &v.right, NULL) != PL_OK) {
         /* The try stays counted as a wrong one: the safe side, and it ages out. */
         PL_LOG(&c->log, PL_WARN, "account.try-not-taken-back", PL_F_ERR(e));

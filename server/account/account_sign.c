@@ -56,6 +56,7 @@ enum pl_err account_client_unpack(struct pl_arena *a, struct pl_str packed, stru
 
 struct sign_up {
     struct account *ctx;
+    struct http_call *c;
     struct pl_utc now;
     const struct account_sign_up_body *body;
     struct account_client client;
@@ -77,7 +78,11 @@ static enum pl_err sign_up_tx(struct db_tx *tx, void *arg, struct pl_fail *reter
     if (e != PL_OK)
         return e;
     struct pin_question q = { .purpose = PIN_SIGN_UP_EMAIL, .subject_id = id, .channel = NOTIFY_EMAIL, .destination = s->body->email, .context = PL_STR_NONE, .decoy = row.taken };
-    return pin_open(&s->ctx->pin, tx, s->now, &q, &s->opened, reterr);
+    e = pin_open(&s->ctx->pin, tx, s->now, &q, &s->opened, reterr);
+    s->c->status = 202;
+    if (e == PL_OK)
+        account_challenge_write(&s->c->out, &s->opened, s->now);
+    return e;
 }
 
 static enum pl_err region_take(const struct account_sign_up_body *b, struct pl_str *ret, struct pl_fail *reterr)
@@ -97,7 +102,7 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     const struct account_sign_up_body *b = c->body;
     char hash[SECURE_PASSWORD_TEXT];
     struct pl_str password;
-    struct sign_up s = { .ctx = ctx, .now = c->now, .body = b };
+    struct sign_up s = { .ctx = ctx, .c = c, .now = c->now, .body = b };
     enum pl_err e = c->db ? region_take(b, &s.region, reterr) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = client_of(c, &b->client, &s.client);
@@ -108,12 +113,10 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     if (e != PL_OK)
         return e;
     s.hash = pl_str_of(hash);
-    if ((e = db_run(c->db, c->arena, sign_up_tx, &s, reterr)) != PL_OK)
+    if ((e = http_run(c, sign_up_tx, &s, reterr)) != PL_OK || c->replayed)
         return e;
     account_count(ACCOUNT_M_SIGN_UPS);
     notify_wake(ctx->notify);
-    c->status = 202;
-    account_challenge_write(&c->out, &s.opened, c->now);
     return PL_OK;
 }
 
@@ -147,6 +150,7 @@ enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl
 
 struct log_in {
     struct account *ctx;
+    struct http_call *c;
     struct pl_utc now;
     const struct account_log_in_body *body;
     struct account_client client;
@@ -187,7 +191,16 @@ static enum pl_err log_in_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr
         e = account_sql_client_by_key(tx, l->row.account_id, l->client.key_hash, &client, &l->known);
     if (e != PL_OK)
         return e;
-    return l->known ? account_session_open(l->ctx, tx, l->now, l->row.account_id, &l->client, &l->tokens) : log_in_challenge(l, tx, reterr);
+    e = l->known ? account_session_open(l->ctx, tx, l->now, l->row.account_id, &l->client, &l->tokens) : log_in_challenge(l, tx, reterr);
+    if (e != PL_OK)
+        return e;
+    l->c->status = l->known ? 201 : 202;
+    if (l->known)
+        account_tokens_write(&l->c->out, &l->tokens);
+    else
+        account_challenge_write(&l->c->out, &l->opened, l->now);
+    secure_wipe(&l->tokens, sizeof l->tokens);
+    return PL_OK;
 }
 
 /* S-A5: an unknown e-mail and a wrong password cost one look-up and one verification each, and answer the same. */
@@ -218,24 +231,15 @@ static enum pl_err password_check(struct http_call *c, struct log_in *l, struct 
 enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr)
 {
     struct account *ctx = c->self;
-    struct log_in l = { .ctx = ctx, .now = c->now, .body = c->body };
+    struct log_in l = { .ctx = ctx, .c = c, .now = c->now, .body = c->body };
     enum pl_err e = c->db ? client_of(c, &l.body->client, &l.client) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = password_check(c, &l, reterr);
     if (e == PL_OK)
-        e = db_run(c->db, c->arena, log_in_tx, &l, reterr);
-    if (e != PL_OK)
-        return e;
-    account_nudge(&(struct account_nudge){ ctx, l.row.account_id });
-    if (l.known) {
-        c->status = 201;
-        account_tokens_write(&c->out, &l.tokens);
-        secure_wipe(&l.tokens, sizeof l.tokens);
-    } else {
-        c->status = 202;
-        account_challenge_write(&c->out, &l.opened, c->now);
-    }
-    return PL_OK;
+        e = http_run(c, log_in_tx, &l, reterr);
+    if (e == PL_OK)
+        account_nudge(&(struct account_nudge){ ctx, l.row.account_id });
+    return e;
 }
 
 /* ---- refresh ---- */

@@ -1,10 +1,11 @@
 /* http.h - all of libmicrohttpd: REST routes as rows of data, checked by one engine in one order.
  *
  * A row says method, path, who may call, what the body holds and which function answers. The engine checks, in this order: limits (header, body, time),
- * route, method, access token, content type, body by its table, step-up grant; then it runs the handler on the worker pool inside a transaction, again on PL_RETRY,
+ * route, method, access token, content type, body by its table, idempotency key, step-up grant; then it runs the handler on the worker pool inside a transaction, again on PL_RETRY,
  * and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and write rows; they never log or send.
  * HEAD is a GET whose body stays behind; OPTIONS answers 204 with Allow; a body that is absent counts as {}. Failures of ours (5xx) are logged under the request's
  * id and tell the caller nothing inside; 429 and 503 always carry Retry-After. Who drips, idles, or does not read is cut by deadlines of our own.
+ * S-S9: a call with an Idempotency-Key acts once in 24 hours: its answer is stored, sealed, in the transaction of its effect, and given again (`Idempotency-Replayed`).
  * Not here: what a token is (hooks below, given by node/), WebSockets (link.h), TLS and HTTP/2 (the proxy in front).  Threads: handlers run on pool threads, one call at a time each.
  * Memory: all of a call lives in its arena (1 MiB).
  *     static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr) { const struct rename_body *b = c->body; ... jw_uuid(&c->out, "id", id); return PL_OK; }
@@ -52,6 +53,7 @@ struct http_call {
     bool raw;                  /**< buf was written directly, with content_type */
     const char *content_type;
     bool keep_on_error;        /**< commit though the handler failed (counters of wrong tries) */
+    bool replayed;             /**< the reply is the stored one of an earlier call with the same Idempotency-Key */
     struct http_after *after;  /**< http_after's list */
     struct http_header *headers;
     const void *engine;        /**< private */
@@ -68,6 +70,7 @@ struct http_route {
     size_t body_size;
     enum http_tx tx;
     const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none */
+    bool idempotent;         /**< takes Idempotency-Key (S-S9): POSTs that create, send or claim; with HTTP_OWN_TX the handler uses http_run */
 };
 #define HTTP_BODY(st, table) .fields = (table), .body_size = sizeof(st)
 #define HTTP_END { .path = NULL }
@@ -82,6 +85,11 @@ struct pl_str http_header(const struct http_call *c, const char *name);
 void http_reply_header(struct http_call *c, const char *name, struct pl_str value);
 /* fn(arg) after the commit, before the reply, on the same thread, in the order given: nudges. Not called when the transaction fails. `arg` lives in the arena or longer. */
 void http_after(struct http_call *c, void (*fn)(void *arg), void *arg);
+/* For HTTP_OWN_TX rows that take an Idempotency-Key: db_run for the one transaction that has the call's effect. `fn` writes the reply too, and both are committed
+ * together. When a call with the same key came first its reply stands instead: c->replayed, and fn has not run. */
+PL_MUST enum pl_err http_run(struct http_call *c, db_work *fn, void *arg, struct pl_fail *reterr);
+/* Forgets stored answers of more than 24 hours ago: a job of the node. */
+PL_MUST enum pl_err http_expire(struct db_tx *tx, struct pl_utc now);
 
 struct http_hooks {
     void *self;

@@ -46,8 +46,10 @@ struct call *http_call_new(struct http *h, struct link *k)
 
 struct call *http_call_free(struct call *call)
 {
-    if (call)
+    if (call) {
+        pl_secret_wipe(&call->idempotency.seal);
         pl_arena_free(call->c.arena); /* the call itself lives in it */
+    }
     return NULL;
 }
 
@@ -116,7 +118,7 @@ static enum pl_err take_body(struct call *call, struct pl_fail *reterr)
 }
 
 /* A handler may run again: it finds the reply as it was the first time. */
-static void reset_reply(struct http_call *c)
+void http_reset_reply(struct http_call *c)
 {
     c->status = 0;
     c->buf = pl_buf_init(c->arena, REPLY_BYTES);
@@ -127,7 +129,7 @@ static void reset_reply(struct http_call *c)
     c->keep_on_error = false;
     c->after = NULL;
     c->headers = NULL;
-    c->actor.step_up = false;
+    c->replayed = false;
 }
 
 void http_after(struct http_call *c, void (*fn)(void *arg), void *arg)
@@ -168,23 +170,31 @@ static enum pl_err run_handler(struct call *call, struct pl_fail *reterr)
     return e == PL_OK ? pl_arena_err(call->c.arena) : e;
 }
 
-/* One try: grant, handler, commit. */
+/* One try: idempotency key, grant, handler, stored answer, commit. */
 static enum pl_err try_in_tx(struct call *call, struct pl_fail *reterr)
 {
     struct http_call *c = &call->c;
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
-    reset_reply(c);
+    bool replayed = false;
+    http_reset_reply(c);
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e == PL_OK)
-        e = spend_grant(tx, call, reterr);
-    if (e != PL_OK)
+    if (e == PL_OK && call->idempotency.on)
+        e = http_idempotency_take(call, tx, &replayed, reterr);
+    if (e != PL_OK || replayed)
+        return e;
+    c->actor.step_up = false;
+    if ((e = spend_grant(tx, call, reterr)) != PL_OK)
         return e;
     c->tx = tx;
     e = run_handler(call, reterr);
     c->tx = NULL;
     if (e != PL_OK && (e == PL_RETRY || !c->keep_on_error))
         return e;
-    enum pl_err committed = db_commit(&tx);
+    enum pl_err committed = PL_OK;
+    if (call->idempotency.on)
+        committed = e == PL_OK ? http_idempotency_keep(call, tx) : http_idempotency_drop(call, tx);
+    if (committed == PL_OK)
+        committed = db_commit(&tx);
     if (committed != PL_OK)
         return committed;
     run_after(c);
@@ -208,21 +218,58 @@ static enum pl_err run_in_tx(struct call *call, struct pl_fail *reterr)
     }
 }
 
+struct run {
+    struct call *call;
+    db_work *fn;
+    void *arg;
+};
+
+static enum pl_err run_in(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    const struct run *r = arg;
+    bool replayed = false;
+    enum pl_err e = PL_OK;
+    http_reset_reply(&r->call->c);
+    if (r->call->idempotency.on)
+        e = http_idempotency_take(r->call, tx, &replayed, reterr);
+    if (e != PL_OK || replayed || (e = r->fn(tx, r->arg, reterr)) != PL_OK)
+        return e;
+    return r->call->idempotency.on ? http_idempotency_keep(r->call, tx) : PL_OK;
+}
+
+enum pl_err http_run(struct http_call *c, db_work *fn, void *arg, struct pl_fail *reterr)
+{
+    struct run r = { (struct call *)(uintptr_t)c->engine, fn, arg };
+    return c->db ? db_run(c->db, c->arena, run_in, &r, reterr) : PL_UNAVAILABLE;
+}
+
+static enum pl_err look_up(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    bool found;
+    return http_idempotency_find(arg, tx, &found, reterr);
+}
+
 static enum pl_err run_own_tx(struct call *call, struct pl_fail *reterr)
 {
     struct http_call *c = &call->c;
     enum pl_err e = PL_OK;
-    reset_reply(c);
+    http_reset_reply(c);
+    if (call->idempotency.on && (!c->db || (e = db_run(c->db, c->arena, look_up, call, reterr)) != PL_OK || c->replayed))
+        return c->db ? e : PL_UNAVAILABLE;
+    c->actor.step_up = false;
     if (call->row->route->step_up)
         e = c->db ? db_run(c->db, c->arena, spend_grant, call, reterr) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = run_handler(call, reterr);
     if (e == PL_OK || c->keep_on_error)
         run_after(c);
+    /* A call with the same key may have done it meanwhile, and be why this one was refused. */
+    if (e != PL_OK && call->idempotency.on && pl_err_table[e].status < 500 && db_run(c->db, c->arena, look_up, call, NULL) == PL_OK && c->replayed)
+        return PL_OK;
     return e;
 }
 
-/* The door's order: token, content type, body, grant, handler. */
+/* The door's order: token, content type, body, idempotency key, grant, handler. */
 static enum pl_err run_checks(struct call *call, struct pl_fail *reterr)
 {
     struct http_call *c = &call->c;
@@ -232,6 +279,8 @@ static enum pl_err run_checks(struct call *call, struct pl_fail *reterr)
     enum pl_err e = check_token(call, reterr);
     if (e == PL_OK)
         e = take_body(call, reterr);
+    if (e == PL_OK)
+        e = http_idempotency_begin(call, reterr);
     if (e != PL_OK)
         return e;
     return call->row->route->tx == HTTP_TX ? run_in_tx(call, reterr) : run_own_tx(call, reterr);

@@ -4,10 +4,11 @@
  * struct call; while a worker has it the connection is suspended. Whoever lets go last frees the call: the worker, when the engine has answered without it
  * (`abandoned`), else the engine at the end of the exchange.
  * Files: http.c life and loop · http_listen.c sockets · http_request.c libmicrohttpd's callbacks · http_route.c rows and paths · http_call.c worker side ·
- * http_reply.c replies and problems. */
+ * http_idempotency.c stored answers · http_reply.c replies and problems. */
 #pragma once
 #include "http.h"
 #include "pool.h"
+#include "secure.h"
 #include <microhttpd.h>
 #include <netinet/in.h>
 
@@ -58,6 +59,14 @@ struct reply {
     struct http_header *headers;
 };
 
+/* Of a call that brought an Idempotency-Key to a row that takes one. */
+struct idempotency {
+    bool on;
+    struct pl_uuid owner;
+    uint8_t key_hash[32], request_hash[32];
+    struct pl_secret seal; /* wiped with the call */
+};
+
 struct call {
     struct http_call c;
     struct http *h;
@@ -67,6 +76,7 @@ struct call {
     struct pl_str param_names[MAX_PARAMS], params[MAX_PARAMS];
     struct pl_str bearer; /* .p NULL: none */
     struct pl_buf body;
+    struct idempotency idempotency;
     struct reply reply;     /* the worker's, until the call is done */
     enum pl_err e;          /* what the reply says, for the log */
     bool started;           /* LOCK: h->lock; a worker has it */
@@ -163,7 +173,24 @@ void http_call_run(void *arg, void *state);
 /* The token after "Bearer "; .p NULL when there is none. */
 struct pl_str http_bearer(const struct call *call);
 
+/* Makes the reply as it was before the handler: no status, body, headers or nudges. */
+void http_reset_reply(struct http_call *c);
+
+/* http_idempotency.c */
+/* Reads the key, if there is one and the row takes one. */
+PL_MUST enum pl_err http_idempotency_begin(struct call *call, struct pl_fail *reterr);
+/* The key becomes this call's, or the stored answer does. PL_IDEMPOTENCY_CONFLICT: the key was used for another request. */
+PL_MUST enum pl_err http_idempotency_take(struct call *call, struct db_tx *tx, bool *ret_replayed, struct pl_fail *reterr);
+/* Is there an answer? It becomes this call's. */
+PL_MUST enum pl_err http_idempotency_find(struct call *call, struct db_tx *tx, bool *ret_found, struct pl_fail *reterr);
+/* Stores the reply that the handler has written. */
+PL_MUST enum pl_err http_idempotency_keep(struct call *call, struct db_tx *tx);
+/* Gives the key back. */
+PL_MUST enum pl_err http_idempotency_drop(struct call *call, struct db_tx *tx);
+
 /* http_reply.c */
+/* The reply that the handler has written; PL_INTERNAL when it is unfinished or too large. */
+PL_MUST enum pl_err http_reply_build(struct call *call, struct reply *ret);
 void http_problem(struct pl_buf *out, const struct http *h, enum pl_err e, const struct pl_fail *fail, struct pl_uuid request_id);
 int32_t http_retry_after(enum pl_err e, const struct pl_fail *fail);
 void http_reply_ok(struct call *call);

@@ -98,19 +98,25 @@ static struct pl_str object(struct http_call *c)
     return (struct pl_str){ p, c->buf.n + 2 };
 }
 
-void http_reply_ok(struct call *call)
+enum pl_err http_reply_build(struct call *call, struct reply *ret)
 {
     struct http_call *c = &call->c;
     struct pl_str body = c->raw ? pl_buf_view(&c->buf) : object(c);
     if (pl_buf_err(&c->buf) != PL_OK || pl_arena_err(c->arena) != PL_OK || (!c->raw && c->out.depth != 1)) {
-        struct pl_fail why = PL_FAIL_INIT;
         PL_LOG(&c->log, PL_ERROR, "http.reply-unfinished", PL_F_Z("route", call->row->route->path));
-        http_reply_error(call, PL_INTERNAL, &why);
-        return;
+        return PL_INTERNAL;
     }
     const char *type = !body.n ? NULL : c->raw && c->content_type ? c->content_type : "application/json";
-    call->e = PL_OK;
-    call->reply = (struct reply){ c->status ? c->status : body.n ? 200 : 204, body, type, c->headers };
+    *ret = (struct reply){ c->status ? c->status : body.n ? 200 : 204, body, type, c->headers };
+    return PL_OK;
+}
+
+void http_reply_ok(struct call *call)
+{
+    struct pl_fail none = PL_FAIL_INIT;
+    call->e = http_reply_build(call, &call->reply);
+    if (call->e != PL_OK)
+        http_reply_error(call, call->e, &none);
 }
 
 static void count_status(int status)

@@ -51,6 +51,13 @@ static enum pl_err clean_journal(struct node *n, struct db *db, struct pl_arena 
     return e;
 }
 
+static enum pl_err clean_http(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, http_expire(tx, now));
+    return e;
+}
+
 static enum pl_err clean_nodes(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
@@ -80,6 +87,7 @@ const struct node_job node_jobs[] = {
     { "claim-end", PL_SECOND, false, end_claims },
     { "events-sweep", PL_SECOND, false, sweep_events },
     { "account-clean", PL_MINUTE, false, clean_account },
+    { "http-clean", PL_MINUTE, false, clean_http },
     { "journal-clean", 10 * PL_MINUTE, false, clean_journal },
     { "node-clean", PL_HOUR, false, clean_nodes },
     { NULL, 0, false, NULL },

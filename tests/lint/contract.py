@@ -8,7 +8,7 @@ import yaml
 from source import read
 
 VERBS = ("get", "post", "put", "patch", "delete")
-ROUTE = re.compile(r'\{\s*HTTP_(GET|POST|PUT|PATCH|DELETE)\s*,\s*"([^"]+)"\s*,\s*(HTTP_\w+)\s*,\s*\w+\s*,\s*"([^"]*)"')
+ROUTE = re.compile(r'\{\s*HTTP_(GET|POST|PUT|PATCH|DELETE)\s*,\s*"([^"]+)"\s*,\s*(HTTP_\w+)\s*,\s*\w+\s*,\s*"([^"]*)"(.*)')
 MESSAGE = re.compile(r'\{\s*(?:\.type\s*=\s*)?"([a-z_.]+)"\s*,\s*(?:\.phases\s*=\s*)?LINK_\w+')
 
 
@@ -44,21 +44,23 @@ def operations(doc):
 def routes_against_openapi(src):
     rows = {}
     for path, text in src.c_and_h("server/"):
-        for verb, route, auth, summary in ROUTE.findall(text) if path.endswith(".c") else []:
+        for verb, route, auth, summary, rest in ROUTE.findall(text) if path.endswith(".c") else []:
             if not route.startswith("/admin/"):
                 if (verb, route) in rows:
                     yield f"{verb} {route} has two rows"
-                rows[verb, route] = (auth, summary)
+                rows[verb, route] = (auth, summary, ".idempotent = true" in rest)
     documented = {(verb, path): op for verb, path, _, op in operations(openapi())}
     yield from compare("route", {f"{v} {p}" for v, p in rows}, {f"{v} {p}" for v, p in documented})
     for key in sorted(rows.keys() & documented.keys()):
-        auth, summary = rows[key]
+        auth, summary, idempotent = rows[key]
         op = documented[key]
         if op.get("summary") != summary:
             yield f"{key[0]} {key[1]}: summary is {op.get('summary')!r}, in the code {summary!r}"
         public = op.get("security", openapi().get("security")) == []
         if public != (auth == "HTTP_PUBLIC"):
             yield f"{key[0]} {key[1]}: {'public' if public else 'signed in'} in the document, {auth} in the code"
+        if idempotent != ({"$ref": "#/components/parameters/IdempotencyKey"} in op.get("parameters", [])):
+            yield f"{key[0]} {key[1]}: document and code differ in whether it takes Idempotency-Key"
 
 
 def _refs(node, at=""):

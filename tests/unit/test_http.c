@@ -247,6 +247,93 @@ static void conflict_runs_the_handler_again_with_a_fresh_reply(void **state)
     assert_int_equal(tries, 5);
 }
 
+#define IDEM(key) "Idempotency-Key: " key "\r\n"
+#define KEY_A IDEM("a-key-of-32-characters-at-random")
+
+static unsigned times(const char *what)
+{
+    unsigned n = 0;
+    PL_LOCK(&story_lock);
+    for (const char *at = story; (at = strstr(at, what)); at++)
+        n++;
+    return n;
+}
+
+/* S-S9 */
+static void idempotency_key_makes_one_effect_and_one_answer(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    has(post("/t/things", JSON_TYPE KEY_A, "{\"name\":\"lamp\"}"), "HTTP/1.1 201 ");
+    assert_int_equal(times("handler "), 1);
+    for (int i = 0; i < 2; i++) {
+        const char *got = post("/t/things", JSON_TYPE KEY_A, "{\"name\":\"lamp\"}");
+        has(got, "HTTP/1.1 201 ");
+        has(got, "Location: /t/things/1\r\n");
+        has(got, "Content-Type: application/json\r\n");
+        has(got, "Idempotency-Replayed: true\r\n");
+        has(got, "{\"name\":\"lamp\",\"size\":-1}");
+    }
+    assert_int_equal(times("handler "), 1);
+    assert_int_equal(times("second-nudge "), 1);
+    /* Neither key, request nor answer can be read in what is stored. */
+    for (size_t i = 0; i + 4 < sizeof kept[0]; i++) {
+        assert_memory_not_equal((char *)&kept[0] + i, "lamp", 4);
+        assert_memory_not_equal((char *)&kept[0] + i, "a-ke", 4);
+    }
+    has_not(post("/t/things", JSON_TYPE IDEM("another-key-of-the-same-caller"), "{\"name\":\"lamp\"}"), "Replayed");
+    assert_int_equal(times("handler "), 2);
+}
+
+static void idempotency_key_of_another_request_is_refused(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    has(post("/t/things", JSON_TYPE KEY_A, "{\"name\":\"lamp\"}"), "HTTP/1.1 201 ");
+    is_problem(post("/t/things", JSON_TYPE KEY_A, "{\"name\":\"lump\"}"), 409, "idempotency_conflict");
+    is_problem(post("/t/others", JSON_TYPE KEY_A, "{\"name\":\"lamp\"}"), 409, "idempotency_conflict");
+    is_problem(post("/t/things?x=1", JSON_TYPE KEY_A, "{\"name\":\"lamp\"}"), 409, "idempotency_conflict");
+    is_problem(post("/t/things", JSON_TYPE "Challenge-Key: x\r\n" KEY_A, "{\"name\":\"lamp\"}"), 409, "idempotency_conflict");
+    /* An account's keys are its own. */
+    has(post("/t/mine", JSON_TYPE GOOD_TOKEN KEY_A, "{\"name\":\"lamp\"}"), "HTTP/1.1 201 ");
+    assert_int_equal(times("handler "), 2);
+    is_problem(post("/t/things", JSON_TYPE IDEM("fifteen-letters"), "{\"name\":\"lamp\"}"), 400, "invalid_request");
+    is_problem(post("/t/things", JSON_TYPE IDEM("with a blank in the key"), "{\"name\":\"lamp\"}"), 400, "invalid_request");
+    is_problem(post("/t/things", JSON_TYPE KEY_A KEY_A, "{\"name\":\"lamp\"}"), 400, "invalid_request");
+}
+
+static void refused_calls_and_lost_commits_give_the_idempotency_key_back(void **state)
+{
+    (void)state;
+    commits[0] = PL_UNAVAILABLE;
+    start_with((struct http_conf){ 0 });
+    is_problem(post("/t/things", JSON_TYPE KEY_A, "{\"name\":\"lamp\"}"), 503, "unavailable");
+    assert_int_equal(nkept, 0);
+    has_not(post("/t/things", JSON_TYPE KEY_A, "{\"name\":\"lamp\"}"), "Replayed");
+    /* A refusal whose counters stay is asked again each time. */
+    is_problem(post("/t/wrong-pin", IDEM("a-key-for-the-wrong-pin-0001"), ""), 422, "pin_wrong");
+    is_problem(post("/t/wrong-pin", IDEM("a-key-for-the-wrong-pin-0001"), ""), 422, "pin_wrong");
+    assert_int_equal(nkept, 1);
+    /* A row that takes no key does not look at it. */
+    has(once("GET /t/raw HTTP/1.1\r\nHost: x\r\nIdempotency-Key: x\r\n\r\n"), "HTTP/1.1 200 ");
+}
+
+static void own_transactions_keep_their_answer_too(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    has(post("/t/own-things", JSON_TYPE KEY_A, "{\"name\":\"once\"}"), "HTTP/1.1 202 ");
+    const char *got = post("/t/own-things", JSON_TYPE KEY_A, "{\"name\":\"once\"}");
+    has(got, "HTTP/1.1 202 ");
+    has(got, "Idempotency-Replayed: true\r\n");
+    has(got, "{\"name\":\"once\"}");
+    assert_int_equal(times("made "), 1);
+    is_problem(post("/t/own-things", JSON_TYPE IDEM("another-key-of-the-same-caller"), "{\"name\":\"once\"}"), 410, "challenge_spent");
+    is_problem(post("/t/own-things", JSON_TYPE KEY_A, "{\"name\":\"two\"}"), 409, "idempotency_conflict");
+    has_not(post("/t/own-things", JSON_TYPE, "{\"name\":\"two\"}"), "Replayed");
+    assert_int_equal(times("made "), 2);
+}
+
 static void failures_of_ours_tell_nothing_inside(void **state)
 {
     (void)state;
@@ -591,6 +678,10 @@ int main(void)
         CASE(fixed_bearer_guards_every_route),
         CASE(nudges_run_after_the_commit_in_order),
         CASE(conflict_runs_the_handler_again_with_a_fresh_reply),
+        CASE(idempotency_key_makes_one_effect_and_one_answer),
+        CASE(idempotency_key_of_another_request_is_refused),
+        CASE(refused_calls_and_lost_commits_give_the_idempotency_key_back),
+        CASE(own_transactions_keep_their_answer_too),
         CASE(failures_of_ours_tell_nothing_inside),
         CASE(problems_carry_what_helps),
         CASE(full_queue_is_503_and_the_rest_goes_on),

@@ -65,25 +65,82 @@ enum pl_err db_begin(struct db *db, struct pl_arena *a, struct db_tx **ret)
     *ret = &the_tx;
     return PL_OK;
 }
+
+/* ---- the one table that the engine keeps: stored answers, of which the last may wait for its commit ---- */
+struct kept {
+    char key[32], request[32], answer[4096];
+    size_t n;
+};
+static struct kept kept[8]; /* LOCK: story_lock */
+static unsigned nkept;      /* LOCK: story_lock */
+static bool kept_waits;     /* LOCK: story_lock; the last one is not committed */
+static void settle(bool good)
+{
+    PL_LOCK(&story_lock);
+    nkept -= kept_waits && !good;
+    kept_waits = false;
+}
+static struct kept *kept_find(struct pl_str key)
+{
+    for (unsigned i = 0; i < nkept; i++)
+        if (memcmp(kept[i].key, key.p, 32) == 0)
+            return &kept[i];
+    return NULL;
+}
+enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows, int64_t *ret_n)
+{
+    (void)tx, (void)nparams, (void)max_rows;
+    PL_LOCK(&story_lock);
+    struct kept *k = kept_find(params[1].v.s);
+    *ret_n = 0;
+    if (strcmp(st->name, "http_idempotency_take") == 0 && !k) {
+        k = &kept[nkept++ % PL_COUNT(kept)];
+        memcpy(k->key, params[1].v.s.p, 32);
+        memcpy(k->request, params[2].v.s.p, 32);
+        kept_waits = true;
+        *ret_n = 1;
+    } else if (strcmp(st->name, "http_idempotency_keep") == 0) {
+        assert_true(params[2].v.s.n <= sizeof k->answer);
+        k->n = params[2].v.s.n;
+        memcpy(k->answer, params[2].v.s.p, k->n);
+        *ret_n = 1;
+    } else if (strcmp(st->name, "http_idempotency_drop") == 0) {
+        nkept--;
+        kept_waits = false;
+    } else if (strcmp(st->name, "http_idempotency_find") == 0 && k) {
+        static _Thread_local struct pl_str row[2];
+        row[0] = (struct pl_str){ k->request, 32 };
+        row[1] = (struct pl_str){ k->answer, k->n };
+        *ret_rows = row;
+        *ret_n = 1;
+    }
+    return PL_OK;
+}
+
 enum pl_err db_commit(struct db_tx **tx)
 {
     pthread_mutex_lock(&story_lock);
     enum pl_err e = commits[ncommits++ % PL_COUNT(commits)];
     pthread_mutex_unlock(&story_lock);
+    settle(e == PL_OK);
     *tx = NULL;
     tell(e == PL_OK ? "commit" : "commit-failed");
     return e;
 }
 void db_rollbackp(struct db_tx **tx)
 {
-    if (*tx)
+    if (*tx) {
+        settle(false);
         tell("rollback");
+    }
     *tx = NULL;
 }
 enum pl_err db_run(struct db *db, struct pl_arena *a, enum pl_err (*fn)(struct db_tx *tx, void *arg, struct pl_fail *reterr), void *arg, struct pl_fail *reterr)
 {
     (void)db, (void)a;
-    return fn(&the_tx, arg, reterr);
+    enum pl_err e = fn(&the_tx, arg, reterr);
+    settle(e == PL_OK);
+    return e;
 }
 
 /* ---- a gate that handlers wait at ---- */
@@ -163,6 +220,26 @@ static enum pl_err on_me(struct http_call *c, struct pl_fail *reterr)
     jw_bool(&c->out, "step_up", c->actor.step_up);
     return PL_OK;
 }
+/* Makes a thing in a transaction of its own; a thing called "done" is refused, as by the first call's effect. */
+static bool own_made;
+static enum pl_err make_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct http_call *c = arg;
+    const struct thing *t = c->body;
+    (void)tx, (void)reterr;
+    tell("made");
+    c->status = 202;
+    jw_str(&c->out, "name", t->name);
+    return PL_OK;
+}
+static enum pl_err on_create_own(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct thing *t = c->body;
+    if (own_made && pl_str_eqz(t->name, "once"))
+        return PL_CHALLENGE_SPENT;
+    own_made = true;
+    return http_run(c, make_tx, c, reterr);
+}
 static unsigned tries;
 static enum pl_err on_retry(struct http_call *c, struct pl_fail *reterr)
 {
@@ -234,7 +311,10 @@ static enum pl_err on_hungry(struct http_call *c, struct pl_fail *reterr)
 }
 static const struct http_route routes[] = {
     { HTTP_GET, "/t/hello", HTTP_PUBLIC, on_hello, "Hello", .tx = HTTP_OWN_TX },
-    { HTTP_POST, "/t/things", HTTP_PUBLIC, on_create, "Make a thing", HTTP_BODY(struct thing, thing_fields) },
+    { HTTP_POST, "/t/things", HTTP_PUBLIC, on_create, "Make a thing", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
+    { HTTP_POST, "/t/others", HTTP_PUBLIC, on_create, "Make another", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
+    { HTTP_POST, "/t/mine", HTTP_USER, on_create, "Make mine", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
+    { HTTP_POST, "/t/own-things", HTTP_PUBLIC, on_create_own, "Make a thing", HTTP_BODY(struct thing, thing_fields), .tx = HTTP_OWN_TX, .idempotent = true },
     { HTTP_GET, "/t/things/{id}", HTTP_PUBLIC, on_thing, "A thing" },
     { HTTP_DELETE, "/t/things/{id}", HTTP_PUBLIC, on_nothing, "Forget it" },
     { HTTP_GET, "/t/words/{word}", HTTP_PUBLIC, on_word, "A word" },
@@ -246,7 +326,7 @@ static const struct http_route routes[] = {
     { HTTP_POST, "/t/retry", HTTP_PUBLIC, on_retry, "Again" },
     { HTTP_POST, "/t/always-retry", HTTP_PUBLIC, on_always_retry, "Again and again" },
     { HTTP_POST, "/t/secret-failure", HTTP_PUBLIC, on_secret_failure, "Fail" },
-    { HTTP_POST, "/t/wrong-pin", HTTP_PUBLIC, on_wrong_pin, "Wrong" },
+    { HTTP_POST, "/t/wrong-pin", HTTP_PUBLIC, on_wrong_pin, "Wrong", .idempotent = true },
     { HTTP_POST, "/t/too-soon", HTTP_PUBLIC, on_too_soon, "Soon" },
     { HTTP_GET, "/t/gate", HTTP_PUBLIC, on_gate, "Wait", .tx = HTTP_OWN_TX },
     { HTTP_GET, "/t/raw", HTTP_PUBLIC, on_raw, "Raw", .tx = HTTP_OWN_TX },
@@ -294,6 +374,8 @@ static int setup(void **state)
 {
     (void)state;
     story[0] = 0;
+    nkept = 0;
+    kept_waits = own_made = false;
     ncommits = tries = entered = 0;
     gate_open = false;
     memset(commits, 0, sizeof commits);

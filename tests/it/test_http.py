@@ -1,0 +1,221 @@
+"""The REST engine against the real server and a real PostgreSQL: idempotency."""
+import concurrent.futures
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import uuid
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+import pg
+from lib import rest
+from lib.porch import program
+from lib.wait import until
+
+
+def new_key():
+    return uuid.uuid4().hex
+
+
+def parallel(n, call):
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        gate = threading.Barrier(n)
+        return [f.result() for f in [pool.submit(lambda i=i: (gate.wait(30), call(i))[1]) for i in range(n)]]
+
+
+# --- S-S9: idempotency
+
+def test_s_s9_fifty_parallel_posts_with_one_key_make_one_row_and_one_answer(porch, account):
+    key = new_key()
+    replies = parallel(50, lambda i: account.api.post("/v1/systems", {"name": "Cabin"}, idempotency=key))
+    assert {r.status for r in replies} == {201}
+    assert len({json.dumps(r.body, sort_keys=True) for r in replies}) == 1
+    assert len({r.headers["Location"] for r in replies}) == 1
+    assert [r.headers.get("Idempotency-Replayed") for r in replies].count("true") == 49
+    assert [s["name"] for s in account.api.get("/v1/systems").ok(200)["systems"]] == ["Cabin"]
+
+
+def test_s_s9_another_request_with_the_same_key_is_refused(account, other_account):
+    key = new_key()
+    made = account.api.post("/v1/systems", {"name": "Cabin"}, idempotency=key).ok(201)
+    account.api.post("/v1/systems", {"name": "Boat"}, idempotency=key).refused("idempotency_conflict")
+    account.api.post("/v1/step-up", {"purpose": "delete_hub"}, idempotency=key).refused("idempotency_conflict")
+    # Somebody else's same key is another key.
+    theirs = other_account.api.post("/v1/systems", {"name": "Cabin"}, idempotency=key).ok(201)
+    assert theirs["id"] != made["id"] and "Idempotency-Replayed" not in theirs.headers
+    account.api.post("/v1/systems", {"name": "Boat"}, idempotency="short").refused("invalid_request")
+
+
+def test_s_s9_what_was_refused_may_be_tried_again_with_the_same_key(account):
+    key = new_key()
+    first = account.api.post("/v1/systems", {"name": "Cabin"}).ok(201)
+    account.api.post("/v1/systems", {"name": "Cabin"}, idempotency=key).refused("system_name_taken")
+    account.api.delete(f"/v1/systems/{first['id']}?confirm=Cabin").ok(204)
+    account.api.post("/v1/systems", {"name": "Cabin"}, idempotency=key).ok(201)
+
+
+def test_s_s9_answers_end_after_a_day(own_porch):
+    p = own_porch()
+    account, key = p.sign_up(), new_key()
+    api = account.api
+
+    def later(seconds):
+        p.clock.advance(seconds)
+        api.take_tokens(api.post("/v1/sessions/refresh", {"refresh_token": api.tokens["refresh_token"]}, token=None).ok(200))
+
+    made = api.post("/v1/systems", {"name": "Cabin"}, idempotency=key).ok(201)
+    later(24 * 3600 - 60)
+    assert api.post("/v1/systems", {"name": "Cabin"}, idempotency=key).ok(201).body == made.body
+    # Another client of the account is another caller.
+    p.log_in(account).post("/v1/systems", {"name": "Cabin"}, idempotency=key).refused("idempotency_conflict")
+    later(61)
+    api.post("/v1/systems", {"name": "Cabin"}, idempotency=key).refused("system_name_taken")
+    with p.db() as db:
+        until(lambda: db.execute("SELECT count(*) FROM idempotency").fetchone()[0] == 0, "the stored answer is forgotten")
+
+
+def test_s_s9_lost_answers_of_a_sign_up_are_given_again_and_send_nothing_twice(porch):
+    """Every step is sent twice with its key, as by an app that lost the answer; there is one PIN a step, and one account."""
+    api, email, phone = porch.api(), rest.new_email(), rest.new_phone()
+    keys = []
+
+    def twice(path, body, **how):
+        keys.append(new_key())
+        one = api.post(path, body, idempotency=keys[-1], **how).ok()
+        two = api.post(path, body, idempotency=keys[-1], **how).ok()
+        assert (one.status, one.body) == (two.status, two.body) and two.headers["Idempotency-Replayed"] == "true"
+        return two
+
+    password = "a quiet porch at night"
+    challenge = twice("/v1/accounts", {"email": email, "password": password, "country": "US", "client": rest.CLIENT})["challenge"]
+    following = twice(f"/v1/challenges/{challenge['id']}/verify", {"pin": porch.mail.pin(email, 0)}, key=challenge["key"])["next"]["challenge"]
+    twice(f"/v1/challenges/{following['id']}/destination", {"phone": phone, "channel": "sms"}, key=following["key"])
+    tokens = twice(f"/v1/challenges/{following['id']}/verify", {"pin": porch.sms.pin(phone, 0)}, key=following["key"])
+    assert porch.mail.count(email) == 1 and porch.sms.count(phone) == 1
+    challenge = twice("/v1/sessions", {"email": email, "password": password})["challenge"]
+    second = twice(f"/v1/challenges/{challenge['id']}/verify", {"pin": porch.mail.pin(email, 1)}, key=challenge["key"])
+    assert porch.mail.count(email) == 2
+    # A right key with another PIN is another request, and no way to guess.
+    api.post(f"/v1/challenges/{challenge['id']}/verify", {"pin": "000000"}, key=challenge["key"], idempotency=keys[-1]).refused("idempotency_conflict")
+    # At rest: no key, no token, no challenge key, whoever reads the table.
+    with porch.db() as db:
+        stored = b"".join(b"".join(row) for row in db.execute("SELECT key_hash, request_hash, answer FROM idempotency").fetchall())
+    secrets = keys + [tokens["access_token"], tokens["refresh_token"], second["access_token"], challenge["key"], password, email]
+    assert not [s for s in secrets if s.encode() in stored]
+
+
+class HeldCommit:
+    """Stands between a server and PostgreSQL. Once `hold` is set, the COMMIT of a call with a key goes through and its answer does not come back."""
+
+    def __init__(self, folder, target):
+        self.folder, self.target, self.hold = str(folder), target, threading.Event()
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(os.path.join(self.folder, ".s.PGSQL.5432"))
+        self.listener.listen(64)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self.target)
+            held = threading.Event()
+            threading.Thread(target=self._forward, args=(client, server, held), daemon=True).start()
+            threading.Thread(target=self._back, args=(server, client, held), daemon=True).start()
+
+    def _forward(self, client, server, held):
+        effect = False
+        try:
+            while data := client.recv(65536):
+                # The transaction that stores an answer, not the one before it that looks at the token.
+                effect = effect or b"http_idempotency_keep" in data
+                if self.hold.is_set() and effect and b"COMMIT\0" in data:
+                    held.set()
+                server.sendall(data)
+            server.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    @staticmethod
+    def _back(server, client, held):
+        try:
+            while data := server.recv(65536):
+                if not held.is_set():
+                    client.sendall(data)
+            client.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def close(self):
+        self.listener.close()
+
+
+@pytest.fixture
+def second_node(porch, tmp_path):
+    """Another porchlightd of the same service, whose database connection can be held at a COMMIT: (address, process, hold)."""
+    place = conninfo_to_dict(porch.ready["db"])
+    proxy = HeldCommit(tmp_path, os.path.join(place["host"], f".s.PGSQL.{place['port']}"))
+    conninfo = make_conninfo(**dict(place, host=str(tmp_path), port=5432))
+    with open(f"/proc/{porch.pids()['porchlightd']}/cmdline", encoding="utf-8") as f:
+        args = f.read().split("\0")
+    data = tmp_path / "data"
+    shutil.copytree(args[args.index("--data") + 1], data, ignore=lambda folder, names: [n for n in names if n != "master.key"])
+    process = subprocess.Popen([program("porchlightd"), "--db", conninfo, "--data", str(data), "--migrations", os.path.join(pg.ROOT, "migrations"), "--http", "127.0.0.1:0",
+                                "--ws", "127.0.0.1:0", "--admin", f"unix:{tmp_path}/admin.sock", "--test-clock", porch.clock.path],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        yield json.loads(process.stdout.readline())["http"], process, proxy.hold
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        proxy.close()
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_s_s9_killed_between_commit_and_reply_the_retry_gets_the_same_answer(porch, account, second_node, public):
+    address, process, hold = second_node
+    key, email = new_key(), rest.new_email()
+    path, body = ("/v1/accounts", {"email": email, "password": "a quiet porch at night", "country": "US"}) if public else ("/v1/systems", {"name": "Cabin"})
+    lost = []
+
+    def send():
+        api = rest.Api(porch, address)
+        api.token = account.api.token
+        try:
+            lost.append(api.post(path, body, idempotency=key))
+        except OSError as e:
+            lost.append(e)
+
+    def visible(db):
+        if public:
+            return db.execute("SELECT id FROM signup WHERE email = %s", (email,)).fetchall()
+        return db.execute("SELECT id FROM system WHERE account_id = %s", (account.id,)).fetchall()
+
+    hold.set()
+    thread = threading.Thread(target=send)
+    thread.start()
+    with porch.db() as db:
+        rows = until(lambda: visible(db), "the row is committed")
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        thread.join(30)
+        assert len(lost) == 1 and isinstance(lost[0], OSError), "the reply was lost"
+        again = [account.api.post(path, body, idempotency=key).ok(202 if public else 201) for _ in range(2)]
+        assert again[0].body == again[1].body and [r.headers["Idempotency-Replayed"] for r in again] == ["true"] * 2
+        assert visible(db) == rows and len(rows) == 1, "the retry made nothing"
+    if public:
+        # The answer is the true one: the PIN that was sent opens the challenge, whose key only this answer tells.
+        challenge = again[0]["challenge"]
+        account.api.post(f"/v1/challenges/{challenge['id']}/verify", {"pin": porch.mail.pin(email, 0)}, key=challenge["key"]).ok(200)
+        assert porch.mail.count(email) == 1
+    else:
+        assert again[0]["id"] == str(rows[0][0])
