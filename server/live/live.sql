@@ -11,8 +11,8 @@ SELECT id, public_key, revoked_at FROM relay WHERE name = $1;
 
 -- name: relay_key :one
 -- in: id uuid
--- The key by which a relay proves itself. No row: unknown or revoked.
-SELECT public_key FROM relay WHERE id = $1 AND revoked_at IS NULL;
+-- The key by which a relay proves itself, and the boot that it last said. No row: unknown or revoked.
+SELECT public_key, boot_id FROM relay WHERE id = $1 AND revoked_at IS NULL;
 
 -- name: relay_hello :one
 -- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz

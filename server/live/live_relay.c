@@ -172,7 +172,8 @@ static const struct json_field hello_fields[] = {
     J_END,
 };
 
-static enum pl_err prove(struct link_call *c, struct relay_conn *r, const struct hello_msg *m, struct pl_fail *reterr)
+/* *ret_restarted: it is another process than the one that said hello before. */
+static enum pl_err prove(struct link_call *c, struct relay_conn *r, const struct hello_msg *m, bool *ret_restarted, struct pl_fail *reterr)
 {
     struct live_sql_relay_key_row key;
     bool found;
@@ -188,6 +189,7 @@ static enum pl_err prove(struct link_call *c, struct relay_conn *r, const struct
         return e;
     if (secure_verify((const uint8_t *)key.public_key.p, text, (const uint8_t *)m->signature.p) != PL_OK)
         return pl_fail(reterr, PL_UNAUTHENTICATED, "The signature is not that of this relay.");
+    *ret_restarted = !pl_uuid_eq(key.boot_id, m->boot_id);
     return PL_OK;
 }
 
@@ -212,8 +214,9 @@ static enum pl_err tell_after(struct link_call *c, struct live_ctx *ctx, struct 
     return PL_OK;
 }
 
-/* What the relay lost is ended; what it is wanted to run is written as the members of live.sync. */
-static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const struct hello_msg *m, struct jw *sync)
+/* What a restart lost is ended; what the relay is wanted to run is written as the members of live.sync. A session that the same process no longer runs has
+ * ended while control was away: the relay's own report of why comes after the hello, and until then the row waits for it. */
+static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const struct hello_msg *m, bool restarted, struct jw *sync)
 {
     struct live_sql_places_of_relay_row *rows;
     struct live_ending *endings = NULL;
@@ -221,7 +224,8 @@ static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const st
     enum pl_err e = live_sql_places_of_relay(c->tx, m->relay_id, &rows, &n);
     jw_array(sync, "sessions");
     for (size_t i = 0; e == PL_OK && i < n; i++) {
-        if (!runs(m, rows[i].live_id, rows[i].generation)) {
+        bool running = runs(m, rows[i].live_id, rows[i].generation);
+        if (!running && restarted) {
             e = live_end(c->tx, c->now, rows[i].account_id, rows[i].live_id, "relay_restarted", &endings);
             continue;
         }
@@ -240,8 +244,8 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     struct relay_conn *r = link_owner(c->conn);
     struct live_sql_relay_hello_row row;
     struct serve_args *args = PL_NEW(c->arena, struct serve_args);
-    bool found;
-    enum pl_err e = args ? prove(c, r, m, reterr) : PL_NO_MEMORY;
+    bool found, restarted = false;
+    enum pl_err e = args ? prove(c, r, m, &restarted, reterr) : PL_NO_MEMORY;
     if (e != PL_OK)
         return e;
     e = live_sql_relay_hello(c->tx, m->relay_id, r->ctx->node_id, m->boot_id, m->media.host, (int32_t)m->media.port, (int32_t)m->max_sessions, (int32_t)m->running.n, c->now,
@@ -261,7 +265,7 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     jw_close(&w);
     jw_close(&w);
     struct jw sync = live_message(r->ctx, &s, "live.sync");
-    if ((e = reconcile(c, r->ctx, m, &sync)) != PL_OK)
+    if ((e = reconcile(c, r->ctx, m, restarted, &sync)) != PL_OK)
         return e;
     jw_close(&sync);
     if (pl_buf_err(&b) != PL_OK || pl_buf_err(&s) != PL_OK)

@@ -1,0 +1,393 @@
+/* live against a real PostgreSQL, on a clock that the test moves: how sessions end, who is told, which relay is chosen, and what a leg's keys are. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include "live_leg.h"
+#include "live_priv.h"
+#include "live_sql.h"
+#include "journal.h"
+#include "pg_schema.h"
+
+#define T0 INT64_C(1790000000000000)
+
+static struct pl_arena *arena;
+static struct db *db;
+static struct pl_rand_seeded rnd;
+static struct pl_clock_fixed clk;
+static struct pl_log log_root;
+static struct live_ctx ctx;
+
+static struct pl_utc at(int64_t s) { return (struct pl_utc){ T0 + s * PL_SECOND }; }
+static struct pl_uuid new_id(void) { return pl_uuid7(&rnd.base, at(0)); }
+
+static struct db_tx *begin(void)
+{
+    struct db_tx *tx = NULL;
+    assert_int_equal(db_begin(db, arena, &tx), PL_OK);
+    return tx;
+}
+
+static struct pl_uuid enroll(const char *name, uint8_t key)
+{
+    uint8_t public_key[32] = { key };
+    struct pl_uuid id;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_relay_enroll(tx, &rnd.base, at(0), pl_str_of(name), public_key, &id, NULL), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    return id;
+}
+
+/* A relay that is connected, as its hello leaves it. */
+static int64_t hello(struct pl_uuid relay, int32_t sessions, int64_t s)
+{
+    struct live_sql_relay_hello_row row;
+    bool found;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_relay_hello(tx, relay, ctx.node_id, new_id(), PL_STR("127.0.0.1"), 50000, 100, sessions, at(s), &row, &found), PL_OK);
+    assert_true(found);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    return row.epoch;
+}
+
+struct session {
+    struct pl_uuid account, device, client, live, relay;
+};
+
+/* A session of five minutes, thirty at most, that began at second `s`. */
+static struct session session(struct pl_uuid relay, int64_t s)
+{
+    struct session x = { new_id(), new_id(), new_id(), new_id(), relay };
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_add(tx, x.account, x.live, x.device, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(s), at(s + 300),
+                                  at(s + 1800), NULL), PL_OK);
+    assert_int_equal(live_sql_place_add(tx, x.live, x.account, relay, PL_STR("HUB00000001"), 1, NULL), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    return x;
+}
+
+static const char *end_code_of(const struct session *x)
+{
+    struct live_sql_get_row row;
+    bool found;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_get(tx, x->account, x->live, &row, &found), PL_OK);
+    assert_true(found);
+    db_rollbackp(&tx);
+    return row.end_code.p ? pl_str_z(arena, row.end_code) : "";
+}
+
+static size_t count(const struct live_ending *e)
+{
+    size_t n = 0;
+    for (; e; e = e->next)
+        n++;
+    return n;
+}
+
+static size_t events_of(struct pl_uuid account, const char *type)
+{
+    struct journal_event_row *rows;
+    size_t n, hits = 0;
+    int64_t head;
+    struct db_tx *tx = begin();
+    assert_int_equal(journal_events(tx, account, 0, 100, &rows, &n, &head), PL_OK);
+    for (size_t i = 0; i < n; i++)
+        hits += pl_str_eqz(rows[i].type, type);
+    db_rollbackp(&tx);
+    return hits;
+}
+
+/* A session ends once, in the code of whoever came first. */
+static void a_session_ends_in_exactly_one_code(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("one-code", 1), 0);
+    struct live_ending *endings = NULL;
+    struct live_sql_place_row place;
+    bool found;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_end(tx, at(10), x.account, x.live, "ended_by_user", &endings), PL_OK);
+    assert_int_equal(live_end(tx, at(10), x.account, x.live, "expired", &endings), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_int_equal(count(endings), 1);
+    assert_string_equal(end_code_of(&x), "ended_by_user");
+    assert_int_equal(events_of(x.account, "live.state"), 1);
+    tx = begin();
+    assert_int_equal(live_sql_place(tx, x.live, &place, &found), PL_OK);
+    assert_false(found);
+    db_rollbackp(&tx);
+}
+
+/* Somebody else's account ends nothing. */
+static void another_account_ends_nothing(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("another", 2), 0);
+    struct live_ending *endings = NULL;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_end(tx, at(10), new_id(), x.live, "ended_by_user", &endings), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_int_equal(count(endings), 0);
+    assert_string_equal(end_code_of(&x), "");
+}
+
+static size_t expire(int64_t s)
+{
+    struct live_ending *endings = NULL;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_expire(&ctx, tx, at(s), &endings), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    return count(endings);
+}
+
+/* Time ends a session after its last second, and the app is warned once, thirty seconds before. */
+static void expiry_is_warned_of_once(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("expiry", 3);
+    hello(relay, 0, 0);
+    struct session x = session(relay, 0);
+    assert_int_equal(expire(269), 0);
+    assert_int_equal(events_of(x.account, "live.expiring"), 0);
+    assert_int_equal(expire(271), 0);
+    assert_int_equal(expire(272), 0);
+    assert_int_equal(events_of(x.account, "live.expiring"), 1);
+    expire(300);
+    assert_string_equal(end_code_of(&x), "");
+    expire(301);
+    assert_string_equal(end_code_of(&x), "expired");
+}
+
+/* An extension moves the end, warns again, and never passes the hard end. */
+static void extensions_stop_at_the_hard_end(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("extend", 4);
+    struct live_sql_extend_row to;
+    bool found;
+    hello(relay, 0, 0);
+    struct session x = session(relay, 0);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(500), &to, &found), PL_OK);
+    assert_true(found && to.expires_at.us == at(500).us);
+    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(5000), &to, &found), PL_OK);
+    assert_true(found && to.expires_at.us == at(1800).us);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    expire(1799);
+    assert_string_equal(end_code_of(&x), "");
+    expire(1801);
+    assert_string_equal(end_code_of(&x), "expired");
+}
+
+/* A relay that has been away for ten minutes has ended its sessions by its own rule (S-M7); nine are not enough. */
+static void a_relay_away_for_ten_minutes_is_lost(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("away", 5);
+    int64_t epoch = hello(relay, 0, 0);
+    struct session x = session(relay, 1500);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_relay_gone(tx, relay, epoch, at(1000), NULL), PL_OK);
+    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(3000), &(struct live_sql_extend_row){ 0 }, &(bool){ false }), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    expire(1600);
+    assert_string_equal(end_code_of(&x), "");
+    expire(1601);
+    assert_string_equal(end_code_of(&x), "relay_lost");
+}
+
+/* An older connection of a relay says nothing once a newer one is there. */
+static void an_older_epoch_of_a_relay_writes_nothing(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("epochs", 6);
+    int64_t old = hello(relay, 0, 0);
+    struct live_sql_relay_media_row row;
+    bool found;
+    assert_true(hello(relay, 0, 1) > old);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_relay_gone(tx, relay, old, at(2), NULL), PL_OK);
+    assert_int_equal(live_sql_relay_media(tx, relay, &row, &found), PL_OK);
+    assert_true(found && row.connected);
+    db_rollbackp(&tx);
+}
+
+/* The same name with the same key is the same relay; with another key it is refused. */
+static void a_relays_name_keeps_its_key(void **state)
+{
+    (void)state;
+    struct pl_uuid first = enroll("named", 7), again = enroll("named", 7), other;
+    uint8_t key[32] = { 8 };
+    struct pl_fail fail = PL_FAIL_INIT;
+    assert_true(pl_uuid_eq(first, again));
+    struct db_tx *tx = begin();
+    assert_int_equal(live_relay_enroll(tx, &rnd.base, at(0), PL_STR("named"), key, &other, &fail), PL_VERSION_CONFLICT);
+    assert_true(fail.detail[0]);
+    db_rollbackp(&tx);
+}
+
+/* S-D7, S-D9: a freed camera is cut, and so is all that a freed hub carries; nothing else of the account is. */
+static void a_freed_device_cuts_only_its_own(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("freed", 9), 0);
+    struct live_ending *endings = NULL;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_device_freed(tx, at(1), x.account, new_id(), PL_STR("OTHER0001"), &endings), PL_OK);
+    assert_int_equal(count(endings), 0);
+    assert_int_equal(live_device_freed(tx, at(1), x.account, new_id(), PL_STR("HUB00000001"), &endings), PL_OK);
+    assert_int_equal(count(endings), 1);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_string_equal(end_code_of(&x), "device_freed");
+}
+
+/* S-S5: a revoked client's sessions end; another client's go on. */
+static void a_revoked_client_is_cut_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("revoked", 10), 0);
+    struct live_ending *endings = NULL;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_client_revoked(tx, at(1), x.account, new_id(), &endings), PL_OK);
+    assert_int_equal(count(endings), 0);
+    assert_int_equal(live_client_revoked(tx, at(1), x.account, x.client, &endings), PL_OK);
+    assert_int_equal(count(endings), 1);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_string_equal(end_code_of(&x), "revoked");
+}
+
+/* S-S6: nothing of a deleted account's sessions stays. */
+static void a_deleted_account_leaves_no_session_S_S6(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("deleted", 11), 0);
+    struct live_ending *endings = NULL;
+    struct live_sql_get_row row;
+    bool found;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_account_deleted(tx, at(1), x.account, &endings), PL_OK);
+    assert_int_equal(count(endings), 1);
+    assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
+    assert_false(found);
+    db_rollbackp(&tx);
+}
+
+/* S-D8's sister: a device has at most one running session, by constraint. The later start is PL_RETRY: it looks again and joins. */
+static void a_device_has_one_running_session(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("single", 12), 0);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_add(tx, x.account, new_id(), x.device, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), x.relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(0), at(300),
+                                  at(1800), NULL), PL_RETRY);
+    db_rollbackp(&tx);
+}
+
+/* The relay with the fewest sessions, on a node that lives; none when its node is dead. */
+static void the_emptiest_relay_of_a_living_node_is_chosen(void **state)
+{
+    (void)state;
+    struct live_sql_relay_choose_row row;
+    bool found;
+    struct pl_uuid busy = enroll("busy", 13), idle = enroll("idle", 14);
+    hello(busy, 1000, 0);
+    hello(idle, 0, 0);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_relay_choose(tx, at(0), &row, &found), PL_OK);
+    assert_true(found && !pl_uuid_eq(row.id, busy));
+    assert_int_equal(live_sql_relay_choose(tx, at(100000), &row, &found), PL_OK); /* the node's lease is over */
+    assert_false(found);
+    db_rollbackp(&tx);
+}
+
+/* S-M6: nothing of a leg is like anything of another one, and each side sees the keys from its own end. */
+static void legs_are_fresh_and_mirrored_S_M6(void **state)
+{
+    (void)state;
+    struct live_leg a, b;
+    live_leg_new(&pl_rand_system, LIVE_GCM, &a);
+    live_leg_new(&pl_rand_system, LIVE_GCM, &b);
+    assert_memory_not_equal(a.to_relay, b.to_relay, 28);
+    assert_memory_not_equal(a.to_relay, a.from_relay, 28);
+    assert_string_not_equal(a.ufrag, b.ufrag);
+    assert_int_equal(strlen(a.pwd), 32);
+    assert_true(a.video_ssrc != a.audio_ssrc && a.video_ssrc != a.talk_ssrc && a.audio_ssrc != a.talk_ssrc && a.video_ssrc);
+    for (enum live_suite s = LIVE_GCM; s < LIVE_SUITES; s++) {
+        struct pl_buf x = pl_buf_init(arena, 4096), y = pl_buf_init(arena, 4096);
+        struct jw w = jw_start(&x), v = jw_start(&y);
+        struct json_doc *relay PL_CLEANUP(json_doc_freep) = NULL, *other PL_CLEANUP(json_doc_freep) = NULL;
+        struct keys { struct pl_str send, receive; } k, m;
+        static const struct json_field key_fields[] = { JSON_F(struct keys, send, J_B64, J_REQUIRED, .lo = 28, .hi = 30), JSON_F(struct keys, receive, J_B64, J_REQUIRED, .lo = 28, .hi = 30), J_END };
+        live_leg_new(&pl_rand_system, s, &a);
+        jw_open(&w, NULL);
+        live_leg_write(&w, &a, LIVE_RELAY_SIDE, true);
+        jw_close(&w);
+        jw_open(&v, NULL);
+        live_leg_write(&v, &a, LIVE_OTHER_SIDE, true);
+        jw_close(&v);
+        assert_int_equal(json_parse(pl_buf_view(&x), &relay, NULL), PL_OK);
+        assert_int_equal(json_parse(pl_buf_view(&y), &other, NULL), PL_OK);
+        assert_int_equal(json_take(key_fields, JSON_STRICT, json_doc_raw(relay, "keys", arena), arena, &k, NULL), PL_OK);
+        assert_int_equal(json_take(key_fields, JSON_STRICT, json_doc_raw(other, "keys", arena), arena, &m, NULL), PL_OK);
+        assert_true(pl_str_eq(k.send, m.receive) && pl_str_eq(k.receive, m.send) && !pl_str_eq(k.send, k.receive));
+        assert_int_equal(k.send.n, s == LIVE_GCM ? 28 : 30); /* RFC 7714, 12; RFC 3711, 8.2 */
+    }
+}
+
+static int each_test(void **state)
+{
+    (void)state;
+    pl_arena_reset(arena);
+    return 0;
+}
+
+/* The node that the relays are connected to, alive until second 10,000. */
+static void node_lives(void)
+{
+    struct db *other = pg_connect(pg_schema_conninfo("t_live"), 0);
+    char id[PL_UUID_TEXT], sql[300], until[PL_UTC_TEXT];
+    pl_uuid_text(ctx.node_id, id);
+    pl_utc_text(at(10000), until);
+    snprintf(sql, sizeof sql, "INSERT INTO node VALUES ('%s', 'test', '0', '%s', '%s')", id, until, until);
+    struct db_stmt st = { .name = "test_node", .sql = sql };
+    struct db_tx *tx = NULL;
+    void *rows;
+    int64_t n;
+    if (db_begin(other, arena, &tx) != PL_OK || db_stmt_run(tx, &st, NULL, 0, 1, &rows, &n) != PL_OK || db_commit(&tx) != PL_OK)
+        abort();
+    db_close(other);
+}
+
+int main(void)
+{
+    if (secure_init() != PL_OK || !(arena = pl_arena_new(32 << 20)))
+        return 1;
+    db = pg_schema_open("t_live");
+    pl_rand_seed(&rnd, 17);
+    pl_clock_fixed_init(&clk, T0);
+    ctx = (struct live_ctx){ .clock = &clk.base, .rand = &rnd.base, .log = &log_root, .node_id = new_id(), .server_name = "test" };
+    if (bus_new(&clk.base, &ctx.bus) != PL_OK)
+        return 1;
+    node_lives();
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_session_ends_in_exactly_one_code, each_test),
+        cmocka_unit_test_setup(another_account_ends_nothing, each_test),
+        cmocka_unit_test_setup(expiry_is_warned_of_once, each_test),
+        cmocka_unit_test_setup(extensions_stop_at_the_hard_end, each_test),
+        cmocka_unit_test_setup(a_relay_away_for_ten_minutes_is_lost, each_test),
+        cmocka_unit_test_setup(an_older_epoch_of_a_relay_writes_nothing, each_test),
+        cmocka_unit_test_setup(a_relays_name_keeps_its_key, each_test),
+        cmocka_unit_test_setup(a_freed_device_cuts_only_its_own, each_test),
+        cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
+        cmocka_unit_test_setup(a_deleted_account_leaves_no_session_S_S6, each_test),
+        cmocka_unit_test_setup(a_device_has_one_running_session, each_test),
+        cmocka_unit_test_setup(the_emptiest_relay_of_a_living_node_is_chosen, each_test),
+        cmocka_unit_test_setup(legs_are_fresh_and_mirrored_S_M6, each_test),
+    };
+    int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    bus_free(ctx.bus);
+    db_close(db);
+    pl_arena_free(arena);
+    return failed;
+}
