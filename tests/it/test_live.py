@@ -21,13 +21,14 @@ GOP = 50  # frames between two key frames of the test source
 
 def sees_and_hears(seen, frames, suite, joined=False):
     """The picture and the tone are what was sent: the frame numbers of the strip run on without a gap, the tone is 440 Hz and not silence. Who joins a session
-    that runs sees the cached key frame at once and goes on from the fresh one (V-A4): one gap, shorter than a GOP."""
+    that runs sees the cached key frame at once and goes on from the fresh one (V-A4): one gap, shorter than a GOP;
+    what it missed of the picture comes faster than the sound, so there is less of that."""
     told = json.dumps(seen)
     assert seen["suite"] == suite
     assert seen["frames"] >= frames and seen["decode_errors"] == 0 and seen["damaged_frames"] == 0, told
     assert seen["strip"]["missing"] < GOP if joined else seen["strip"]["missing"] == 0, told
     assert seen["strip"]["last"] - seen["strip"]["first"] + 1 >= frames and seen["strip"]["backwards"] == 0, told
-    assert seen["audio_seconds"] > 1 and seen["tone"]["ratio"] > 0.8 and seen["tone"]["level"] > 0.01, told
+    assert seen["audio_seconds"] > (0.2 if joined else 1) and seen["tone"]["ratio"] > 0.8 and seen["tone"]["level"] > 0.01, told
 
 
 @pytest.mark.parametrize("hub_suite, viewer_suite", [("gcm", GCM), ("sha1_80", SHA1), ("gcm", SHA1), ("sha1_80", GCM)])

@@ -661,7 +661,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fan_out_with_mixed_suites), cmocka_unit_test(a_batch_is_one_run_a_viewer), cmocka_unit_test(s_m1_strangers_get_nothing),
         cmocka_unit_test(s_m2_path_moves_by_proof), cmocka_unit_test(replayed_packets_are_refused), cmocka_unit_test(v_a4_join_at_cached_key_frame),
-        cmocka_unit_test(v_a4_jump_leaves_no_half_frame), cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed), cmocka_unit_test(parameter_sets_are_put_before),
+        cmocka_unit_test(v_a4_jump_leaves_no_half_frame), cmocka_unit_test(incomplete_key_frame_is_not_replayed),
+        cmocka_unit_test(lost_first_slice_is_noticed), cmocka_unit_test(parameter_sets_are_put_before),
         cmocka_unit_test(reordered_packets), cmocka_unit_test(v_a5_governor), cmocka_unit_test(sender_reports_carry_the_viewers_time),
         cmocka_unit_test(expiry_by_the_relays_own_clock), cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss),
         cmocka_unit_test(s_m7_control_lost), cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said),
