@@ -6,6 +6,7 @@
  * sees as event `live.state` and in the live resource: ended_by_user, hub_offline, hub_lost, hub_failed, relay_restarted, relay_lost, expired, device_freed,
  * revoked, control_lost, start_timeout.
  * A viewer is no row: it is asked of the relay, which must hold it before the 201 leaves.
+ * A plain session is sent by whoever holds the source's key, by SSRC and without ICE (ffmpeg, GStreamer): for makers; no hub is asked, or told.
  * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
  * Memory: the transaction's arena.
  *     e = live_device_freed(tx, now, account, device, serial, &endings);      ends what runs, in the caller's transaction

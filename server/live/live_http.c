@@ -7,11 +7,14 @@
 #define TRIES 3 /* a session that ends while somebody joins it is looked up again */
 
 struct live_body {
-    int transport;
+    int transport, source;
     struct json_list suites;
 };
 static const char *const transports[] = { "srtp", NULL };
+static const char *const sources[] = { "hub", "plain", NULL };
+enum { SOURCE_HUB, SOURCE_PLAIN };
 static const struct json_field live_fields[] = { JSON_F(struct live_body, transport, J_ENUM, J_OPTIONAL, .words = transports),
+                                                 JSON_F(struct live_body, source, J_ENUM, J_OPTIONAL, .words = sources),
                                                  JSON_F(struct live_body, suites, J_STRS, J_OPTIONAL, .hi = 8), J_END };
 
 /* One POST live under way. */
@@ -23,14 +26,15 @@ struct start {
     int32_t generation;
     struct pl_str host; /* where the relay's media port is */
     int32_t port;
-    enum live_suite hub_suite, viewer_suite;
+    enum live_suite source_suite, asked_suite;
     struct live_leg source;
     struct pl_utc asked_relay, asked_hub;
+    bool plain;  /* no hub sends: whoever holds the source's key does */
     bool opened; /* a new session was opened at the relay */
 };
 
-/* The viewer's choice: its first suite that we have; without a list, GCM. */
-static enum pl_err viewer_suite(const struct live_body *b, enum live_suite *ret, struct pl_fail *reterr)
+/* The caller's choice (the viewer's, or the plain source's): its first suite that we have; without a list, GCM. */
+static enum pl_err asked_suite(const struct live_body *b, enum live_suite *ret, struct pl_fail *reterr)
 {
     const struct pl_str *asked = b->suites.items;
     if (b->suites.n == 0) {
@@ -79,9 +83,10 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
         s->port = media.media_port;
         return db_commit(&tx);
     }
-    if (!s->view.online)
+    if (!s->plain && !s->view.online)
         return pl_fail(reterr, PL_HUB_OFFLINE, "The hub of this camera is not connected to the cloud.");
-    if ((e = hub_suite(&s->view, &s->hub_suite, reterr)) != PL_OK || (e = live_sql_relay_choose(tx, c->now, &relay, &found)) != PL_OK)
+    s->source_suite = s->asked_suite;
+    if ((!s->plain && (e = hub_suite(&s->view, &s->source_suite, reterr)) != PL_OK) || (e = live_sql_relay_choose(tx, c->now, &relay, &found)) != PL_OK)
         return e;
     if (!found)
         return PL_NO_RELAY;
@@ -100,13 +105,16 @@ static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
     struct jw w = live_message(s->ctx, &b, "session.open");
     struct pl_str ignored;
-    live_leg_new(s->c->rand, s->hub_suite, &s->source);
+    if (s->plain)
+        live_leg_new_plain(s->c->rand, s->source_suite, &s->source);
+    else
+        live_leg_new(s->c->rand, s->source_suite, &s->source);
     jw_uuid(&w, "live_id", s->live_id);
     jw_int(&w, "generation", s->generation);
     jw_int(&w, "expires_in_ms", (int64_t)power_of(&s->view)->step_s * 1000);
     jw_open(&w, "source");
-    live_leg_write(&w, &s->source, LIVE_RELAY_SIDE, true);
-    jw_bool(&w, "plain", false);
+    live_leg_write(&w, &s->source, LIVE_RELAY_SIDE, /* talk= */ !s->plain);
+    jw_bool(&w, "plain", s->plain);
     jw_close(&w);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
@@ -117,6 +125,9 @@ static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
     return e;
 }
 
+/* Whom the row names as the one that sends, and that is told of the end. A plain session is no business of the hub. */
+static struct pl_str sender_of(const struct start *s) { return s->plain ? s->view.camera_serial : s->view.hub_serial; }
+
 /* Second transaction: the row. Somebody else's row that came first is PL_RETRY (constraint live_one_per_device): the caller joins it. */
 static enum pl_err write_row(struct start *s)
 {
@@ -126,10 +137,10 @@ static enum pl_err write_row(struct start *s)
     struct pl_uuid account = c->actor.account_id;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
     if (e != PL_OK ||
-        (e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, s->view.hub_serial, s->relay_id, c->actor.client_id, s->generation,
-                          pl_str_of(live_suite_names[s->hub_suite]), c->now, pl_utc_add(c->now, p->step_s * PL_SECOND), pl_utc_add(c->now, p->hard_s * PL_SECOND), NULL)) !=
+        (e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation,
+                          pl_str_of(live_suite_names[s->source_suite]), c->now, pl_utc_add(c->now, p->step_s * PL_SECOND), pl_utc_add(c->now, p->hard_s * PL_SECOND), NULL)) !=
             PL_OK ||
-        (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, s->view.hub_serial, s->generation, NULL)) != PL_OK ||
+        (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "requested", c->now)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
         (e = live_event(tx, c->now, account, s->live_id, "waking_hub", NULL)) != PL_OK)
@@ -173,7 +184,7 @@ static void give_up(struct start *s, const char *code)
 static void close_spare(struct start *s)
 {
     struct live_ending spare = { .live_id = s->live_id, .account_id = s->c->actor.account_id, .relay_id = s->relay_id, .generation = s->generation, .code = "closed" };
-    spare.hub_serial = s->view.hub_serial;
+    spare.hub_serial = sender_of(s);
     live_tell(s->ctx, s->c->arena, &spare);
 }
 
@@ -202,7 +213,7 @@ static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_u
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
     struct jw w = live_message(s->ctx, &b, "viewer.add");
     struct pl_str ignored;
-    live_leg_new(s->c->rand, s->viewer_suite, leg);
+    live_leg_new(s->c->rand, s->asked_suite, leg);
     jw_uuid(&w, "live_id", s->live_id);
     jw_int(&w, "generation", s->generation);
     jw_uuid(&w, "viewer_id", viewer_id);
@@ -216,6 +227,15 @@ static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_u
         e = PL_RETRY;
     }
     return e;
+}
+
+static enum pl_err created(struct start *s)
+{
+    char id[PL_UUID_TEXT];
+    pl_uuid_text(s->live_id, id);
+    http_reply_header(s->c, "Location", pl_fmt(s->c->arena, "/v1/live/%s", id));
+    s->c->status = 201;
+    return PL_OK;
 }
 
 /* The answer: the live resource and, this once, the viewer's keys. */
@@ -241,11 +261,43 @@ static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl
     for (size_t i = 0; i < PL_COUNT(talk_modes); i++)
         jw_z(w, NULL, talk_modes[i]);
     jw_end_array(w);
-    char id[PL_UUID_TEXT];
-    pl_uuid_text(s->live_id, id);
-    http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/live/%s", id));
-    c->status = 201;
-    return PL_OK;
+    return created(s);
+}
+
+/* The answer to who will send by itself: the live resource and, this once, the source's key. */
+static enum pl_err answer_source(struct start *s)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct http_call *c = s->c;
+    struct jw *w = &c->out;
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e != PL_OK || (e = live_write(tx, w, c->actor.account_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
+        return e;
+    jw_open(w, "source");
+    jw_str(w, "host", s->host);
+    jw_int(w, "port", s->port);
+    jw_int(w, "mtu", 1200);
+    live_leg_write_plain(w, c->arena, &s->source);
+    jw_close(w);
+    return created(s);
+}
+
+/* A session whose source is any SRTP sender that holds the key. Nobody is asked but the relay. */
+static enum pl_err start_plain(struct start *s, struct pl_uuid device_id, struct pl_fail *reterr)
+{
+    bool running;
+    enum pl_err e = look(s, device_id, &running, reterr);
+    if (e == PL_OK && running)
+        e = pl_fail(reterr, PL_VERSION_CONFLICT, "A live session of this device runs already. End it first.");
+    if (e == PL_OK)
+        e = open_at_relay(s, reterr);
+    if (e != PL_OK)
+        return e;
+    if ((e = write_row(s)) != PL_OK) {
+        close_spare(s);
+        return e;
+    }
+    return answer_source(s);
 }
 
 static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
@@ -255,10 +307,12 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid device_id, viewer_id = pl_uuid7(c->rand, c->now);
     if (!s || !leg)
         return PL_NO_MEMORY;
-    *s = (struct start){ .c = c, .ctx = c->self };
+    *s = (struct start){ .c = c, .ctx = c->self, .plain = ((const struct live_body *)c->body)->source == SOURCE_PLAIN };
     enum pl_err e = http_param_uuid(c, "id", &device_id);
     if (e == PL_OK)
-        e = viewer_suite(c->body, &s->viewer_suite, reterr);
+        e = asked_suite(c->body, &s->asked_suite, reterr);
+    if (e == PL_OK && s->plain)
+        return start_plain(s, device_id, reterr);
     for (int i = 0; e == PL_OK && i < TRIES; i++) {
         e = begin(s, device_id, reterr);
         if (e == PL_OK && (e = add_viewer(s, leg, viewer_id, reterr)) == PL_OK)

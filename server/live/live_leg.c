@@ -37,6 +37,13 @@ void live_leg_new(struct pl_rand *rand, enum live_suite suite, struct live_leg *
     ret->talk_ssrc = ssrc_new(rand, ret->video_ssrc, ret->audio_ssrc);
 }
 
+void live_leg_new_plain(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret)
+{
+    do
+        live_leg_new(rand, suite, ret);
+    while (ret->video_ssrc > INT32_MAX || ret->audio_ssrc > INT32_MAX);
+}
+
 static void stream(struct jw *w, const char *name, uint32_t ssrc, int pt, const char *codec, int clock_rate, int channels)
 {
     jw_open(w, name);
@@ -67,4 +74,23 @@ void live_leg_write(struct jw *w, const struct live_leg *leg, enum live_side sid
     stream(w, "audio", leg->audio_ssrc, LIVE_AUDIO_PT, "opus", 48000, 2);
     if (talk)
         stream(w, "talk", leg->talk_ssrc, LIVE_TALK_PT, "opus", 48000, 2);
+}
+
+/* RFC 4648's first alphabet, padded, out of the second: what the option parsers of media tools read. */
+static struct pl_str base64(struct pl_arena *a, const uint8_t *p, size_t n)
+{
+    struct pl_str url = pl_b64url(a, p, n);
+    struct pl_buf b = pl_buf_init(a, 64);
+    for (size_t i = 0; i < url.n; i++)
+        pl_buf_u8(&b, (uint8_t)(url.p[i] == '-' ? '+' : url.p[i] == '_' ? '/' : url.p[i]));
+    pl_buf_str(&b, (struct pl_str){ "==", (4 - url.n % 4) % 4 });
+    return pl_buf_view(&b);
+}
+
+void live_leg_write_plain(struct jw *w, struct pl_arena *a, const struct live_leg *leg)
+{
+    jw_z(w, "suite", live_suite_names[leg->suite]);
+    jw_str(w, "key", base64(a, leg->to_relay, key_sizes[leg->suite]));
+    stream(w, "video", leg->video_ssrc, LIVE_VIDEO_PT, "H264", 90000, 0);
+    stream(w, "audio", leg->audio_ssrc, LIVE_AUDIO_PT, "opus", 48000, 2);
 }

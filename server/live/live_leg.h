@@ -15,9 +15,13 @@ struct live_leg {
     uint32_t video_ssrc, audio_ssrc, talk_ssrc;
 };
 void live_leg_new(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret);
+/* For a plain source: SSRCs that also fit where ffmpeg's -ssrc takes them, a signed number. */
+void live_leg_new_plain(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret);
 
 /* Members `ice`, `suite`, `keys`, `video`, `audio` and (talk) `talk` of the open object, as the relay sees them or as the other end does. */
 enum live_side { LIVE_RELAY_SIDE, LIVE_OTHER_SIDE };
 void live_leg_write(struct jw *w, const struct live_leg *leg, enum live_side side, bool talk);
+/* Members `suite`, `key` (base64 as ffmpeg's -srtp_out_params takes it), `video` and `audio` for who sends by SSRC and has no ICE. */
+void live_leg_write_plain(struct jw *w, struct pl_arena *a, const struct live_leg *leg);
 
 enum { LIVE_VIDEO_PT = 96, LIVE_AUDIO_PT = 111, LIVE_TALK_PT = 112 };

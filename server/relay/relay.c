@@ -425,7 +425,7 @@ static const char *session_over(const struct relay *r, const struct relay_sessio
 {
     if (pl_mono_cmp(now, s->expires_at) >= 0)
         return "expired";
-    if (pl_mono_sub(now, s->source.life) >= RELAY_GONE)
+    if (pl_mono_sub(now, s->source.life) >= (s->plain && !s->source.connected ? RELAY_PLAIN_START : RELAY_GONE))
         return "hub_lost";
     if (r->control_down && pl_mono_sub(now, r->control_since) >= RELAY_CONTROL_LOST)
         return "control_lost";

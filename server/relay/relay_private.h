@@ -6,6 +6,7 @@
 
 #define RELAY_PAUSE (5 * PL_SECOND)          /* V-F4: a silent viewer is sent nothing more */
 #define RELAY_GONE (10 * PL_SECOND)          /* and freed; a silent source ends its session */
+#define RELAY_PLAIN_START PL_MINUTE          /* until a plain source is there: a person types its command */
 #define RELAY_CONTROL_LOST (10 * PL_MINUTE)  /* S-M7 */
 #define RELAY_KEY_EVERY (2 * PL_SECOND)      /* V-A5 */
 #define RELAY_KEY_ANSWER (500 * PL_MS)

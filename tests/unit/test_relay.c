@@ -578,6 +578,27 @@ static void plain_source(void **state)
     done(&s, &hub, &v, &fake);
 }
 
+/* Whoever types the command that starts a plain source has a minute; once it has sent, its silence is like any other's. */
+static void a_plain_source_has_a_minute_to_come(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub;
+    struct relay_event ev;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_SHA1_80, true);
+    hub.leg.plain = true;
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    sim_pass(&s, 59 * PL_SECOND, NULL, 0);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &ev));
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    sim_pass(&s, 9 * PL_SECOND, NULL, 0);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &ev));
+    sim_pass(&s, 2 * PL_SECOND, NULL, 0);
+    assert_true(sim_event(&s, RELAY_EV_ENDED, &ev) && strcmp(ev.code, "hub_lost") == 0);
+    done(&s, &hub, NULL, NULL);
+}
+
 /* Two cameras of one hub share its socket: told apart by SSRC. */
 static void two_sources_on_one_address(void **state)
 {
@@ -666,7 +687,8 @@ int main(void)
         cmocka_unit_test(reordered_packets), cmocka_unit_test(v_a5_governor), cmocka_unit_test(sender_reports_carry_the_viewers_time),
         cmocka_unit_test(expiry_by_the_relays_own_clock), cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss),
         cmocka_unit_test(s_m7_control_lost), cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said),
-        cmocka_unit_test(plain_source), cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once),
+        cmocka_unit_test(plain_source),
+        cmocka_unit_test(a_plain_source_has_a_minute_to_come), cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once),
         cmocka_unit_test(falling_out_of_the_ring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
