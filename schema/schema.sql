@@ -272,6 +272,12 @@ CREATE TABLE live_stage (
     at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE live_viewer (
+    account_id uuid NOT NULL,
+    live_id uuid NOT NULL,
+    client_id uuid NOT NULL
+);
+
 CREATE TABLE migration (
     version integer NOT NULL,
     name text NOT NULL,
@@ -463,6 +469,9 @@ ALTER TABLE ONLY live_place
 ALTER TABLE ONLY live_stage
     ADD CONSTRAINT live_stage_pkey PRIMARY KEY (account_id, live_id, name);
 
+ALTER TABLE ONLY live_viewer
+    ADD CONSTRAINT live_viewer_pkey PRIMARY KEY (account_id, live_id, client_id);
+
 ALTER TABLE ONLY migration_lease
     ADD CONSTRAINT migration_lease_pkey PRIMARY KEY (lease_id);
 
@@ -533,6 +542,8 @@ CREATE INDEX fact_done_idx ON fact USING btree (done_at) WHERE (done_at IS NOT N
 CREATE INDEX fact_open_idx ON fact USING btree (fact_id) WHERE (done_at IS NULL);
 
 CREATE INDEX idempotency_created_idx ON idempotency USING btree (created_at);
+
+CREATE INDEX live_ended ON live USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 
 CREATE INDEX live_expiry ON live USING btree (expires_at) WHERE (ended_at IS NULL);
 

@@ -50,6 +50,10 @@ void account_events_sweep(struct account *ctx);
 /* Looks an access token up: one query. PL_UNAUTHENTICATED when it is none, expired or revoked. *ret_until (may be NULL): when it expires. */
 PL_MUST enum pl_err account_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until);
 
+/* For what is granted to a client and outlives its call: until the end of the transaction the client is not revoked, and whoever revokes it afterwards sees what
+ * was written. PL_UNAUTHENTICATED: it has been. */
+PL_MUST enum pl_err account_hold_client(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
+
 /* Puts an e-mail to the owner into the outbox of this transaction; after the commit call notify_wake(account_notify(ctx)). PL_NOT_FOUND: no such account. */
 PL_MUST enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about);
 struct notify *account_notify(struct account *ctx);

@@ -113,6 +113,11 @@ ON CONFLICT (account_id, client_id) DO UPDATE SET family = excluded.family, gene
 UPDATE session SET rotated_at = rotated_at WHERE account_id = $1 AND client_id = $2 AND family = $3 AND idle_ends_at > $4
 RETURNING generation, rotated_at, ends_at;
 
+-- name: session_hold :one
+-- in: account_id uuid, client_id uuid, now timestamptz
+-- Keeps a client's session from being ended until this transaction is. No row: it has ended.
+SELECT family FROM session WHERE account_id = $1 AND client_id = $2 AND ends_at > $3 FOR SHARE;
+
 -- name: session_rotate :exec
 -- in: account_id uuid, client_id uuid, now timestamptz, idle_ends_at timestamptz
 -- The next generation.

@@ -186,6 +186,14 @@ enum pl_err account_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_
     return PL_OK;
 }
 
+enum pl_err account_hold_client(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor)
+{
+    struct account_sql_session_hold_row row;
+    bool found;
+    enum pl_err e = account_sql_session_hold(tx, actor->account_id, actor->client_id, now, &row, &found);
+    return e == PL_OK && !found ? PL_UNAUTHENTICATED : e;
+}
+
 static enum pl_err hook_authenticate(void *self, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret)
 {
     (void)self;

@@ -57,6 +57,9 @@ struct device_view {
 /* PL_NOT_FOUND: not this account's. PL_WRONG_KIND: a hub shows no picture. */
 PL_MUST enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);
 
+/* The same, and until the end of the transaction the device is not freed and its system's hub not changed: whoever frees takes the system first. */
+PL_MUST enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);
+
 /* What a maker has made. */
 struct device_made {
     struct pl_str serial; /**< 8..32 of A-Z 0-9 */

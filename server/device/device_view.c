@@ -155,6 +155,16 @@ enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_
     return PL_OK;
 }
 
+enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret)
+{
+    struct device_view before;
+    struct system_row system;
+    enum pl_err e = device_find_for_view(tx, now, account_id, device_id, &before);
+    if (e != PL_OK || (e = system_lock(tx, account_id, before.system_id, &system)) != PL_OK || (e = device_find_for_view(tx, now, account_id, device_id, ret)) != PL_OK)
+        return e;
+    return pl_uuid_eq(ret->system_id, before.system_id) ? PL_OK : PL_RETRY; /* it was moved meanwhile: another system is to be held */
+}
+
 enum pl_err device_list_hubs(struct db_tx *tx, struct pl_utc now, struct jw *out)
 {
     struct device_sql_links_row *rows;

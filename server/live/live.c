@@ -5,7 +5,8 @@
 #include "power_gen.h"
 #include <stdio.h>
 
-#define TELL_TIMEOUT (500 * PL_MS)
+#define TELL_TIMEOUT PL_MS /* sending is what counts: whoever tells holds a lane or the jobs' thread, and nothing hangs on the answer */
+#define LIVE_KEPT (30 * PL_DAY) /* ended sessions, for support */
 
 enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid live_id, const char *stage, struct pl_utc at)
 {
@@ -34,13 +35,14 @@ enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account
     enum pl_err e = live_sql_end(tx, account_id, live_id, pl_str_of(code), now, &row, &found);
     if (e != PL_OK || !found)
         return e;
-    if ((e = live_sql_place_drop(tx, live_id, NULL)) != PL_OK || (e = live_stage_add(tx, account_id, live_id, "ended", now)) != PL_OK ||
+    if ((e = live_sql_place_drop(tx, live_id, NULL)) != PL_OK || (e = live_sql_viewers_drop(tx, account_id, live_id, NULL)) != PL_OK ||
+        (e = live_stage_add(tx, account_id, live_id, "ended", now)) != PL_OK ||
         (e = live_event(tx, now, account_id, live_id, "ended", code)) != PL_OK)
         return e;
     struct live_ending *ending = PL_NEW(db_arena(tx), struct live_ending);
     if (!ending)
         return PL_NO_MEMORY;
-    *ending = (struct live_ending){ live_id, account_id, row.relay_id, row.hub_serial, row.generation, code, *endings };
+    *ending = (struct live_ending){ live_id, account_id, row.relay_id, row.hub_serial, row.generation, code, /* relay_knows= */ false, *endings };
     *endings = ending;
     return PL_OK;
 }
@@ -72,9 +74,11 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
         struct pl_fail why = PL_FAIL_INIT;
         live_nudge_account(ctx, end->account_id);
         /* Who cannot be reached learns it from live.sync at its next hello, and stops by its own clock before that. */
-        enum pl_err relay = live_ask_relay(ctx, a, end->relay_id, stop_text(ctx, a, "session.close", end), TELL_TIMEOUT, &ignored, &why);
+        enum pl_err relay = PL_OK;
+        if (!end->relay_knows)
+            relay = live_ask_relay(ctx, a, end->relay_id, stop_text(ctx, a, "session.close", end), TELL_TIMEOUT, &ignored, &why);
         enum pl_err hub = live_ask_hub(ctx, a, end->hub_serial, stop_text(ctx, a, "live.stop", end), TELL_TIMEOUT, &why);
-        PL_LOG(ctx->log, PL_INFO, "live.ended", PL_F_UUID("live", end->live_id), PL_F_Z("end_code", end->code), PL_F_Z("relay", pl_err_code(relay)),
+        PL_LOG(ctx->log, PL_INFO, "live.ended", PL_F_UUID("live", end->live_id), PL_F_Z("end_code", end->code), PL_F_Z("relay", pl_err_code(relay == PL_RELAY_TIMEOUT ? PL_OK : relay)),
                PL_F_Z("hub", pl_err_code(hub)));
     }
 }
@@ -98,12 +102,11 @@ enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uui
 
 enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings)
 {
-    struct live_sql_of_account_row *rows;
+    struct live_sql_watched_by_row *rows;
     size_t n;
-    enum pl_err e = live_sql_of_account(tx, account_id, &rows, &n);
+    enum pl_err e = live_sql_watched_by(tx, account_id, client_id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        if (pl_uuid_eq(rows[i].client_id, client_id))
-            e = live_end(tx, now, account_id, rows[i].id, "revoked", endings);
+        e = live_end(tx, now, account_id, rows[i].id, "revoked", endings);
     return e;
 }
 
@@ -148,6 +151,13 @@ enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = live_end(tx, now, rows[i].account_id, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
     return e == PL_OK ? warn(ctx, tx, now) : e;
+}
+
+enum pl_err live_clean(struct db_tx *tx, struct pl_utc now)
+{
+    struct pl_utc before = pl_utc_add(now, -LIVE_KEPT);
+    enum pl_err e = live_sql_clean_stages(tx, before, NULL);
+    return e == PL_OK ? live_sql_clean(tx, before, NULL) : e;
 }
 
 enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_str name, const uint8_t public_key[32], struct pl_uuid *ret_id,

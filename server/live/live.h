@@ -5,7 +5,7 @@
  * relay, hub and viewer in messages, and stand in no row: a generation's keys die with it (S-M6). A session ends in exactly one coded state, which the app
  * sees as event `live.state` and in the live resource: ended_by_user, hub_offline, hub_lost, hub_failed, relay_restarted, relay_lost, expired, device_freed,
  * revoked, control_lost, start_timeout.
- * A viewer is no row: it is asked of the relay, which must hold it before the 201 leaves.
+ * A viewer is no row: it is asked of the relay, which must hold it before the 201 leaves. Which clients have keys to a session is (live_viewer): a revocation cuts them.
  * A plain session is sent by whoever holds the source's key, by SSRC and without ICE (ffmpeg, GStreamer): for makers; no hub is asked, or told.
  * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
  * Memory: the transaction's arena.
@@ -43,19 +43,24 @@ struct live_ending {
     struct pl_str hub_serial;
     int32_t generation;
     const char *code;
+    bool relay_knows; /**< it said so itself: it is not told */
     struct live_ending *next;
 };
 /* Ends a session, whoever asks: row, place, event. Adds to *endings; ended already is PL_OK and adds nothing. `code`: a literal of the list above. */
 PL_MUST enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *code, struct live_ending **endings);
-/* Tells relay (session.close), hub (live.stop) and apps (nudge). A message that is lost costs nothing: live.sync repeats it at the next hello. */
+/* Tells relay (session.close), hub (live.stop) and apps (nudge), without waiting for answers. A message that is lost costs nothing: live.sync repeats it at the next hello. */
 void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live_ending *endings);
 
-/* Handlers of facts (node's table). `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. */
+/* Handlers of facts (node's table). A revoked client's sessions are those that it opened or joined: what it has keys to ends for all, and who may still watch starts anew.
+ * `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. */
 PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings);
 PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings);
 PL_MUST enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings);
 /* Job, once a second: ends what is past its time or whose relay has been away for ten minutes, warns of ends that are near. Nudges what it warned. */
 PL_MUST enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
+
+/* Job: forgets sessions that ended more than 30 days ago, 1,000 at a time. */
+PL_MUST enum pl_err live_clean(struct db_tx *tx, struct pl_utc now);
 
 /* Relays: a node's key is registered before it may dial in. The same name with the same key is the same relay (*ret_id its id); another key is VERSION_CONFLICT. */
 PL_MUST enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_str name, const uint8_t public_key[32], struct pl_uuid *ret_id,

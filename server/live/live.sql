@@ -65,6 +65,23 @@ INSERT INTO live_place (live_id, account_id, relay_id, hub_serial, generation) V
 -- The session has ended.
 DELETE FROM live_place WHERE live_id = $1;
 
+-- name: viewer_add :exec
+-- in: account_id uuid, live_id uuid, client_id uuid
+-- A client gets keys to a session that runs. None affected: it has ended, or the client has some already.
+INSERT INTO live_viewer (account_id, live_id, client_id) SELECT l.account_id, l.id, $3 FROM live l WHERE l.account_id = $1 AND l.id = $2 AND l.ended_at IS NULL
+ON CONFLICT DO NOTHING;
+
+-- name: viewers_drop :exec
+-- in: account_id uuid, live_id uuid
+-- The session has ended.
+DELETE FROM live_viewer WHERE account_id = $1 AND live_id = $2;
+
+-- name: watched_by :many 256
+-- in: account_id uuid, client_id uuid
+-- The running sessions that a client has keys to.
+SELECT l.id FROM live l JOIN live_viewer v ON v.account_id = l.account_id AND v.live_id = l.id
+WHERE l.account_id = $1 AND l.ended_at IS NULL AND v.client_id = $2 ORDER BY l.id LIMIT 256;
+
 -- name: place :one
 -- in: live_id uuid
 -- Whose session this is. No row: it has ended, or never was.
@@ -123,19 +140,31 @@ SELECT name, at FROM live_stage WHERE account_id = $1 AND live_id = $2 ORDER BY 
 
 -- name: overdue :many 200
 -- in: now timestamptz
--- Sessions whose time is over, or whose relay has been away for ten minutes (its own limit without control).
-SELECT l.account_id, l.id, l.expires_at, l.relay_id, r.connected FROM live l JOIN relay r ON r.id = l.relay_id
-WHERE l.ended_at IS NULL AND (l.expires_at < $1 OR (NOT r.connected AND r.seen_at < $1 - interval '10 minutes')) ORDER BY l.expires_at LIMIT 200;
+-- null: nothing
+-- Sessions whose time is over, or whose relay has been away for ten minutes (its own limit without control). A node that died took its relays' connections with it.
+SELECT l.account_id, l.id, l.expires_at FROM live l JOIN relay r ON r.id = l.relay_id LEFT JOIN node n ON n.node_id = r.node_id AND n.lease_until > $1
+WHERE l.ended_at IS NULL AND (l.expires_at < $1 OR ((NOT r.connected OR n.node_id IS NULL) AND r.seen_at < $1 - interval '10 minutes')) ORDER BY l.expires_at LIMIT 200;
+
+-- name: clean_stages :exec
+-- in: before timestamptz
+-- The stages of the sessions that the next statement forgets.
+DELETE FROM live_stage WHERE (account_id, live_id) IN (SELECT account_id, id FROM live WHERE ended_at < $1 ORDER BY ended_at, id LIMIT 1000);
+
+-- name: clean :exec
+-- in: before timestamptz
+-- Sessions that ended long ago, some at a time.
+DELETE FROM live WHERE (account_id, id) IN (SELECT account_id, id FROM live WHERE ended_at < $1 ORDER BY ended_at, id LIMIT 1000);
 
 -- name: warn :many 1000
 -- in: soon timestamptz
--- Marks the sessions that end before `soon` and have not been warned of.
-UPDATE live SET warned = true WHERE ended_at IS NULL AND NOT warned AND expires_at < $1 RETURNING account_id, id, device_id, expires_at;
+-- Marks the sessions that end before `soon` and have not been warned of, the earliest first.
+UPDATE live SET warned = true WHERE (account_id, id) IN (SELECT account_id, id FROM live WHERE ended_at IS NULL AND NOT warned AND expires_at < $1 ORDER BY expires_at LIMIT 1000)
+RETURNING account_id, id, expires_at;
 
 -- name: of_account :many 256
 -- in: account_id uuid
 -- The running sessions of an account.
-SELECT id, device_id, client_id, hub_serial FROM live WHERE account_id = $1 AND ended_at IS NULL;
+SELECT id, device_id, hub_serial FROM live WHERE account_id = $1 AND ended_at IS NULL;
 
 -- name: running :many 1000
 -- scan: an operator's list over all accounts, asked for by hand

@@ -1,3 +1,4 @@
+#include "account.h"
 #include "live_leg.h"
 #include "live_priv.h"
 #include "live_sql.h"
@@ -90,6 +91,7 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
         return e;
     if (!found)
         return PL_NO_RELAY;
+    s->opened = false;
     s->live_id = pl_uuid7(c->rand, c->now);
     s->relay_id = relay.id;
     s->generation = 1;
@@ -128,22 +130,40 @@ static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
 /* Whom the row names as the one that sends, and that is told of the end. A plain session is no business of the hub. */
 static struct pl_str sender_of(const struct start *s) { return s->plain ? s->view.camera_serial : s->view.hub_serial; }
 
-/* Second transaction: the row. Somebody else's row that came first is PL_RETRY (constraint live_one_per_device): the caller joins it. */
+/* Second transaction: the row. Somebody else's row that came first is PL_RETRY (constraint live_one_per_device): the caller joins it. What was true in the first
+ * one is asked again, and held: a client that was revoked, or a device that was freed, while the relay was asked, would get a session that nobody ends. */
 static enum pl_err write_row(struct start *s)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct http_call *c = s->c;
     const struct live_power *p = power_of(&s->view);
     struct pl_uuid account = c->actor.account_id;
+    struct device_view now;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK ||
-        (e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation,
+    if (e != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK || (e = device_hold_for_view(tx, c->now, account, s->view.device_id, &now)) != PL_OK)
+        return e;
+    if (!s->plain && !pl_str_eq(now.hub_serial, s->view.hub_serial))
+        return PL_RETRY;
+    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation,
                           pl_str_of(live_suite_names[s->source_suite]), c->now, pl_utc_add(c->now, p->step_s * PL_SECOND), pl_utc_add(c->now, p->hard_s * PL_SECOND), NULL)) !=
             PL_OK ||
         (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
+        (e = live_sql_viewer_add(tx, account, s->live_id, c->actor.client_id, NULL)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "requested", c->now)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
         (e = live_event(tx, c->now, account, s->live_id, "waking_hub", NULL)) != PL_OK)
+        return e;
+    return db_commit(&tx);
+}
+
+/* Another client joins: written before it gets keys, so that its revocation finds it. */
+static enum pl_err write_viewer(struct start *s)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct http_call *c = s->c;
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
+        (e = live_sql_viewer_add(tx, c->actor.account_id, s->live_id, c->actor.client_id, NULL)) != PL_OK)
         return e;
     return db_commit(&tx);
 }
@@ -194,7 +214,7 @@ static enum pl_err begin(struct start *s, struct pl_uuid device_id, struct pl_fa
     bool running;
     enum pl_err e = look(s, device_id, &running, reterr);
     if (e != PL_OK || running)
-        return e;
+        return e == PL_OK ? write_viewer(s) : e;
     if ((e = open_at_relay(s, reterr)) != PL_OK)
         return e;
     if ((e = write_row(s)) != PL_OK) {
@@ -320,6 +340,8 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
         if (i + 1 < TRIES && e == PL_RETRY)
             e = PL_OK;
     }
+    if (s->opened && e != PL_HUB_OFFLINE) /* the hub would send to nobody */
+        give_up(s, "relay_lost");
     return e;
 }
 
@@ -336,38 +358,73 @@ struct patch_body {
 };
 static const struct json_field patch_fields[] = { JSON_F(struct patch_body, extend, J_BOOL, J_REQUIRED), J_END };
 
-/* The relay's clock ends a session, so it is asked before the row is committed: an extension that was answered holds. */
-static enum pl_err on_extend(struct http_call *c, struct pl_fail *reterr)
-{
-    const struct patch_body *body = c->body;
-    const struct live_ctx *ctx = c->self;
-    struct live_sql_get_row row;
-    struct live_sql_extend_row to;
-    struct device_view view;
+/* An extension under way: between its transactions the relay is asked. No row is held then: the relay's reports come in order, and one that waited for
+ * the row would keep its answer from being heard. */
+struct extension {
+    struct http_call *c;
     struct pl_uuid id;
-    struct pl_str ignored;
+    struct live_sql_get_row row;
+    struct pl_utc until;
+};
+
+static enum pl_err extend_find(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct extension *x = arg;
+    const struct http_call *c = x->c;
+    const struct patch_body *body = c->body;
+    struct device_view view;
     bool found;
-    enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = live_sql_get(c->tx, c->actor.account_id, id, &row, &found)) != PL_OK)
-        return e;
-    if (!found)
-        return PL_NOT_FOUND;
-    if (row.ended_at.us)
+    enum pl_err e = live_sql_get(tx, c->actor.account_id, x->id, &x->row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_NOT_FOUND : e;
+    if (x->row.ended_at.us)
         return PL_LIVE_ENDED;
     if (!body->extend)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "extend", "extend: only true can be asked.");
-    if ((e = device_find_for_view(c->tx, c->now, c->actor.account_id, row.device_id, &view)) != PL_OK ||
-        (e = live_sql_extend(c->tx, c->actor.account_id, id, pl_utc_add(c->now, power_of(&view)->step_s * PL_SECOND), &to, &found)) != PL_OK)
+    if ((e = device_find_for_view(tx, c->now, c->actor.account_id, x->row.device_id, &view)) != PL_OK)
+        return e;
+    x->until = pl_utc_add(c->now, power_of(&view)->step_s * PL_SECOND);
+    if (pl_utc_cmp(x->row.hard_end_at, x->until) < 0)
+        x->until = x->row.hard_end_at;
+    return PL_OK;
+}
+
+static enum pl_err extend_write(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct extension *x = arg;
+    struct live_sql_extend_row row;
+    bool found;
+    (void)reterr;
+    enum pl_err e = live_sql_extend(tx, x->c->actor.account_id, x->id, x->until, &row, &found);
+    return e == PL_OK && !found ? PL_LIVE_ENDED : e;
+}
+
+static enum pl_err extend_answer(struct http_call *c, struct pl_uuid id)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    return e == PL_OK ? live_write(tx, &c->out, c->actor.account_id, id) : e;
+}
+
+/* The relay's clock ends a session, so it is asked before the row is written: an extension that was answered holds. */
+static enum pl_err on_extend(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct live_ctx *ctx = c->self;
+    struct extension x = { .c = c };
+    struct pl_str ignored;
+    enum pl_err e = c->db ? http_param_uuid(c, "id", &x.id) : PL_UNAVAILABLE;
+    if (e != PL_OK || (e = db_run(c->db, c->arena, extend_find, &x, reterr)) != PL_OK)
         return e;
     struct pl_buf b = pl_buf_init(c->arena, 1024);
     struct jw w = live_message(ctx, &b, "session.extend");
-    jw_uuid(&w, "live_id", id);
-    jw_int(&w, "generation", row.generation);
-    jw_int(&w, "expires_in_ms", pl_utc_sub(to.expires_at, c->now) / PL_MS);
+    jw_uuid(&w, "live_id", x.id);
+    jw_int(&w, "generation", x.row.generation);
+    jw_int(&w, "expires_in_ms", pl_utc_sub(x.until, c->now) / PL_MS);
     jw_close(&w);
-    if ((e = live_ask_relay(ctx, c->arena, row.relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr)) != PL_OK)
+    if ((e = live_ask_relay(ctx, c->arena, x.row.relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr)) != PL_OK)
         return e == PL_NOT_FOUND ? PL_LIVE_ENDED : e;
-    return live_write(c->tx, &c->out, c->actor.account_id, id);
+    e = db_run(c->db, c->arena, extend_write, &x, reterr);
+    return e == PL_OK ? extend_answer(c, x.id) : e;
 }
 
 static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
@@ -391,7 +448,7 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
 const struct http_route live_routes[] = {
     { HTTP_POST, "/v1/devices/{id}/live", HTTP_USER, on_start, "Start or join a live session", HTTP_BODY(struct live_body, live_fields), .tx = HTTP_OWN_TX },
     { HTTP_GET, "/v1/live/{id}", HTTP_USER, on_get, "State and stages of a live session" },
-    { HTTP_PATCH, "/v1/live/{id}", HTTP_USER, on_extend, "Extend a live session", HTTP_BODY(struct patch_body, patch_fields) },
+    { HTTP_PATCH, "/v1/live/{id}", HTTP_USER, on_extend, "Extend a live session", HTTP_BODY(struct patch_body, patch_fields), .tx = HTTP_OWN_TX },
     { HTTP_DELETE, "/v1/live/{id}", HTTP_USER, on_end, "End a live session" },
     HTTP_END,
 };

@@ -202,6 +202,7 @@ static bool runs(const struct hello_msg *m, struct pl_uuid live_id, int32_t gene
     return false;
 }
 
+/* Endings that this relay reported: everybody else is told. */
 static enum pl_err tell_after(struct link_call *c, struct live_ctx *ctx, struct live_ending *endings)
 {
     struct live_told *t = endings ? PL_NEW(c->arena, struct live_told) : NULL;
@@ -209,6 +210,8 @@ static enum pl_err tell_after(struct link_call *c, struct live_ctx *ctx, struct 
         return PL_OK;
     if (!t)
         return PL_NO_MEMORY;
+    for (struct live_ending *end = endings; end; end = end->next)
+        end->relay_knows = true;
     *t = (struct live_told){ ctx, c->arena, endings };
     link_after(c, live_tell_later, t);
     return PL_OK;
@@ -419,25 +422,41 @@ struct keyframe_msg {
 };
 static const struct json_field keyframe_fields[] = { JSON_F(struct keyframe_msg, live_id, J_UUID, J_REQUIRED), J_END };
 
+struct wanted {
+    const struct live_ctx *ctx;
+    struct pl_arena *arena;
+    struct pl_str hub_serial, text;
+};
+static void ask_for_keyframe(void *arg)
+{
+    const struct wanted *w = arg;
+    struct pl_fail why = PL_FAIL_INIT;
+    enum pl_err e = live_ask_hub(w->ctx, w->arena, w->hub_serial, w->text, 500 * PL_MS, &why);
+    if (e != PL_OK) /* a hub that is away cannot be asked; the relay's own governor goes on */
+        PL_LOG(w->ctx->log, PL_DEBUG, "live.keyframe-not-asked", PL_F_STR("hub", w->hub_serial), PL_F_ERR(e));
+}
+
 /* V-A5: the relay's in-band requests were not answered; the hub is asked by its socket. */
 static enum pl_err on_keyframe_wanted(struct link_call *c, struct pl_fail *reterr)
 {
     const struct keyframe_msg *m = c->msg;
     struct relay_conn *r = link_owner(c->conn);
     struct live_sql_place_row place;
-    struct pl_fail why = PL_FAIL_INIT;
+    struct wanted *wanted = PL_NEW(c->arena, struct wanted);
     bool found;
-    enum pl_err e = live_sql_place(c->tx, m->live_id, &place, &found);
     (void)reterr;
+    enum pl_err e = wanted ? live_sql_place(c->tx, m->live_id, &place, &found) : PL_NO_MEMORY;
     if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, r->relay_id))
         return e;
     struct pl_buf b = pl_buf_init(c->arena, 512);
     struct jw w = live_message(r->ctx, &b, "keyframe");
     jw_uuid(&w, "live_id", m->live_id);
     jw_close(&w);
-    /* A hub that is away cannot be asked; the relay's own governor goes on. */
-    e = live_ask_hub(r->ctx, c->arena, place.hub_serial, pl_buf_view(&b), 500 * PL_MS, &why);
-    return e == PL_HUB_OFFLINE ? PL_OK : e;
+    if ((e = pl_buf_err(&b)) != PL_OK)
+        return e;
+    *wanted = (struct wanted){ r->ctx, c->arena, place.hub_serial, pl_buf_view(&b) };
+    link_after(c, ask_for_keyframe, wanted); /* no row is held while the hub is asked */
+    return PL_OK;
 }
 
 struct stats_msg {

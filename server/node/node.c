@@ -116,6 +116,7 @@ static enum pl_err start(struct node *n, struct pl_fail *reterr)
 {
     enum pl_err e = check_database(n, reterr);
     if (e != PL_OK || (e = make_capabilities(n, reterr)) != PL_OK || (e = listen_http(n, reterr)) != PL_OK || (e = listen_link(n, reterr)) != PL_OK ||
+        (e = node_runner_start(n, node_lease_jobs, n->bus, /* subject= */ NULL, &n->db_conf, &n->log, &n->lease)) != PL_OK ||
         (e = node_runner_start(n, node_jobs, n->bus, "facts", &n->db_conf, &n->log, &n->jobs)) != PL_OK ||
         (e = node_runner_start(n, node_outbox_jobs, n->bus, "outbox", &n->db_conf, &n->log, &n->outbox)) != PL_OK || (e = http_start(n->http, reterr)) != PL_OK ||
         (e = http_start(n->admin_http, reterr)) != PL_OK)
@@ -131,6 +132,7 @@ static void stop(struct node *n)
     n->admin_http = http_stop(n->admin_http, n->conf->drain);
     n->jobs = node_runner_stop(n->jobs);
     n->outbox = node_runner_stop(n->outbox);
+    n->lease = node_runner_stop(n->lease);
     n->account = account_free(n->account);
     n->notify = notify_free(n->notify);
     n->bus = bus_free(n->bus);

@@ -30,12 +30,13 @@ struct node {
     struct node_status status;
     struct http *http, *admin_http;
     struct link *link;
-    struct node_runner *jobs, *outbox;
+    struct node_runner *lease, *jobs, *outbox;
 };
 
 /* How long this process counts as alive after its last sign. Renewed by a job every third of it. */
 #define NODE_LEASE (15 * PL_SECOND)
 
+extern const struct node_job node_lease_jobs[];
 extern const struct node_job node_jobs[];
 extern const struct node_job node_outbox_jobs[];
 /* Handles one fact by the table in node_facts.c, in a transaction. *ret_again: there was one. */

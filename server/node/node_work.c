@@ -80,8 +80,20 @@ static enum pl_err send_outbox(struct node *n, struct db *db, struct pl_arena *a
     return e;
 }
 
-const struct node_job node_jobs[] = {
+static enum pl_err clean_live(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, live_clean(tx, now));
+    return e;
+}
+
+/* On a thread of its own: whatever keeps the other jobs, this node is not taken for dead while it lives. */
+const struct node_job node_lease_jobs[] = {
     { "lease", NODE_LEASE / 3, false, renew_lease },
+    { NULL, 0, false, NULL },
+};
+
+const struct node_job node_jobs[] = {
     { "facts", PL_SECOND, true, node_handle_fact },
     { "live-end", PL_SECOND, false, end_live },
     { "claim-end", PL_SECOND, false, end_claims },
@@ -89,6 +101,7 @@ const struct node_job node_jobs[] = {
     { "account-clean", PL_MINUTE, false, clean_account },
     { "http-clean", PL_MINUTE, false, clean_http },
     { "journal-clean", 10 * PL_MINUTE, false, clean_journal },
+    { "live-clean", 10 * PL_MINUTE, false, clean_live },
     { "node-clean", PL_HOUR, false, clean_nodes },
     { NULL, 0, false, NULL },
 };

@@ -43,6 +43,7 @@ def make(porch, *kinds):
 class SimHub:
     def __init__(self, porch, device, role="hub"):
         self.url, self.device, self.role = f"ws://{porch.ws}/hub/v1", device, role
+        self.protocol = "porchlight.hub.v1"
         self.messages = []
         self.close_code, self.close_reason = None, None
         self._came = threading.Condition()
@@ -79,11 +80,13 @@ class SimHub:
 
     async def _talk(self):
         try:
-            async with websockets.connect(self.url, subprotocols=["porchlight.hub.v1"], open_timeout=DEADLINE, ping_interval=None) as ws:
+            async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None) as ws:
                 self._ws = ws
                 async for text in ws:
+                    message = json.loads(text)
+                    self.came(message)
                     with self._came:
-                        self.messages.append(json.loads(text))
+                        self.messages.append(message)
                         self._came.notify_all()
         except (OSError, asyncio.TimeoutError, websockets.exceptions.WebSocketException):
             pass
@@ -91,6 +94,9 @@ class SimHub:
             self.close_code = self._ws.close_code if self._ws else 0
             self.close_reason = self._ws.close_reason if self._ws else ""
             self._came.notify_all()
+
+    def came(self, message):
+        """On the socket's thread, before a test can expect it."""
 
     def send(self, kind, **members):
         message = {"type": kind, "id": str(uuid.uuid4()), **members}

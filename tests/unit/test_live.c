@@ -62,6 +62,7 @@ static struct session session(struct pl_uuid relay, int64_t s)
     assert_int_equal(live_sql_add(tx, x.account, x.live, x.device, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(s), at(s + 300),
                                   at(s + 1800), NULL), PL_OK);
     assert_int_equal(live_sql_place_add(tx, x.live, x.account, relay, PL_STR("HUB00000001"), 1, NULL), PL_OK);
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, x.client, NULL), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     return x;
 }
@@ -242,6 +243,73 @@ static void a_freed_device_cuts_only_its_own(void **state)
     assert_string_equal(end_code_of(&x), "device_freed");
 }
 
+/* S-M7: the connection of a relay whose node died with it is none. */
+static void a_relay_of_a_dead_node_is_lost(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("dead node", 13);
+    struct live_sql_extend_row to;
+    bool found;
+    hello(relay, 0, 9900);
+    struct session x = session(relay, 9900);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(11000), &to, &found), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    expire(10500); /* the node's lease ended at 10,000: the relay was heard ten minutes ago */
+    assert_string_equal(end_code_of(&x), "");
+    expire(10501);
+    assert_string_equal(end_code_of(&x), "relay_lost");
+}
+
+/* S-S5: a client that joined has keys too, and is cut as the one that opened the session; the row goes with the session. */
+static void a_revoked_client_that_joined_is_cut_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("joined", 14), 0);
+    struct pl_uuid joined = new_id();
+    struct live_ending *endings = NULL;
+    struct live_sql_watched_by_row *rows;
+    size_t n;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, joined, NULL), PL_OK);
+    assert_int_equal(live_client_revoked(tx, at(1), new_id(), joined, &endings), PL_OK);
+    assert_int_equal(count(endings), 0);
+    assert_int_equal(live_client_revoked(tx, at(1), x.account, joined, &endings), PL_OK);
+    assert_int_equal(count(endings), 1);
+    int64_t late = -1;
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), &late), PL_OK);
+    assert_int_equal(late, 0);
+    assert_int_equal(live_sql_watched_by(tx, x.account, x.client, &rows, &n), PL_OK);
+    assert_int_equal(n, 0);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_string_equal(end_code_of(&x), "revoked");
+}
+
+/* Ended sessions are kept for thirty days, with their stages. */
+static void ended_sessions_are_forgotten(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("old", 15), 0), running = session(x.relay, 0);
+    struct live_ending *endings = NULL;
+    struct live_sql_get_row row;
+    struct live_sql_stages_row *stages;
+    bool found;
+    size_t n;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_end(tx, at(10), x.account, x.live, "ended_by_user", &endings), PL_OK);
+    assert_int_equal(live_clean(tx, at(10 + 30 * 86400)), PL_OK);
+    assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
+    assert_true(found);
+    assert_int_equal(live_clean(tx, at(11 + 30 * 86400)), PL_OK);
+    assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
+    assert_false(found);
+    assert_int_equal(live_sql_stages(tx, x.account, x.live, &stages, &n), PL_OK);
+    assert_int_equal(n, 0);
+    assert_int_equal(live_sql_get(tx, running.account, running.live, &row, &found), PL_OK);
+    assert_true(found);
+    db_rollbackp(&tx);
+}
+
 /* S-S5: a revoked client's sessions end; another client's go on. */
 static void a_revoked_client_is_cut_S_S5(void **state)
 {
@@ -379,7 +447,10 @@ int main(void)
         cmocka_unit_test_setup(an_older_epoch_of_a_relay_writes_nothing, each_test),
         cmocka_unit_test_setup(a_relays_name_keeps_its_key, each_test),
         cmocka_unit_test_setup(a_freed_device_cuts_only_its_own, each_test),
+        cmocka_unit_test_setup(a_relay_of_a_dead_node_is_lost, each_test),
         cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
+        cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),
+        cmocka_unit_test_setup(ended_sessions_are_forgotten, each_test),
         cmocka_unit_test_setup(a_deleted_account_leaves_no_session_S_S6, each_test),
         cmocka_unit_test_setup(a_device_has_one_running_session, each_test),
         cmocka_unit_test_setup(the_emptiest_relay_of_a_living_node_is_chosen, each_test),

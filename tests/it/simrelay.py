@@ -1,0 +1,46 @@
+"""A simulated relay on the real control socket: it answers what a test lets it answer, when the test says so.
+
+    with SimRelay(porch) as relay:          enrolled, let in, and the only one that new sessions may go to
+        relay.answers("session.open", "viewer.add")
+        live = home.live().ok(201)"""
+import json
+import uuid
+from datetime import datetime, timezone
+
+import nacl.signing
+from simhub import SimHub, b64
+
+
+class SimRelay(SimHub):
+    def __init__(self, porch, name="sim"):
+        self.key = nacl.signing.SigningKey.generate()
+        self.id = porch.ctl("relay", "enroll", name, bytes(self.key.verify_key).hex())["id"]
+        with porch.db() as db:
+            db.execute("UPDATE relay SET revoked_at = now() WHERE id <> %s", (self.id,))
+        self.automatic = set()
+        super().__init__(porch, None, "relay")
+        self.url, self.protocol = f"ws://{porch.ws}/relay/v1", "porchlight.relay.v1"
+
+    def open(self):
+        super().open()
+        self.hello()
+        return self
+
+    def say_hello(self, running=(), **changes):
+        text = "\n".join(["porchlight-hello-v1", "relay", self.id, self.challenge["nonce"], self.challenge["server_name"]])
+        self.send("hello", **{"relay_id": self.id, "boot_id": str(uuid.uuid4()), "media": {"host": "127.0.0.1", "port": 9}, "max_sessions": 20000,
+                              "running": [{"live_id": i, "generation": 1} for i in running], "signature": b64(self.key.sign(text.encode()).signature), **changes})
+
+    def answers(self, *kinds):
+        """From now on `ok` is said to these at once."""
+        self.automatic = set(kinds)
+
+    def came(self, message):
+        if message["type"] in self.automatic:
+            self._loop.create_task(self._ws.send(json.dumps({"type": "ok", "id": str(uuid.uuid4()), "re": message["id"]})))
+
+    def ok(self, message):
+        self.send("ok", re=message["id"])
+
+    def event(self, live_id, event, **more):
+        self.send("session.event", live_id=live_id, generation=1, event=event, time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), **more)

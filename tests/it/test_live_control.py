@@ -1,0 +1,126 @@
+"""Live sessions against a simulated relay and hub: what happens between the steps. No media here."""
+import itertools
+import threading
+
+import pytest
+from simhub import add_camera, add_hub, make
+from simrelay import SimRelay
+from lib.wait import until
+
+_n = itertools.count(1)
+
+
+class Sim:
+    """A system with a relay and a hub of the test's own; `cameras` are device ids."""
+
+    def __init__(self, porch, cameras=1):
+        self.porch, self.account = porch, porch.sign_up()
+        self.api = self.account.api
+        device, *made = make(porch, "hub", *["wireless"] * cameras)
+        self.relay = SimRelay(porch).open()
+        self.system_id = self.api.post("/v1/systems", {"name": f"Sim {next(_n)}"}).ok(201)["id"]
+        self.hub, self.hub_id = add_hub(porch, self.api, self.system_id, device)
+        self.cameras = [add_camera(self.api, self.hub, self.system_id, one) for one in made]
+
+    def live(self, camera=0, api=None):
+        return (api or self.api).post(f"/v1/devices/{self.cameras[camera]}/live", {})
+
+    def running(self):
+        with self.porch.db() as db:
+            return db.execute("SELECT count(*) FROM live WHERE account_id = %s AND ended_at IS NULL", (self.account.id,)).fetchone()[0]
+
+    def facts_handled(self):
+        with self.porch.db() as db:
+            return db.execute("SELECT count(*) FROM fact WHERE done_at IS NULL").fetchone()[0] == 0
+
+    def close(self):
+        self.hub.close()
+        self.relay.close()
+
+
+@pytest.fixture
+def sim(own_porch):
+    made = []
+
+    def make_sim(**how):
+        made.append(Sim(own_porch(), **how))
+        return made[-1]
+
+    yield make_sim
+    for s in made:
+        s.close()
+
+
+class Later:
+    """A call on a thread of its own."""
+
+    def __init__(self, call):
+        self._thread = threading.Thread(target=lambda: setattr(self, "_reply", call()), daemon=True)
+        self._thread.start()
+
+    def reply(self):
+        self._thread.join(30)
+        return self._reply
+
+
+def test_extending_holds_no_row_while_the_relay_is_asked(sim):
+    """The relay's reports come in order: one that waits for a row that the extension holds would keep the relay's own answer from being heard."""
+    home = sim()
+    home.relay.answers("session.open", "viewer.add")
+    live = home.live().ok(201)
+    longer = Later(lambda: home.api.patch(f"/v1/live/{live['live_id']}", {"extend": True}))
+    asked = home.relay.expect("session.extend")
+    home.relay.event(live["live_id"], "viewer_connected", viewer_id=live["viewer_id"])
+    home.relay.ok(asked)
+    longer.reply().ok(200)
+    until(lambda: home.api.get(f"/v1/live/{live['live_id']}").ok(200)["viewers"] == 1, "the report was heard too")
+
+
+def test_ends_that_a_relay_reports_do_not_keep_others_waiting(sim):
+    """Whoever reports an end need not be told of it, least of all while the rest of what it says waits."""
+    home = sim(cameras=9)
+    home.relay.answers("session.open", "viewer.add")
+    lives = [home.live(i).ok(201)["live_id"] for i in range(8)]
+    for live_id in lives:
+        home.relay.event(live_id, "ended", code="hub_lost")
+    home.live(8).ok(201)
+    until(lambda: home.running() == 1, "the others have ended")
+
+
+def test_a_device_freed_while_its_live_starts_is_not_watched_S_D7(sim):
+    home = sim()
+    started = Later(lambda: home.live())
+    asked = home.relay.expect("session.open")
+    home.api.delete(f"/v1/devices/{home.cameras[0]}").ok(204)
+    until(home.facts_handled, "what runs of the device was ended")
+    home.relay.answers("viewer.add")
+    home.relay.ok(asked)
+    started.reply().refused("not_found")
+    assert home.running() == 0
+    home.relay.expect("session.close", live_id=asked["live_id"])
+
+
+def test_a_client_revoked_while_its_live_starts_watches_nothing_S_S5(sim):
+    home = sim()
+    phone = home.porch.log_in(home.account)
+    started = Later(lambda: home.live(api=phone))
+    asked = home.relay.expect("session.open")
+    phone.delete("/v1/sessions/current").ok(204)
+    until(home.facts_handled, "what the client watched was ended")
+    home.relay.answers("viewer.add")
+    home.relay.ok(asked)
+    started.reply().refused("unauthenticated")
+    assert home.running() == 0
+
+
+def test_a_revoked_client_that_joined_is_cut_S_S5(sim):
+    """Not only who opened a session: whoever has keys to it."""
+    home = sim()
+    home.relay.answers("session.open", "viewer.add")
+    phone = home.porch.log_in(home.account)
+    live = home.live().ok(201)
+    joined = home.live(api=phone).ok(201)
+    assert joined["live_id"] == live["live_id"]
+    phone.delete("/v1/sessions/current").ok(204)
+    home.relay.expect("session.close", live_id=live["live_id"])
+    until(lambda: home.api.get(f"/v1/live/{live['live_id']}").ok(200).body.get("end_code") == "revoked", "the session ends as revoked")
