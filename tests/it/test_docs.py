@@ -78,6 +78,12 @@ def test_readme(own_porch, tmp_path):
     assert printed
 
 
+def test_hub_makers(own_porch, tmp_path):
+    porch = own_porch(demo=True, transports=False, clock=False)
+    printed = "".join(paste(porch, ["docs/hub-makers.md"], tmp_path).values())
+    assert re.search(r"^HUB00001 .*\btrue\b", printed, re.M), printed
+
+
 def test_links_lead_somewhere():
     """Each link to a file of this repository, in each document, names a file that is there."""
     for path in subprocess.run(["git", "-C", ROOT, "ls-files", "*.md"], capture_output=True, text=True, check=True).stdout.split():
