@@ -321,6 +321,12 @@ CREATE TABLE outbox (
     CONSTRAINT outbox_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'leased'::text, 'sent'::text, 'done'::text, 'expired'::text, 'dead'::text])))
 );
 
+CREATE TABLE rate_bucket (
+    bucket_id bytea NOT NULL,
+    busy_until bigint NOT NULL,
+    granted bigint NOT NULL
+);
+
 CREATE TABLE relay (
     id uuid NOT NULL,
     name text NOT NULL,
@@ -484,6 +490,9 @@ ALTER TABLE ONLY node
 ALTER TABLE ONLY outbox
     ADD CONSTRAINT outbox_key PRIMARY KEY (id);
 
+ALTER TABLE ONLY rate_bucket
+    ADD CONSTRAINT rate_bucket_pkey PRIMARY KEY (bucket_id);
+
 ALTER TABLE ONLY relay
     ADD CONSTRAINT relay_name_key UNIQUE (name);
 
@@ -562,6 +571,8 @@ CREATE INDEX outbox_ended ON outbox USING btree (ended_at);
 CREATE INDEX outbox_ref ON outbox USING btree (ref);
 
 CREATE INDEX outbox_wipe ON outbox USING btree (wipe_at) WHERE (status = ANY (ARRAY['queued'::text, 'leased'::text]));
+
+CREATE INDEX rate_bucket_busy_idx ON rate_bucket USING btree (busy_until);
 
 CREATE INDEX session_idle_ends ON session USING btree (idle_ends_at);
 

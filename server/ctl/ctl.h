@@ -24,7 +24,7 @@ struct ctl {
     const char *http, *ws, *media; /**< HOST:PORT, port 0 takes a free one */
     const char *advertise;   /**< HOST:PORT that hubs and phones are told for media; NULL: what is listened on */
     const char *smtp, *sms_webhook, *test_clock, *config, *migrations, *nodes;
-    const char *sets[16];    /**< --set name=value, passed on */
+    const char *sets[32];    /**< --set name=value, passed on */
     int n_sets;
     bool demo;
     /* demo watch */

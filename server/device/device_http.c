@@ -261,10 +261,10 @@ static enum pl_err on_delete_system(struct http_call *c, struct pl_fail *reterr)
 const struct http_route device_routes[] = {
     { HTTP_GET, "/v1/home", HTTP_USER, on_home, "Everything that the home screen shows" },
     { HTTP_DELETE, "/v1/systems/{id}", HTTP_USER, on_delete_system, "Delete a system and free its devices" },
-    { HTTP_POST, "/v1/systems/{id}/hub", HTTP_USER, on_add_hub, "Add a hub to a system", HTTP_BODY(struct add_body, add_fields), .idempotent = true },
+    { HTTP_POST, "/v1/systems/{id}/hub", HTTP_USER, on_add_hub, "Add a hub to a system", HTTP_BODY(struct add_body, add_fields), .idempotent = true, .rate = HTTP_RATE_CLAIM },
     { HTTP_POST, "/v1/systems/{id}/hub/delete", HTTP_USER, on_delete_hub, "Delete the hub of a system", HTTP_BODY(struct serial_body, serial_fields), .step_up = "delete_hub", .idempotent = true },
     { HTTP_GET, "/v1/systems/{id}/cameras", HTTP_USER, on_cameras, "List the cameras of a system" },
-    { HTTP_POST, "/v1/systems/{id}/cameras", HTTP_USER, on_add_camera, "Add a camera to a system", HTTP_BODY(struct add_body, add_fields), .idempotent = true },
+    { HTTP_POST, "/v1/systems/{id}/cameras", HTTP_USER, on_add_camera, "Add a camera to a system", HTTP_BODY(struct add_body, add_fields), .idempotent = true, .rate = HTTP_RATE_CLAIM },
     { HTTP_GET, "/v1/claims/{id}", HTTP_USER, on_claim, "How far adding a device has come" },
     { HTTP_DELETE, "/v1/claims/{id}", HTTP_USER, on_claim_cancel, "Give up adding a device" },
     { HTTP_POST, "/v1/claims/{id}/progress", HTTP_USER, on_progress, "Report a step that only the app sees", HTTP_BODY(struct progress_body, progress_fields) },

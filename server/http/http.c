@@ -32,6 +32,7 @@ static struct http *http_free(struct http *h)
         unlink(h->listen + 5);
     if (h->wake_fd >= 0)
         close(h->wake_fd);
+    http_rate_free(h->rates);
     pthread_mutex_destroy(&h->lock);
     pl_heap_free(h->bearer);
     pl_heap_free(h->type_base);
@@ -52,7 +53,11 @@ enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_
     h->listen = copy(conf->listen);
     h->type_base = copy(conf->type_base);
     h->bearer = conf->bearer ? copy(conf->bearer) : NULL;
-    if (!h->listen || !h->type_base || (conf->bearer && !h->bearer)) {
+    if (conf->rates) {
+        h->limits = *conf->rates;
+        h->rates = http_rate_new();
+    }
+    if (!h->listen || !h->type_base || (conf->bearer && !h->bearer) || (conf->rates && !h->rates)) {
         http_free(h);
         return PL_NO_MEMORY;
     }

@@ -1,10 +1,12 @@
 /* http.h - all of libmicrohttpd: REST routes as rows of data, checked by one engine in one order.
  *
- * A row says method, path, who may call, what the body holds and which function answers. The engine checks, in this order: limits (header, body, time),
- * route, method, access token, content type, body by its table, idempotency key, step-up grant; then it runs the handler on the worker pool inside a transaction, again on PL_RETRY,
- * and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and write rows; they never log or send.
+ * A row says method, path, who may call, what the body holds and which function answers. The engine checks, in this order: limits (header, body, time), route, method,
+ * rate of an unknown caller, access token, rate of the account, content type, body by its table, idempotency key, step-up grant; then it runs the handler on the worker pool
+ * inside a transaction, again on PL_RETRY, and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and write rows; they never log or send.
  * HEAD is a GET whose body stays behind; OPTIONS answers 204 with Allow; a body that is absent counts as {}. Failures of ours (5xx) are logged under the request's
  * id and tell the caller nothing inside; 429 and 503 always carry Retry-After. Who drips, idles, or does not read is cut by deadlines of our own.
+ * S-F6, S-F8: the rates are buckets in the database, so that all nodes together give no more than one; every counted reply carries RateLimit-Limit, -Remaining and
+ * -Reset. When the buckets cannot be asked, calls that send or try secrets are refused, others go on.
  * S-S9: a call with an Idempotency-Key acts once in 24 hours: its answer is stored, sealed, in the transaction of its effect, and given again (`Idempotency-Replayed`).
  * Not here: what a token is (hooks below, given by node/), WebSockets (link.h), TLS and HTTP/2 (the proxy in front).  Threads: handlers run on pool threads, one call at a time each.
  * Memory: all of a call lives in its arena (1 MiB).
@@ -12,6 +14,7 @@
  *     const struct http_route system_routes[] = { { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", HTTP_BODY(struct rename_body, rename_fields) }, HTTP_END };
  */
 #pragma once
+#include "conf.h"
 #include "db.h"
 #include "json.h"
 #include "pool.h"
@@ -25,6 +28,23 @@ enum http_tx {
     HTTP_TX,    /**< the engine begins before the handler and commits after it */
     HTTP_OWN_TX /**< the handler begins and commits by c->db itself (hashing, counting before comparing, asking a relay); never run again by the engine */
 };
+
+/* What a call counts as (S-F6). Callers who are signed in are counted by their account, others by their address prefix. */
+enum http_rate {
+    HTTP_RATE_BY_METHOD, /**< READ for GET, else WRITE */
+    HTTP_RATE_NONE,      /**< not counted: what watches over the service */
+    HTTP_RATE_READ,
+    HTTP_RATE_WRITE,
+    HTTP_RATE_LIVE,  /**< about a live session */
+    HTTP_RATE_AUTH,  /**< tries a secret; also every token that is refused */
+    HTTP_RATE_SEND,  /**< sends a message */
+    HTTP_RATE_CLAIM, /**< adds a device */
+    HTTP_RATES
+};
+struct http_rates {
+    struct { int64_t account, address; } of[HTTP_RATES]; /**< calls a minute */
+};
+extern const struct conf_row http_rate_conf_rows[]; /* of struct http_rates */
 
 struct http_actor {
     struct pl_uuid account_id;
@@ -71,6 +91,7 @@ struct http_route {
     enum http_tx tx;
     const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none */
     bool idempotent;         /**< takes Idempotency-Key (S-S9): POSTs that create, send or claim; with HTTP_OWN_TX the handler uses http_run */
+    enum http_rate rate;     /**< what it counts as */
 };
 #define HTTP_BODY(st, table) .fields = (table), .body_size = sizeof(st)
 #define HTTP_END { .path = NULL }
@@ -88,7 +109,7 @@ void http_after(struct http_call *c, void (*fn)(void *arg), void *arg);
 /* For HTTP_OWN_TX rows that take an Idempotency-Key: db_run for the one transaction that has the call's effect. `fn` writes the reply too, and both are committed
  * together. When a call with the same key came first its reply stands instead: c->replayed, and fn has not run. */
 PL_MUST enum pl_err http_run(struct http_call *c, db_work *fn, void *arg, struct pl_fail *reterr);
-/* Forgets stored answers of more than 24 hours ago: a job of the node. */
+/* Forgets stored answers of more than 24 hours ago, and buckets that are full: a job of the node. */
 PL_MUST enum pl_err http_expire(struct db_tx *tx, struct pl_utc now);
 
 struct http_hooks {
@@ -107,6 +128,7 @@ struct http_conf {
     unsigned max_connections; /**< over all; 0: 1000 */
     unsigned max_per_address; /**< 0: 64 */
     size_t max_body;          /**< 0: 64 KiB */
+    const struct http_rates *rates; /**< copied; NULL: calls are not counted (admin listener) */
     int64_t call_deadline;    /**< us from whole request to reply; 0: 15 s, then 503: overloaded if no worker had it yet, else unavailable (it may still commit) */
     struct db_conf db;
     const struct pl_clock *clock;

@@ -38,6 +38,7 @@ struct call *http_call_new(struct http *h, struct link *k)
     }
     call->h = h;
     call->link = k;
+    call->from = k->address;
     call->body = pl_buf_init(a, h->conf.max_body + 1);
     call->c = (struct http_call){ .arena = a, .clock = h->conf.clock, .rand = h->conf.rand, .request_id = k->request_id,
                                   .log = pl_log_child(h->conf.log, PL_F_UUID("request", k->request_id)), .peer = pl_str_dup(a, pl_str_of(k->peer)), .engine = call };
@@ -269,14 +270,18 @@ static enum pl_err run_own_tx(struct call *call, struct pl_fail *reterr)
     return e;
 }
 
-/* The door's order: token, content type, body, idempotency key, grant, handler. */
+/* The door's order: rate and token, content type, body, idempotency key, grant, handler. */
 static enum pl_err run_checks(struct call *call, struct pl_fail *reterr)
 {
     struct http_call *c = &call->c;
     struct pl_str agent = http_header(c, "User-Agent");
     c->self = call->row->self;
     c->user_agent = agent.n > USER_AGENT_BYTES ? (struct pl_str){ agent.p, USER_AGENT_BYTES } : agent;
-    enum pl_err e = check_token(call, reterr);
+    enum pl_err e = http_rate_address(call, reterr);
+    if (e == PL_OK && (e = check_token(call, reterr)) == PL_UNAUTHENTICATED)
+        e = http_rate_bad_token(call, reterr);
+    if (e == PL_OK)
+        e = http_rate_account(call, reterr);
     if (e == PL_OK)
         e = take_body(call, reterr);
     if (e == PL_OK)

@@ -4,7 +4,7 @@
  * struct call; while a worker has it the connection is suspended. Whoever lets go last frees the call: the worker, when the engine has answered without it
  * (`abandoned`), else the engine at the end of the exchange.
  * Files: http.c life and loop · http_listen.c sockets · http_request.c libmicrohttpd's callbacks · http_route.c rows and paths · http_call.c worker side ·
- * http_idempotency.c stored answers · http_reply.c replies and problems. */
+ * http_idempotency.c stored answers · http_rate.c buckets · http_reply.c replies and problems. */
 #pragma once
 #include "http.h"
 #include "pool.h"
@@ -59,12 +59,21 @@ struct reply {
     struct http_header *headers;
 };
 
+struct address {
+    sa_family_t family;
+    uint8_t bytes[16];
+};
+
 /* Of a call that brought an Idempotency-Key to a row that takes one. */
 struct idempotency {
     bool on;
     struct pl_uuid owner;
     uint8_t key_hash[32], request_hash[32];
     struct pl_secret seal; /* wiped with the call */
+};
+
+struct rate_state {
+    int64_t limit, remaining, reset_s; /* limit 0: not counted */
 };
 
 struct call {
@@ -77,6 +86,8 @@ struct call {
     struct pl_str bearer; /* .p NULL: none */
     struct pl_buf body;
     struct idempotency idempotency;
+    struct address from;
+    struct rate_state rate;
     struct reply reply;     /* the worker's, until the call is done */
     enum pl_err e;          /* what the reply says, for the log */
     bool started;           /* LOCK: h->lock; a worker has it */
@@ -86,10 +97,6 @@ struct call {
 };
 
 enum phase { PHASE_HEADERS, PHASE_BODY, PHASE_CALL, PHASE_REPLY, PHASE_CUT };
-struct address {
-    sa_family_t family;
-    uint8_t bytes[16];
-};
 /* What the engine itself answers, without a worker. */
 struct refusal {
     bool set;
@@ -118,6 +125,8 @@ struct link {
 
 struct http {
     struct http_conf conf;
+    struct http_rates limits;
+    struct http_rate_table *rates; /* NULL: calls are not counted */
     char *bearer, *type_base, *listen; /* copies */
     struct mounted routes[MAX_ROUTES];
     size_t nroutes;
@@ -143,7 +152,7 @@ struct http {
 
 /* metrics, in http_reply.c */
 extern struct pl_metric http_metrics[];
-enum { M_1XX, M_2XX, M_3XX, M_4XX, M_5XX, M_IN_FLIGHT, M_CONNECTIONS, M_REFUSED, M_QUEUE_FULL, M_LATE, M_SLOW, M_RETRIES, M_COUNT };
+enum { M_1XX, M_2XX, M_3XX, M_4XX, M_5XX, M_IN_FLIGHT, M_CONNECTIONS, M_REFUSED, M_QUEUE_FULL, M_LATE, M_SLOW, M_RETRIES, M_RATE_LIMITED, M_RATE_UNKNOWN, M_COUNT };
 
 /* http_listen.c */
 PL_MUST enum pl_err http_listen(struct http *h, struct pl_fail *reterr);
@@ -187,6 +196,15 @@ PL_MUST enum pl_err http_idempotency_find(struct call *call, struct db_tx *tx, b
 PL_MUST enum pl_err http_idempotency_keep(struct call *call, struct db_tx *tx);
 /* Gives the key back. */
 PL_MUST enum pl_err http_idempotency_drop(struct call *call, struct db_tx *tx);
+
+/* http_rate.c */
+struct http_rate_table *http_rate_new(void);
+struct http_rate_table *http_rate_free(struct http_rate_table *t);
+/* Counts a call of a public row by its address; of a signed-in caller by the account; of one whose token was refused by its address. PL_RATE_LIMITED with the wait. */
+PL_MUST enum pl_err http_rate_address(struct call *call, struct pl_fail *reterr);
+PL_MUST enum pl_err http_rate_account(struct call *call, struct pl_fail *reterr);
+PL_MUST enum pl_err http_rate_bad_token(struct call *call, struct pl_fail *reterr);
+enum http_rate http_rate_class(const struct http_route *r);
 
 /* http_reply.c */
 /* The reply that the handler has written; PL_INTERNAL when it is unfinished or too large. */

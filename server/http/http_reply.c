@@ -1,5 +1,6 @@
 /* Replies: JSON, or a problem (RFC 9457) made from the error's row. Failures of the server (5xx) never tell their detail: it is logged under the request's id. */
 #include "http_private.h"
+#include <inttypes.h>
 #include <stdio.h>
 
 struct pl_metric http_metrics[M_COUNT] = {
@@ -14,6 +15,8 @@ struct pl_metric http_metrics[M_COUNT] = {
     [M_QUEUE_FULL] = PL_METRIC_COUNTER("porchlight_http_queue_full_total", "Calls answered 503 because the workers' queue was full."),
     [M_LATE] = PL_METRIC_COUNTER("porchlight_http_calls_late_total", "Calls answered 503 because their deadline passed."),
     [M_SLOW] = PL_METRIC_COUNTER("porchlight_http_connections_cut_total", "Connections cut because the client was too slow or idle."),
+    [M_RATE_LIMITED] = PL_METRIC_COUNTER("porchlight_http_rate_limited_total", "Calls answered 429 because an account or address had made too many."),
+    [M_RATE_UNKNOWN] = PL_METRIC_COUNTER("porchlight_http_rate_unknown_total", "Calls whose bucket could not be asked."),
     [M_RETRIES] = PL_METRIC_COUNTER("porchlight_http_retries_total", "Transactions run again after a conflict."),
 };
 
@@ -175,6 +178,13 @@ enum MHD_Result http_send_refusal(struct link *k)
     return send_it(k, r, status, f->close);
 }
 
+static void add_number(struct MHD_Response *r, const char *name, int64_t n)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRId64, n);
+    MHD_add_response_header(r, name, text);
+}
+
 enum MHD_Result http_send_reply(struct link *k)
 {
     struct call *call = k->call;
@@ -189,6 +199,11 @@ enum MHD_Result http_send_reply(struct link *k)
         MHD_add_response_header(r, "Content-Type", p->content_type);
     for (const struct http_header *x = p->headers; r && x; x = x->next)
         MHD_add_response_header(r, x->name, x->value);
+    if (r && call->rate.limit) {
+        add_number(r, "RateLimit-Limit", call->rate.limit);
+        add_number(r, "RateLimit-Remaining", call->rate.remaining);
+        add_number(r, "RateLimit-Reset", call->rate.reset_s);
+    }
     log_access(k, call->row->route->path, p->status, call->e);
     return send_it(k, r, p->status, false);
 }

@@ -33,6 +33,7 @@ enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret)
 {
     const struct { const struct conf_row *rows; size_t at; } parts[] = {
         { own_rows, 0 },
+        { http_rate_conf_rows, offsetof(struct node_conf, rates) },
         { notify_conf_rows, offsetof(struct node_conf, notify) },
         { pin_conf_rows, offsetof(struct node_conf, pin) },
         { account_conf_rows, offsetof(struct node_conf, account) },

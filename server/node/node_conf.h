@@ -4,6 +4,7 @@
  */
 #pragma once
 #include "account.h"
+#include "http.h"
 #include "notify.h"
 #include "pin.h"
 
@@ -14,6 +15,7 @@ struct node_conf {
     int64_t workers, queue, link_workers;
     int64_t max_connections, max_per_address;
     int64_t drain;
+    struct http_rates rates;
     struct notify_conf notify;
     struct pin_conf pin;
     struct account_settings account;

@@ -54,9 +54,9 @@ static enum pl_err on_status(struct http_call *c, struct pl_fail *reterr)
 }
 
 const struct http_route node_routes[] = {
-    { HTTP_GET, "/healthz", HTTP_PUBLIC, on_healthz, "Is the process alive", .tx = HTTP_OWN_TX },
-    { HTTP_GET, "/readyz", HTTP_PUBLIC, on_readyz, "May this node be sent calls", .tx = HTTP_OWN_TX },
-    { HTTP_GET, "/metrics", HTTP_PUBLIC, on_metrics, "Counters in Prometheus text format", .tx = HTTP_OWN_TX },
+    { HTTP_GET, "/healthz", HTTP_PUBLIC, on_healthz, "Is the process alive", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_NONE },
+    { HTTP_GET, "/readyz", HTTP_PUBLIC, on_readyz, "May this node be sent calls", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_NONE },
+    { HTTP_GET, "/metrics", HTTP_PUBLIC, on_metrics, "Counters in Prometheus text format", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_NONE },
     { HTTP_GET, "/openapi.json", HTTP_PUBLIC, on_openapi, "This document", .tx = HTTP_OWN_TX },
     { HTTP_GET, "/v1/status", HTTP_PUBLIC, on_status, "Version and time of the service", .tx = HTTP_OWN_TX },
     HTTP_END,

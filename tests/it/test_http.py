@@ -1,4 +1,4 @@
-"""The REST engine against the real server and a real PostgreSQL: idempotency."""
+"""The REST engine against the real server and a real PostgreSQL: idempotency, rates over several nodes."""
 import concurrent.futures
 import json
 import os
@@ -7,12 +7,12 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 import uuid
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-import pg
 from lib import rest
 from lib.porch import program
 from lib.wait import until
@@ -158,25 +158,41 @@ class HeldCommit:
         self.listener.close()
 
 
+def server_args(porch):
+    """What porchctl started porchlightd with."""
+    with open(f"/proc/{porch.pids()['porchlightd']}/cmdline", encoding="utf-8") as f:
+        return f.read().split("\0")[:-1]
+
+
+class Node:
+    """Another porchlightd of the same service: same database, same master key, same settings."""
+
+    def __init__(self, porch, folder, **changed):
+        data, args = folder / "data", server_args(porch)
+        os.makedirs(data)
+        changed = {"data": str(data), "http": "127.0.0.1:0", "ws": "127.0.0.1:0", "admin": f"unix:{folder}/admin.sock", **changed}
+        shutil.copy(os.path.join(args[args.index("--data") + 1], "master.key"), data)
+        for name, value in changed.items():
+            args[args.index(f"--{name}") + 1] = value
+        self.process = subprocess.Popen([program("porchlightd"), *args[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.http = json.loads(self.process.stdout.readline())["http"]
+
+    def close(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
 @pytest.fixture
 def second_node(porch, tmp_path):
-    """Another porchlightd of the same service, whose database connection can be held at a COMMIT: (address, process, hold)."""
+    """A node whose database connection can be held at a COMMIT: (address, process, hold)."""
     place = conninfo_to_dict(porch.ready["db"])
     proxy = HeldCommit(tmp_path, os.path.join(place["host"], f".s.PGSQL.{place['port']}"))
-    conninfo = make_conninfo(**dict(place, host=str(tmp_path), port=5432))
-    with open(f"/proc/{porch.pids()['porchlightd']}/cmdline", encoding="utf-8") as f:
-        args = f.read().split("\0")
-    data = tmp_path / "data"
-    shutil.copytree(args[args.index("--data") + 1], data, ignore=lambda folder, names: [n for n in names if n != "master.key"])
-    process = subprocess.Popen([program("porchlightd"), "--db", conninfo, "--data", str(data), "--migrations", os.path.join(pg.ROOT, "migrations"), "--http", "127.0.0.1:0",
-                                "--ws", "127.0.0.1:0", "--admin", f"unix:{tmp_path}/admin.sock", "--test-clock", porch.clock.path],
-                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    node = Node(porch, tmp_path / "second", db=make_conninfo(**dict(place, host=str(tmp_path), port=5432)))
     try:
-        yield json.loads(process.stdout.readline())["http"], process, proxy.hold
+        yield node.http, node.process, proxy.hold
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        node.close()
         proxy.close()
 
 
@@ -219,3 +235,80 @@ def test_s_s9_killed_between_commit_and_reply_the_retry_gets_the_same_answer(por
         assert porch.mail.count(email) == 1
     else:
         assert again[0]["id"] == str(rows[0][0])
+
+
+# --- S-F6, S-F8: rates
+
+def rates(**wanted):
+    return [a for name, n in wanted.items() for a in ("--set", f"http.rate.{name.replace('_', '.')}={n}")]
+
+
+def test_s_f6_four_nodes_together_give_what_one_gives(own_porch, tmp_path):
+    limit = 200
+    p = own_porch(extra=rates(read_account=limit, send_account=8))
+    account = p.sign_up()
+    nodes = [Node(p, tmp_path / f"node{i}") for i in range(3)]
+    try:
+        apis = [rest.Api(p, address) for address in [p.http] + [n.http for n in nodes]]
+        for api in apis:
+            api.token = account.api.token
+
+        def knock(i, method, path, body, most):
+            made = [apis[i % 4].call(method, path, body) for _ in range(most)]
+            assert {r.status for r in made} <= {200, 202, 429}
+            return sum(r.status < 300 for r in made)
+
+        def total(*call):
+            began = time.monotonic()
+            got = sum(parallel(8, lambda i: knock(i, *call)))
+            return got, time.monotonic() - began
+
+        # What flowed back meanwhile comes on top. Reads are taken in batches of four, so three nodes may hold back three each.
+        got, took = total("GET", "/v1/account", None, 50)
+        assert limit - 9 <= got <= limit + took * limit / 60 + 1
+        got, took = total("POST", "/v1/step-up", {"purpose": "delete_hub"}, 5)
+        assert 8 <= got <= 8 + took * 8 / 60 + 1
+        late = apis[2].post("/v1/step-up", {"purpose": "delete_hub"}).refused("rate_limited")
+        assert late.status == 429 and late.headers["RateLimit-Remaining"] == "0" and late.headers["RateLimit-Limit"] == "8"
+        p.clock.advance(int(late.headers["Retry-After"]))
+        apis[1].post("/v1/step-up", {"purpose": "delete_hub"}).ok(202)
+    finally:
+        for n in nodes:
+            n.close()
+
+
+def test_s_f6_strangers_are_counted_by_address_and_hold_back_nobody_who_is_signed_in(own_porch):
+    p = own_porch(extra=rates(auth_address=12, read_address=6))
+    account, stranger = p.sign_up(), p.api()
+
+    def until_refused(path, **how):
+        """What came before the first refusal for the rate; some flows back on a slow machine."""
+        seen = []
+        while "rate_limited" not in seen:
+            assert len(seen) < 60, seen
+            seen.append(stranger.get(path, **how).code)
+        return seen[:-1]
+
+    assert len(until_refused("/v1/regions")) >= 6
+    # Two PINs of the sign-up were tries too.
+    refused = until_refused("/v1/account", token="plat_" + "A" * 43)
+    assert len(refused) >= 10 and set(refused) == {"unauthenticated"}
+    account.api.get("/v1/account").ok(200)
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert "RateLimit-Limit" not in stranger.get(path).ok(200).headers
+
+
+def test_s_f8_a_limiter_that_cannot_answer_sends_nothing_and_leaves_video_alone(own_porch):
+    p = own_porch()
+    account = p.sign_up()
+    with p.db() as db:
+        db.execute("ALTER TABLE rate_bucket RENAME TO rate_bucket_away")
+        p.clock.advance(11)  # what the node has in hand is over
+        account.api.post("/v1/step-up", {"purpose": "delete_hub"}).refused("unavailable")
+        account.api.post("/v1/sessions", {"email": account.email, "password": account.password}).refused("unavailable")
+        nowhere = f"/v1/live/{uuid.uuid4()}"
+        account.api.get(nowhere).refused("not_found")
+        account.api.patch(nowhere, {"extend": True}).refused("not_found")
+        account.api.get("/v1/systems").ok(200)
+        db.execute("ALTER TABLE rate_bucket_away RENAME TO rate_bucket")
+        account.api.post("/v1/step-up", {"purpose": "delete_hub"}).ok(202)

@@ -8,7 +8,7 @@ import yaml
 from source import read
 
 VERBS = ("get", "post", "put", "patch", "delete")
-ROUTE = re.compile(r'\{\s*HTTP_(GET|POST|PUT|PATCH|DELETE)\s*,\s*"([^"]+)"\s*,\s*(HTTP_\w+)\s*,\s*\w+\s*,\s*"([^"]*)"(.*)')
+ROUTE = re.compile(r'\{\s*HTTP_(GET|POST|PUT|PATCH|DELETE)\s*,\s*"([^"]+)"\s*,\s*(HTTP_\w+)\s*,\s*\w+\s*,\s*"([^"]*)"([^}]*)')
 MESSAGE = re.compile(r'\{\s*(?:\.type\s*=\s*)?"([a-z_.]+)"\s*,\s*(?:\.phases\s*=\s*)?LINK_\w+')
 
 

@@ -334,6 +334,95 @@ static void own_transactions_keep_their_answer_too(void **state)
     assert_int_equal(times("made "), 2);
 }
 
+static struct http_rates rates_of(int64_t n)
+{
+    struct http_rates r;
+    for (size_t i = 0; i < HTTP_RATES; i++)
+        r.of[i].account = r.of[i].address = n;
+    return r;
+}
+#define MAKE(headers) post("/t/others", JSON_TYPE headers, "{\"name\":\"lamp\"}")
+
+/* S-F6 */
+static void calls_past_the_rate_are_429_until_there_is_room(void **state)
+{
+    (void)state;
+    struct http_rates rates = rates_of(6);
+    standing = pl_now_utc(&pl_clock_system);
+    start_with((struct http_conf){ .rates = &rates });
+    for (int i = 5; i >= 0; i--) {
+        char line[40];
+        const char *got = MAKE("");
+        snprintf(line, sizeof line, "RateLimit-Remaining: %d\r\n", i);
+        has(got, "HTTP/1.1 201 ");
+        has(got, "RateLimit-Limit: 6\r\n");
+        has(got, line);
+    }
+    const char *got = MAKE("");
+    is_problem(got, 429, "rate_limited");
+    has(got, "Retry-After: 10\r\n");
+    has(got, "\"retry_after\":10");
+    has(got, "RateLimit-Remaining: 0\r\n");
+    has(got, "RateLimit-Reset: 60\r\n");
+    /* Knocking on costs no query and puts nothing off. */
+    unsigned queries = bucket_queries;
+    for (int i = 0; i < 5; i++)
+        is_problem(MAKE(""), 429, "rate_limited");
+    assert_int_equal(bucket_queries, queries);
+    /* Other classes, and what watches over the service, have their own room or need none. */
+    has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    has_not(once(GET("/t/raw")), "RateLimit");
+    advance(10 * PL_SECOND);
+    has(MAKE(""), "HTTP/1.1 201 ");
+    is_problem(MAKE(""), 429, "rate_limited");
+}
+
+static void reads_are_taken_from_the_bucket_in_batches(void **state)
+{
+    (void)state;
+    struct http_rates rates = rates_of(500);
+    standing = pl_now_utc(&pl_clock_system);
+    start_with((struct http_conf){ .rates = &rates });
+    for (int i = 0; i < 100; i++)
+        has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    assert_int_equal(bucket_queries, 10);
+    /* What was taken is lost after ten seconds, never given twice. */
+    has(once(GET("/t/hello")), "RateLimit-Remaining: 399\r\n");
+    advance(11 * PL_SECOND);
+    unsigned queries = bucket_queries;
+    has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    assert_int_equal(bucket_queries, queries + 1);
+}
+
+/* S-A6: whoever is signed in has an account's room, whatever strangers at the same address do. */
+static void refused_tokens_count_against_the_address_and_not_the_account(void **state)
+{
+    (void)state;
+    struct http_rates rates = rates_of(6);
+    standing = pl_now_utc(&pl_clock_system);
+    start_with((struct http_conf){ .rates = &rates });
+    for (int i = 0; i < 6; i++)
+        is_problem(once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plat_bad\r\n\r\n"), 401, "unauthenticated");
+    is_problem(once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plat_bad\r\n\r\n"), 429, "rate_limited");
+    for (int i = 0; i < 6; i++)
+        has(once("GET /t/me HTTP/1.1\r\nHost: x\r\n" GOOD_TOKEN "\r\n"), "HTTP/1.1 200 ");
+    is_problem(once("GET /t/me HTTP/1.1\r\nHost: x\r\n" GOOD_TOKEN "\r\n"), 429, "rate_limited");
+}
+
+/* S-F8 */
+static void a_limiter_that_cannot_answer_refuses_only_what_sends(void **state)
+{
+    (void)state;
+    struct http_rates rates = rates_of(6);
+    standing = pl_now_utc(&pl_clock_system);
+    rates_away = true;
+    start_with((struct http_conf){ .rates = &rates });
+    is_problem(MAKE(""), 503, "unavailable");
+    assert_int_equal(times("handler "), 0);
+    has(once(GET("/t/hello")), "HTTP/1.1 200 ");
+    has(post("/t/things", JSON_TYPE, "{\"name\":\"lamp\"}"), "HTTP/1.1 201 ");
+}
+
 static void failures_of_ours_tell_nothing_inside(void **state)
 {
     (void)state;
@@ -682,6 +771,10 @@ int main(void)
         CASE(idempotency_key_of_another_request_is_refused),
         CASE(refused_calls_and_lost_commits_give_the_idempotency_key_back),
         CASE(own_transactions_keep_their_answer_too),
+        CASE(calls_past_the_rate_are_429_until_there_is_room),
+        CASE(reads_are_taken_from_the_bucket_in_batches),
+        CASE(refused_tokens_count_against_the_address_and_not_the_account),
+        CASE(a_limiter_that_cannot_answer_refuses_only_what_sends),
         CASE(failures_of_ours_tell_nothing_inside),
         CASE(problems_carry_what_helps),
         CASE(full_queue_is_503_and_the_rest_goes_on),

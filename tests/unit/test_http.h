@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 /* ---- the clock ---- */
-static int64_t moved; /* atomic; us that the test added to the engine's clock */
+static int64_t moved;            /* atomic; us that the test added to the engine's clock */
+static struct pl_utc standing; /* not 0: wall time stands there, and only the test moves it */
 static struct pl_mono test_mono(const struct pl_clock *c)
 {
     (void)c;
@@ -26,7 +27,7 @@ static struct pl_mono test_mono(const struct pl_clock *c)
 static struct pl_utc test_utc(const struct pl_clock *c)
 {
     (void)c;
-    return pl_utc_add(pl_now_utc(&pl_clock_system), __atomic_load_n(&moved, __ATOMIC_SEQ_CST));
+    return pl_utc_add(standing.us ? standing : pl_now_utc(&pl_clock_system), __atomic_load_n(&moved, __ATOMIC_SEQ_CST));
 }
 static const struct pl_clock test_clock = { test_mono, test_utc };
 static void advance(int64_t us) { __atomic_add_fetch(&moved, us, __ATOMIC_SEQ_CST); }
@@ -87,10 +88,41 @@ static struct kept *kept_find(struct pl_str key)
             return &kept[i];
     return NULL;
 }
+/* ---- and its buckets: the rule of the SQL, said again in C; rates_away: the table cannot be asked ---- */
+static struct { char id[32]; int64_t busy; } buckets[8]; /* LOCK: story_lock */
+static unsigned nbuckets, bucket_queries;                /* LOCK: story_lock */
+static bool rates_away;                                  /* LOCK: story_lock */
+static enum pl_err bucket_take(const struct db_param *p, void **ret_rows, int64_t *ret_n)
+{
+    static _Thread_local int64_t row[2];
+    unsigned i = 0;
+    int64_t now = p[1].v.i, granted = 0;
+    bucket_queries++;
+    if (rates_away)
+        return PL_INTERNAL;
+    while (i < nbuckets && memcmp(buckets[i].id, p[0].v.s.p, 32) != 0)
+        i++;
+    if (i == nbuckets)
+        memcpy(buckets[nbuckets++].id, p[0].v.s.p, 32);
+    int64_t busy = buckets[i].busy > now ? buckets[i].busy : now;
+    while (granted < p[2].v.i && busy + p[3].v.i <= now + p[4].v.i) {
+        busy += p[3].v.i;
+        granted++;
+    }
+    buckets[i].busy = busy;
+    row[0] = granted;
+    row[1] = busy;
+    *ret_rows = row;
+    *ret_n = 1;
+    return PL_OK;
+}
+
 enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows, int64_t *ret_n)
 {
     (void)tx, (void)nparams, (void)max_rows;
     PL_LOCK(&story_lock);
+    if (strcmp(st->name, "http_rate_take") == 0)
+        return bucket_take(params, ret_rows, ret_n);
     struct kept *k = kept_find(params[1].v.s);
     *ret_n = 0;
     if (strcmp(st->name, "http_idempotency_take") == 0 && !k) {
@@ -312,7 +344,7 @@ static enum pl_err on_hungry(struct http_call *c, struct pl_fail *reterr)
 static const struct http_route routes[] = {
     { HTTP_GET, "/t/hello", HTTP_PUBLIC, on_hello, "Hello", .tx = HTTP_OWN_TX },
     { HTTP_POST, "/t/things", HTTP_PUBLIC, on_create, "Make a thing", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
-    { HTTP_POST, "/t/others", HTTP_PUBLIC, on_create, "Make another", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
+    { HTTP_POST, "/t/others", HTTP_PUBLIC, on_create, "Make another", HTTP_BODY(struct thing, thing_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/t/mine", HTTP_USER, on_create, "Make mine", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
     { HTTP_POST, "/t/own-things", HTTP_PUBLIC, on_create_own, "Make a thing", HTTP_BODY(struct thing, thing_fields), .tx = HTTP_OWN_TX, .idempotent = true },
     { HTTP_GET, "/t/things/{id}", HTTP_PUBLIC, on_thing, "A thing" },
@@ -329,7 +361,7 @@ static const struct http_route routes[] = {
     { HTTP_POST, "/t/wrong-pin", HTTP_PUBLIC, on_wrong_pin, "Wrong", .idempotent = true },
     { HTTP_POST, "/t/too-soon", HTTP_PUBLIC, on_too_soon, "Soon" },
     { HTTP_GET, "/t/gate", HTTP_PUBLIC, on_gate, "Wait", .tx = HTTP_OWN_TX },
-    { HTTP_GET, "/t/raw", HTTP_PUBLIC, on_raw, "Raw", .tx = HTTP_OWN_TX },
+    { HTTP_GET, "/t/raw", HTTP_PUBLIC, on_raw, "Raw", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_NONE },
     { HTTP_GET, "/t/huge", HTTP_PUBLIC, on_huge, "Too much", .tx = HTTP_OWN_TX },
     { HTTP_GET, "/t/hungry", HTTP_PUBLIC, on_hungry, "Too much memory", .tx = HTTP_OWN_TX },
     HTTP_END,
@@ -374,7 +406,10 @@ static int setup(void **state)
 {
     (void)state;
     story[0] = 0;
-    nkept = 0;
+    nkept = nbuckets = bucket_queries = 0;
+    rates_away = false;
+    standing.us = 0;
+    memset(buckets, 0, sizeof buckets);
     kept_waits = own_made = false;
     ncommits = tries = entered = 0;
     gate_open = false;
