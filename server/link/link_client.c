@@ -15,10 +15,8 @@ enum state { DOWN, DIALLING, UP, CLOSING };
 struct link_client {
     struct link_client_conf conf;
     char *protocol, *ca_file; /* copies */
-    char host[256], path[256], host_header[280]; /* the last: host:port as written */
+    struct link_url url;
     struct lws_protocols protocols[2];
-    int port;
-    bool tls;
     struct link_loop loop;
     pthread_mutex_t lock;
     struct link_queue out;    /* LOCK: lock */
@@ -81,9 +79,14 @@ static void dial(struct link_client *c)
     c->code = 0;
     c->reason_n = 0;
     c->ping_out = c->ping_due = c->flushed = false;
+    char found[LINK_ADDRESS];
+    if (c->conf.lookup && !c->conf.lookup(c->conf.self, found)) {
+        over(c, 0, PL_STR("no address is known"));
+        return;
+    }
     struct lws_client_connect_info info = {
-        .context = c->loop.ctx, .address = c->host, .port = c->port, .path = c->path, .host = c->host_header, .protocol = c->protocol,
-        .local_protocol_name = c->protocol, .ietf_version_or_minus_one = -1, .ssl_connection = c->tls ? LCCSCF_USE_SSL : 0,
+        .context = c->loop.ctx, .address = c->conf.lookup ? found : c->url.host, .port = c->url.port, .path = c->url.path, .host = c->url.authority,
+        .protocol = c->protocol, .local_protocol_name = c->protocol, .ietf_version_or_minus_one = -1, .ssl_connection = c->url.tls ? LCCSCF_USE_SSL : 0,
         .retry_and_idle_policy = &link_no_pings, .pwsi = &wsi,
     };
     struct lws *made = lws_client_connect_via_info(&info);
@@ -266,15 +269,14 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     return 0;
 }
 
-/* ws://host:port/path, ws://[::1]:port/path in its parts. */
-static enum pl_err take_url(struct link_client *c, struct pl_str url, struct pl_fail *reterr)
+enum pl_err link_url_read(struct pl_str url, struct link_url *ret, struct pl_fail *reterr)
 {
-    struct pl_buf host = pl_buf_fixed(c->host, sizeof c->host), path = pl_buf_fixed(c->path, sizeof c->path),
-                  header = pl_buf_fixed(c->host_header, sizeof c->host_header);
+    struct link_url u;
+    struct pl_buf host = pl_buf_fixed(u.host, sizeof u.host), path = pl_buf_fixed(u.path, sizeof u.path), header = pl_buf_fixed(u.authority, sizeof u.authority);
     uint32_t port;
-    c->tls = pl_str_starts(url, PL_STR("wss://"));
-    size_t scheme = c->tls ? 6 : 5, slash = scheme;
-    bool good = c->tls || pl_str_starts(url, PL_STR("ws://"));
+    u.tls = pl_str_starts(url, PL_STR("wss://"));
+    size_t scheme = u.tls ? 6 : 5, slash = scheme;
+    bool good = u.tls || pl_str_starts(url, PL_STR("ws://"));
     while (good && slash < url.n && url.p[slash] != '/')
         slash++;
     struct pl_str name = good ? (struct pl_str){ url.p + scheme, slash - scheme } : PL_STR(""), digits = PL_STR_NONE;
@@ -291,12 +293,13 @@ static enum pl_err take_url(struct link_client *c, struct pl_str url, struct pl_
     pl_buf_str(&host, name);
     pl_buf_str(&path, good && slash < url.n ? (struct pl_str){ url.p + slash, url.n - slash } : PL_STR("/"));
     if (!digits.p)
-        port = c->tls ? 443 : 80;
+        port = u.tls ? 443 : 80;
     else
         good = good && pl_parse_u32(digits, 1, 65535, &port) == PL_OK;
     if (!good || name.n == 0 || pl_buf_err(&host) != PL_OK || pl_buf_err(&path) != PL_OK || pl_buf_err(&header) != PL_OK)
         return pl_fail(reterr, PL_INVALID_REQUEST, "The server's address must look like ws://host:port/path or wss://host/path.");
-    c->port = (int)port;
+    u.port = (int)port;
+    *ret = u;
     return PL_OK;
 }
 
@@ -323,12 +326,12 @@ static enum pl_err prepare(struct link_client *c, struct pl_fail *reterr)
 {
     if (!c->protocol || (c->conf.ca_file && !c->ca_file))
         return PL_NO_MEMORY;
-    enum pl_err e = take_url(c, pl_str_of(c->conf.url), reterr);
+    enum pl_err e = link_url_read(pl_str_of(c->conf.url), &c->url, reterr);
     if (e != PL_OK)
         return e;
     c->protocols[0] = (struct lws_protocols){ .name = c->protocol, .callback = callback, .rx_buffer_size = 4096, .tx_packet_size = MAX_QUEUED };
     struct lws_context_creation_info info = { .protocols = c->protocols, .client_ssl_ca_filepath = c->ca_file, .fd_limit_per_thread = 8,
-                                              .options = c->tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0 };
+                                              .options = c->url.tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0 };
     if ((e = link_loop_open(&c->loop, &info, tick, c, TICK_MS)) != PL_OK)
         return pl_fail(reterr, e, "The WebSocket library could not start (is its plug-in for libuv installed?).");
     return PL_OK;

@@ -9,6 +9,17 @@
 #include "clock.h"
 #include "log.h"
 
+enum { LINK_ADDRESS = 64 }; /* an IPv6 address with its zone and NUL */
+
+/* A server's address in its parts. */
+struct link_url {
+    char host[256], path[256], authority[280]; /**< host without brackets; the last as written: host:port */
+    int port;
+    bool tls;
+};
+/* ws://host:port/path, ws://[::1]:port/path, wss://host/path. PL_INVALID_REQUEST with a sentence. */
+PL_MUST enum pl_err link_url_read(struct pl_str url, struct link_url *ret, struct pl_fail *reterr);
+
 struct link_client;
 struct link_client_conf {
     const char *url;      /**< ws://host:port/path or wss://… (system CAs, or ca_file) */
@@ -19,6 +30,8 @@ struct link_client_conf {
     void (*on_message)(void *self, struct pl_str text); /**< whole messages, at most 64 KiB */
     void (*on_close)(void *self, int code, struct pl_str reason); /**< also when a try to connect failed (code 0) */
     void (*on_tick)(void *self); /**< every 250 ms while running, connected or not; may be NULL */
+    /* Before each try: where the URL's host is now, as an address in digits; may take a few seconds. false: not known. NULL: looked up by the C library. */
+    bool (*lookup)(void *self, char ret_address[LINK_ADDRESS]);
     int64_t dead_us;      /**< closed after this silence; 0: 25 s */
     const struct pl_clock *clock;
     struct pl_rand *rand;

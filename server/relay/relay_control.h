@@ -9,6 +9,7 @@
  *     c = relay_control_free(c);
  */
 #pragma once
+#include "relay_names.h"
 #include "relay_worker.h"
 #include "secure.h"
 
@@ -20,7 +21,8 @@ struct relay_control_conf {
     const char *media_host;      /**< as hubs and viewers are told */
     uint16_t media_port;
     unsigned max_sessions;
-    struct relay_worker *worker; /**< started; stays the caller's and must outlive this */
+    struct relay_names *names;   /**< where the URL's host is; NULL: the C library is asked. Stays the caller's and must outlive this */
+    struct relay_worker *worker; /**< posts wait until it is started; stays the caller's and must outlive this */
     const struct pl_clock *clock;
     struct pl_rand *rand;
     const struct pl_log *log;

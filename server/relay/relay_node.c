@@ -1,10 +1,8 @@
 #include "relay_node.h"
 #include "relay_control.h"
+#include "relay_lock.h"
 #include <signal.h>
 #include <stdio.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 const char relay_usage[] =
@@ -48,18 +46,6 @@ enum pl_err relay_args_read(int argc, char **argv, struct relay_args *ret, struc
             return pl_fail(reterr, PL_INVALID_REQUEST, "%s is missing.", options[k].name);
     *ret = args;
     return PL_OK;
-}
-
-/* Session keys live in this memory. Locking needs the right or the limit for it; with neither, going on is better than no relay, and is said. */
-static void lock_down(const struct pl_log *log)
-{
-    struct rlimit limit = { 0, 0 };
-    bool unlimited = getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur == RLIM_INFINITY;
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
-        PL_LOG(log, PL_WARN, "relay.not-locked-down", PL_F_Z("why", "prctl is refused"));
-    /* On fault: memory that nobody has touched yet (rings are 4 MiB each) must not become resident. A limit in bytes would make later allocations fail: then not at all. */
-    if ((!unlimited && geteuid() != 0) || mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
-        PL_LOG(log, PL_INFO, "relay.memory-not-locked", PL_F_Z("why", "RLIMIT_MEMLOCK is limited: session keys may reach swap"));
 }
 
 struct parts {
@@ -135,7 +121,12 @@ enum pl_err relay_node_run(const struct relay_args *args, struct pl_fail *reterr
     sigaddset(&ends, SIGINT);
     pthread_sigmask(SIG_BLOCK, &ends, NULL); /* before the first thread: all inherit it, only sigwait below takes them */
     (void)signal(SIGPIPE, SIG_IGN);
-    enum pl_err e = secure_init();
+    struct relay_names names = { .fd = -1 };
+    enum pl_err e = relay_names_start(args->server, &names, reterr); /* a fork: before threads and secrets */
+    relay_lock_memory(&log);
+    p.control.names = &names;
+    if (e == PL_OK)
+        e = secure_init();
     if (e == PL_OK)
         e = read_parts(args, &p, reterr);
     if (e == PL_OK)
@@ -143,14 +134,14 @@ enum pl_err relay_node_run(const struct relay_args *args, struct pl_fail *reterr
     struct ice_addr bound = worker ? relay_worker_addr(worker) : (struct ice_addr){ .family = 0 };
     if (e == PL_OK)
         e = read_advertise(args, &bound, &p, reterr);
-    if (e == PL_OK) {
-        lock_down(&log);
-        e = relay_worker_start(worker, reterr);
-    }
     p.control.worker = worker;
     if (e == PL_OK)
-        e = relay_control_new(&p.control, &control, reterr);
+        e = relay_control_new(&p.control, &control, reterr); /* reads certificates; what the cloud asks for meanwhile waits for the worker */
     secure_keypair_wipe(&p.control.key);
+    if (e == PL_OK)
+        e = relay_lock(reterr);
+    if (e == PL_OK)
+        e = relay_worker_start(worker, reterr);
     if (e == PL_OK) {
         say_ready(&bound);
         PL_LOG(&log, PL_INFO, "relay.started", PL_F_INT("port", bound.port), PL_F_INT("max_sessions", p.worker.max_sessions));
@@ -159,5 +150,6 @@ enum pl_err relay_node_run(const struct relay_args *args, struct pl_fail *reterr
     }
     relay_control_free(control);
     relay_worker_free(worker);
+    relay_names_stop(&names);
     return e;
 }

@@ -1,8 +1,7 @@
 /* relay_node.h - porchlight-relay put together: arguments, what is locked down before strangers are listened to, worker, control, the end.
  *
- * Order: clock, key, socket, worker, then the connection to the cloud; the ready line is printed once media can come in. SIGTERM and SIGINT end it cleanly.
- * The process can gain no privileges, cannot be dumped or traced by others, and keeps its memory out of swap where the limits of the machine allow.
- * (The system-call filter belongs behind relay_node_lock_down, where everything is open that will ever be opened.)
+ * Order: the process that looks up names, clock, key, socket, the connection to the cloud, the lock (relay_lock.h), and only then the worker that reads what strangers
+ * send; the ready line is printed once media can come in. SIGTERM and SIGINT end it cleanly.
  *     struct relay_args args;
  *     e = relay_args_read(argc, argv, &args, &fail);
  *     e = relay_node_run(&args, &fail);
