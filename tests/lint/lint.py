@@ -330,6 +330,29 @@ def licence(src):
         yield "LICENSE is not the Apache licence"
 
 
+@check
+def services_are_sandboxed(src):
+    """Each systemd unit leaves its daemon an exposure of at most 2.0 by `systemd-analyze security`, and systemd knows every line of it."""
+    for path in [p for p in src.files if p.endswith(".service")]:
+        rated = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", path], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        level = re.search(r"Overall exposure level for \S+: ([\d.]+)", rated.stdout)
+        if not level or float(level[1]) > 2.0:
+            yield f"{path}: {level[1] if level else rated.stderr.strip() or 'not rated'}; 2.0 is the most"
+        with tempfile.TemporaryDirectory() as scratch: # the programs are not installed here: any program stands for them
+            trial = os.path.join(scratch, os.path.basename(path))
+            with open(trial, "w", encoding="utf-8") as f:
+                f.write(re.sub(r"/usr/local/bin/\S+", "/bin/true", read(path)))
+            found = subprocess.run(["systemd-analyze", "verify", "--man=no", trial], capture_output=True, text=True, timeout=60).stderr
+            yield from (f"{path}: {line}" for line in found.splitlines() if os.path.basename(path) in line)
+
+
+@check
+def sample_is_current(src):
+    """deploy/porchlight.conf is what `porchlightd --sample` prints."""
+    if subprocess.run([os.path.join(src.test, "server/porchlightd"), "--sample"], capture_output=True, text=True, timeout=60, check=False).stdout != read("deploy/porchlight.conf"):
+        yield "deploy/porchlight.conf is stale: porchlightd --sample >deploy/porchlight.conf"
+
+
 # --- checks of a release build
 
 PROGRAMS = ["server/porchlightd", "server/porchlight-relay", "server/porchctl", "hub/porchlight-hub", "viewer/porchlight-watch"]
@@ -395,11 +418,12 @@ def main():
     args.add_argument("names", nargs="*")
     given = args.parse_args()
     src = Source()
+    src.test = os.path.abspath(given.test_build) if given.test_build else None
     src.release = os.path.abspath(given.release_build) if given.release_build else None
     release_only = {release_is_whole, release_without_test_clock, relay_holds_nothing, hardened}
     passed, failed = 0, 0
     for f in CHECKS:
-        if given.names and f.__name__ not in given.names or f in release_only and not src.release:
+        if given.names and f.__name__ not in given.names or f in release_only and not src.release or f is sample_is_current and not src.test:
             continue
         try:
             wrong = list(f(src))
