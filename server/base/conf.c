@@ -31,6 +31,80 @@ static const struct conf_row *row_find(const struct conf_row *rows, struct pl_st
     return NULL;
 }
 
+/* "a, b or c" */
+static void put_words(struct pl_buf *b, const char *const *words)
+{
+    for (size_t i = 0; words[i]; i++) {
+        pl_buf_z(b, i == 0 ? "" : words[i + 1] ? ", " : " or ");
+        pl_buf_z(b, words[i]);
+    }
+}
+
+static bool is_listen(struct pl_str v)
+{
+    uint32_t port;
+    size_t colon = v.n;
+    if (pl_str_starts(v, PL_STR("unix:")))
+        return v.n > 6 && v.p[5] == '/';
+    while (colon > 0 && v.p[colon - 1] != ':')
+        colon--;
+    return colon > 1 && pl_parse_u32((struct pl_str){ v.p + colon, v.n - colon }, 0, 65535, &port) == PL_OK;
+}
+
+/* What a text must look like, beyond its length. */
+static enum pl_err str_check(const struct conf_row *r, struct pl_str v, struct pl_fail *reterr)
+{
+    char mem[160];
+    struct pl_buf words = pl_buf_fixed(mem, sizeof mem);
+    bool right = !r->one_of && (!r->begins || v.n == 0);
+    for (size_t i = 0; r->one_of && r->one_of[i]; i++)
+        right = right || pl_str_eqz(v, r->one_of[i]);
+    for (size_t i = 0; r->begins && r->begins[i]; i++)
+        right = right || pl_str_starts(v, pl_str_of(r->begins[i]));
+    if (r->listens && !is_listen(v))
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, r->name, "%s wants HOST:PORT, such as 127.0.0.1:8080, or unix:/PATH", r->name);
+    if (right)
+        return PL_OK;
+    put_words(&words, r->one_of ? r->one_of : r->begins);
+    return pl_fail_field(reterr, PL_INVALID_REQUEST, r->name, r->one_of ? "%s wants %.*s" : "%s wants an address that begins with %.*s", r->name, PL_FMT(pl_buf_view(&words)));
+}
+
+/* Edits between two names, counted in one row of the table. */
+static size_t distance(struct pl_str a, const char *b)
+{
+    unsigned char row[64];
+    size_t n = strlen(b);
+    if (a.n >= sizeof row || n >= sizeof row)
+        return SIZE_MAX;
+    for (size_t k = 0; k <= n; k++)
+        row[k] = (unsigned char)k;
+    for (size_t i = 1; i <= a.n; i++) {
+        unsigned char corner = row[0];
+        row[0] = (unsigned char)i;
+        for (size_t k = 1; k <= n; k++) {
+            unsigned best = corner + (a.p[i - 1] != b[k - 1]);
+            best = row[k] + 1u < best ? row[k] + 1u : best;
+            best = row[k - 1] + 1u < best ? row[k - 1] + 1u : best;
+            corner = row[k];
+            row[k] = (unsigned char)best;
+        }
+    }
+    return row[n];
+}
+
+static enum pl_err name_unknown(const struct conf_row *rows, struct pl_str name, struct pl_fail *reterr)
+{
+    const struct conf_row *near = NULL;
+    size_t best = 1 + (name.n < 9 ? name.n / 3 : 3); /* what is farther is another word */
+    for (const struct conf_row *r = rows; r->type != CONF_T_END; r++)
+        if (distance(name, r->name) < best) {
+            best = distance(name, r->name);
+            near = r;
+        }
+    return pl_fail(reterr, PL_INVALID_REQUEST, "there is no setting \"%.*s\"%s%s", (int)(name.n > 60 ? 60 : name.n), name.p ? name.p : "", near ? ", but there is " : "",
+                   near ? near->name : "");
+}
+
 /* Sets one row; the sentence of a refusal says what would have been right, and never repeats the value: it may be a secret. */
 static enum pl_err row_set(const struct conf_row *r, void *settings, struct pl_str v, struct pl_arena *a, struct pl_fail *reterr)
 {
@@ -39,6 +113,9 @@ static enum pl_err row_set(const struct conf_row *r, void *settings, struct pl_s
     case CONF_T_STR: {
         if ((int64_t)v.n > r->hi)
             return pl_fail_field(reterr, PL_INVALID_REQUEST, r->name, "%s is longer than %lld bytes", r->name, (long long)r->hi);
+        enum pl_err e = str_check(r, v, reterr);
+        if (e != PL_OK)
+            return e;
         struct pl_str copy = pl_str_dup(a, v);
         if (!copy.p)
             return PL_NO_MEMORY;
@@ -71,7 +148,7 @@ enum pl_err conf_set(const struct conf_row *rows, void *settings, struct pl_str 
 {
     const struct conf_row *r = row_find(rows, name);
     if (!r)
-        return pl_fail(reterr, PL_INVALID_REQUEST, "there is no setting \"%.*s\"", (int)(name.n > 60 ? 60 : name.n), name.p ? name.p : "");
+        return name_unknown(rows, name, reterr);
     return row_set(r, settings, value, a, reterr);
 }
 

@@ -64,15 +64,11 @@ static enum pl_err parse(struct command *cmd, int argc, char **argv, struct pl_f
     return e;
 }
 
-static enum pl_err set_level(struct pl_str level, struct pl_fail *reterr)
+static void set_level(struct pl_str level)
 {
-    static const char *const levels[] = { "debug", "info", "warn", "error" };
-    for (size_t i = 0; i < PL_COUNT(levels); i++)
-        if (pl_str_eqz(level, levels[i])) {
+    for (size_t i = 0; node_log_levels[i]; i++)
+        if (pl_str_eqz(level, node_log_levels[i]))
             pl_log_level((enum pl_level)i);
-            return PL_OK;
-        }
-    return pl_fail(reterr, PL_INVALID_REQUEST, "log.level wants debug, info, warn or error");
 }
 
 static enum pl_err sample(const struct command *cmd)
@@ -92,16 +88,16 @@ int main(int argc, char **argv)
     if (e == PL_OK)
         e = parse(&cmd, argc, argv, &fail);
     if (e == PL_OK)
-        e = set_level(cmd.conf.log_level, &fail);
-    if (e == PL_OK)
         e = secure_init();
-    if (e == PL_OK)
+    if (e == PL_OK) {
+        set_level(cmd.conf.log_level);
         switch (cmd.mode) {
         case RUN: e = node_run(&cmd.conf, cmd.arena, &fail); break;
         case MIGRATE: e = node_migrate(&cmd.conf, cmd.arena, &fail); break;
         case CHECK: printf("configuration OK\n"); break;
         case SAMPLE: e = sample(&cmd); break;
         }
+    }
     if (e != PL_OK)
         fprintf(stderr, "porchlightd: %s\n", fail.detail[0] ? fail.detail : pl_err_table[e].sentence);
     pl_arena_free(cmd.arena);

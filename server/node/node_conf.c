@@ -2,15 +2,17 @@
 
 #define ROW(kind, name, member, ...) CONF_##kind(name, struct node_conf, member, __VA_ARGS__)
 
+const char *const node_log_levels[] = { [PL_DEBUG] = "debug", [PL_INFO] = "info", [PL_WARN] = "warn", [PL_ERROR] = "error", NULL };
+
 static const struct conf_row own_rows[] = {
     ROW(STR, "db", db, 1024, "", "PostgreSQL, as libpq takes it: host=/run/postgresql dbname=porchlight."),
     ROW(STR, "data_dir", data_dir, 512, "/var/lib/porchlight", "Where master.key lives (made at the first start, mode 0600). Back it up apart from the database."),
     ROW(STR, "migrations_dir", migrations_dir, 512, "/usr/share/porchlight/migrations", "The folder of migrations."),
-    ROW(STR, "http.listen", http_listen, 128, "127.0.0.1:8080", "Address of the REST listener; port 0 takes a free one."),
-    ROW(STR, "ws.listen", ws_listen, 128, "127.0.0.1:8081", "Address of the WebSocket listener for hubs, apps and relays."),
-    ROW(STR, "admin.listen", admin_listen, 108, "unix:/run/porchlight/admin.sock", "The admin listener: a Unix socket of mode 0600."),
+    ROW(LISTEN, "http.listen", http_listen, 128, "127.0.0.1:8080", "Address of the REST listener; port 0 takes a free one."),
+    ROW(LISTEN, "ws.listen", ws_listen, 128, "127.0.0.1:8081", "Address of the WebSocket listener for hubs, apps and relays."),
+    ROW(LISTEN, "admin.listen", admin_listen, 108, "unix:/run/porchlight/admin.sock", "The admin listener: a Unix socket of mode 0600."),
     ROW(STR, "server_name", server_name, 253, "porchlight", "The name that devices and relays sign when they say hello to this server."),
-    ROW(STR, "log.level", log_level, 8, "info", "The least level that is logged: debug, info, warn or error."),
+    ROW(WORD, "log.level", log_level, node_log_levels, "info", "The least level that is logged: debug, info, warn or error."),
     ROW(NUM, "http.workers", workers, 1, 64, "6", "Threads that run REST handlers, each with a database connection."),
     ROW(NUM, "http.queue", queue, 1, 100000, "512", "REST calls that may wait; past it they get 503 overloaded."),
     ROW(NUM, "link.workers", link_workers, 1, 64, "4", "Threads that run WebSocket handlers, each with a database connection."),

@@ -20,5 +20,6 @@ struct node_conf {
     struct pin_conf pin;
     struct account_settings account;
 };
+extern const char *const node_log_levels[]; /* by enum pl_level, NULL at the end */
 /* The whole table, CONF_END at its end; lives in the arena. */
 PL_MUST enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret);

@@ -12,13 +12,15 @@
 
 const char *const notify_channel_names[NOTIFY_CHANNELS + 1] = { "email", "sms", "voice", NULL };
 
+static const char *const smtp_schemes[] = { "smtp://", "smtps://", NULL }, *const http_schemes[] = { "http://", "https://", NULL };
+
 const struct conf_row notify_conf_rows[] = {
-    CONF_STR("notify.smtp_url", struct notify_conf, smtp_url, 512, "", "Where e-mail goes: smtp://host:port or smtps://host:port. Empty: e-mail waits for porchctl outbox."),
+    CONF_URL("notify.smtp_url", struct notify_conf, smtp_url, 512, smtp_schemes, "", "Where e-mail goes: smtp://host:port or smtps://host:port. Empty: e-mail waits for porchctl outbox."),
     CONF_STR("notify.smtp_user", struct notify_conf, smtp_user, 256, "", "User name at the SMTP server. Set: the connection must be encrypted."),
     { .name = "notify.smtp_password", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, smtp_password), .hi = 256, .dflt = "",
       .doc = "Password at the SMTP server.", .secret = true },
     CONF_STR("notify.from", struct notify_conf, from, 254, "Porchlight <porchlight@localhost>", "Sender of the e-mails: address, or name <address>."),
-    CONF_STR("notify.sms_webhook", struct notify_conf, sms_webhook, 1024, "", "Where SMS and voice calls are POSTed. Empty: they wait for porchctl outbox."),
+    CONF_URL("notify.sms_webhook", struct notify_conf, sms_webhook, 1024, http_schemes, "", "Where SMS and voice calls are POSTed. Empty: they wait for porchctl outbox."),
     { .name = "notify.webhook_key", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, webhook_key), .hi = 64, .dflt = "",
       .doc = "Key that signs the POSTs, 64 hex digits. Empty: one derived from the master key.", .secret = true },
     CONF_DUR("notify.timeout", struct notify_conf, timeout, PL_SECOND, PL_MINUTE, "10s", "How long one hand-over may take."),
@@ -56,17 +58,8 @@ static enum pl_err keep(struct pl_str s, char **ret)
     return PL_OK;
 }
 
-static bool one_of_schemes(struct pl_str url, const char *a, const char *b)
-{
-    return url.n == 0 || pl_str_starts(url, pl_str_of(a)) || pl_str_starts(url, pl_str_of(b));
-}
-
 static enum pl_err conf_check(const struct notify_conf *c, struct notify *n, struct pl_fail *reterr)
 {
-    if (!one_of_schemes(c->smtp_url, "smtp://", "smtps://"))
-        return pl_fail_field(reterr, PL_INVALID_REQUEST, "notify.smtp_url", "notify.smtp_url begins with smtp:// or smtps://");
-    if (!one_of_schemes(c->sms_webhook, "http://", "https://"))
-        return pl_fail_field(reterr, PL_INVALID_REQUEST, "notify.sms_webhook", "notify.sms_webhook begins with http:// or https://");
     if (pl_str_find(c->from, '@') == c->from.n || pl_str_find(c->from, '\r') < c->from.n || pl_str_find(c->from, '\n') < c->from.n)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "notify.from", "notify.from wants an e-mail address");
     if (c->webhook_key.n && pl_unhex(c->webhook_key, n->webhook_key.b, sizeof n->webhook_key.b) != PL_OK)

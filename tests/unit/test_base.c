@@ -178,12 +178,15 @@ static void uuid7_tells_its_time(void **state)
 }
 
 struct settings {
-    struct pl_str name;
+    struct pl_str name, level, url, at;
     int64_t n, wait;
     bool on;
 };
+static const char *const levels[] = { "low", "middle", "high", NULL }, *const schemes[] = { "smtp://", "smtps://", NULL };
 static const struct conf_row rows[] = { CONF_STR("name", struct settings, name, 8, "x", "A name."), CONF_NUM("n", struct settings, n, 1, 9, "3", "A number."),
-                                        CONF_DUR("wait", struct settings, wait, PL_SECOND, PL_HOUR, "90s", "A time."), CONF_BOOL("on", struct settings, on, "true", "A switch."), CONF_END };
+                                        CONF_DUR("wait", struct settings, wait, PL_SECOND, PL_HOUR, "90s", "A time."), CONF_BOOL("on", struct settings, on, "true", "A switch."),
+                                        CONF_WORD("log.level", struct settings, level, levels, "low", "A word."), CONF_URL("url", struct settings, url, 64, schemes, "", "An address."),
+                                        CONF_LISTEN("listen", struct settings, at, 64, "127.0.0.1:80", "A place."), CONF_END };
 
 static void conf_is_rows(void **state)
 {
@@ -197,11 +200,17 @@ static void conf_is_rows(void **state)
     assert_true(s.n == 9 && !s.on && s.wait == 5 * PL_MINUTE && pl_str_eqz(s.name, "porch"));
     static const struct { const char *text, *says; } bad[] = {
         { "\nn = 10", "f:2: n wants a number from 1 to 9" }, { "colour = red", "f:1: there is no setting \"colour\"" }, { "n = 1\nn = 1", "f:2: n stands twice" },
-        { "wait = soon", "f:1: wait wants a time such as 90s, 40m or 24h, from 1s to 3600s" }, { "n", "f:1: wants `name = value`" }, { "name = 123456789", "f:1: name is longer than 8 bytes" } };
+        { "wait = soon", "f:1: wait wants a time such as 90s, 40m or 24h, from 1s to 3600s" }, { "n", "f:1: wants `name = value`" }, { "name = 123456789", "f:1: name is longer than 8 bytes" },
+        { "log.level = loud", "f:1: log.level wants low, middle or high" }, { "lgo.level = low", "f:1: there is no setting \"lgo.level\", but there is log.level" },
+        { "n=1\n\nurl = mail.example", "f:3: url wants an address that begins with smtp:// or smtps://" },
+        { "listen = 8080", "f:1: listen wants HOST:PORT, such as 127.0.0.1:8080, or unix:/PATH" }, { "listen = a:65536", "f:1: listen wants HOST:PORT, such as 127.0.0.1:8080, or unix:/PATH" },
+        { "listen = unix:here", "f:1: listen wants HOST:PORT, such as 127.0.0.1:8080, or unix:/PATH" } };
     for (size_t i = 0; i < PL_COUNT(bad); i++) {
         assert_int_equal(conf_parse(rows, &s, pl_str_of(bad[i].text), "f", a, &fail), PL_INVALID_REQUEST);
         assert_string_equal(fail.detail, bad[i].says);
     }
+    assert_int_equal(conf_parse(rows, &s, PL_STR("log.level = high\nurl = smtps://mail.example:465\nlisten = unix:/run/x"), "f", a, &fail), PL_OK);
+    assert_int_equal(conf_parse(rows, &s, PL_STR("url =\nlisten = [::1]:0"), "f", a, &fail), PL_OK);
     struct pl_buf b = pl_buf_init(a, 4096);
     conf_sample(rows, &b);
     assert_int_equal(conf_parse(rows, &s, pl_buf_view(&b), "sample", a, &fail), PL_OK); /* the sample is itself a good file */
