@@ -37,7 +37,7 @@ struct link_client {
     int code;                 /* what the server closed with, 0: it did not */
     size_t reason_n;
     char reason[124];
-    char message[MAX_MESSAGE];
+    char *message;            /* conf.max_message bytes */
 };
 
 /* Full jitter: anywhere between the window's ends, the upper one doubling with each failure (to 30 s at least its own size). */
@@ -189,7 +189,7 @@ static void received(struct link_client *c, struct lws *wsi, const char *p, size
     c->ping_out = false;
     if (c->state != UP)
         return;
-    if (lws_frame_is_binary(wsi) || n > MAX_MESSAGE - c->got) {
+    if (lws_frame_is_binary(wsi) || n > c->conf.max_message - c->got) {
         hang_up(c, lws_frame_is_binary(wsi) ? LWS_CLOSE_STATUS_UNACCEPTABLE_OPCODE : LWS_CLOSE_STATUS_MESSAGE_TOO_LARGE);
         return;
     }
@@ -319,17 +319,18 @@ static struct link_client *destroy(struct link_client *c)
     pthread_mutex_destroy(&c->lock);
     pl_heap_free(c->protocol);
     pl_heap_free(c->ca_file);
+    pl_heap_free(c->message);
     return pl_heap_free(c);
 }
 
 static enum pl_err prepare(struct link_client *c, struct pl_fail *reterr)
 {
-    if (!c->protocol || (c->conf.ca_file && !c->ca_file))
+    if (!c->protocol || !c->message || (c->conf.ca_file && !c->ca_file))
         return PL_NO_MEMORY;
     enum pl_err e = link_url_read(pl_str_of(c->conf.url), &c->url, reterr);
     if (e != PL_OK)
         return e;
-    c->protocols[0] = (struct lws_protocols){ .name = c->protocol, .callback = callback, .rx_buffer_size = 4096, .tx_packet_size = MAX_QUEUED };
+    c->protocols[0] = (struct lws_protocols){ .name = c->protocol, .callback = callback, .rx_buffer_size = 4096, .tx_packet_size = 256 * 1024 };
     struct lws_context_creation_info info = { .protocols = c->protocols, .client_ssl_ca_filepath = c->ca_file, .fd_limit_per_thread = 8,
                                               .options = c->url.tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0 };
     if ((e = link_loop_open(&c->loop, &info, tick, c, TICK_MS)) != PL_OK)
@@ -345,6 +346,11 @@ enum pl_err link_client_new(const struct link_client_conf *conf, struct link_cli
     c->conf = *conf;
     if (c->conf.dead_us == 0)
         c->conf.dead_us = 25 * PL_SECOND;
+    if (c->conf.max_message == 0)
+        c->conf.max_message = MAX_MESSAGE;
+    if (c->conf.max_queued == 0)
+        c->conf.max_queued = MAX_QUEUED;
+    c->message = pl_heap(c->conf.max_message);
     c->min_us = PL_SECOND / 5;
     c->max_us = 2 * PL_SECOND;
     c->dial_at = now(c);
@@ -369,7 +375,7 @@ enum pl_err link_client_send(struct link_client *c, struct pl_str json)
     PL_LOCK(&c->lock);
     if (!c->up)
         return PL_UNAVAILABLE;
-    enum pl_err e = link_queue_add(&c->out, json, MAX_QUEUED);
+    enum pl_err e = link_queue_add(&c->out, json, c->conf.max_queued);
     if (e == PL_OK)
         link_loop_wake(&c->loop);
     return e;

@@ -27,19 +27,21 @@ struct link_client_conf {
     const char *ca_file;  /**< NULL: the system's */
     void *self;
     void (*on_open)(void *self);
-    void (*on_message)(void *self, struct pl_str text); /**< whole messages, at most 64 KiB */
+    void (*on_message)(void *self, struct pl_str text); /**< whole messages, at most max_message */
     void (*on_close)(void *self, int code, struct pl_str reason); /**< also when a try to connect failed (code 0) */
     void (*on_tick)(void *self); /**< every 250 ms while running, connected or not; may be NULL */
     /* Before each try: where the URL's host is now, as an address in digits; may take a few seconds. false: not known. NULL: looked up by the C library. */
     bool (*lookup)(void *self, char ret_address[LINK_ADDRESS]);
     int64_t dead_us;      /**< closed after this silence; 0: 25 s */
+    size_t max_message;   /**< the largest that is taken; more closes the connection; 0: 64 KiB */
+    size_t max_queued;    /**< bytes that may wait to be sent; 0: 256 KiB */
     const struct pl_clock *clock;
     struct pl_rand *rand;
     const struct pl_log *log;
 };
 /* Starts at once; *ret is set before the first callback. Reads what it needs of the file system here, not later (names are looked up when dialling). */
 PL_MUST enum pl_err link_client_new(const struct link_client_conf *conf, struct link_client **ret, struct pl_fail *reterr);
-/* Any thread. PL_UNAVAILABLE when not connected; PL_TOO_SLOW when 256 KiB wait already. What waits when the connection is lost is lost with it. */
+/* Any thread. PL_UNAVAILABLE when not connected; PL_TOO_SLOW when it does not fit into max_queued. What waits when the connection is lost is lost with it. */
 PL_MUST enum pl_err link_client_send(struct link_client *c, struct pl_str json);
 /* The reconnect window; default 0.2 s .. 2 s, doubling to 30 s while the server cannot be reached. */
 void link_client_window(struct link_client *c, int64_t min_us, int64_t max_us);

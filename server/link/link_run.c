@@ -31,7 +31,8 @@ void *link_worker_start(void *self, unsigned worker)
     if (!w)
         return NULL;
     w->engine = l;
-    w->arena = pl_arena_new(LINK_ARENA + 2 * link_largest(l));
+    /* A message, what is read of it, what the database says about it, and an answer of the same size that grew by doubling. */
+    w->arena = pl_arena_new(LINK_ARENA + 6 * link_largest(l));
     if (!w->arena || db_open(&l->conf.db, &w->db) != PL_OK)
         w->db = NULL;
     return w;

@@ -3,8 +3,10 @@
 #include "live_sql.h"
 #include "secure.h"
 #include <stdio.h>
+#include <stdlib.h>
 
 #define MAX_ASKS 256 /* questions to one relay under way */
+#define SYNC_BYTES (2 << 20) /* 20,000 sessions */
 
 /* The owner of a relay's connection. */
 struct relay_conn {
@@ -193,13 +195,17 @@ static enum pl_err prove(struct link_call *c, struct relay_conn *r, const struct
     return PL_OK;
 }
 
-static bool runs(const struct hello_msg *m, struct pl_uuid live_id, int32_t generation)
+static int by_id(const void *a, const void *b)
 {
-    const struct running_msg *rows = m->running.items;
-    for (size_t i = 0; i < m->running.n; i++)
-        if (pl_uuid_eq(rows[i].live_id, live_id) && rows[i].generation == generation)
-            return true;
-    return false;
+    const struct running_msg *x = a, *y = b;
+    int order = memcmp(x->live_id.b, y->live_id.b, sizeof x->live_id.b);
+    return order ? order : (x->generation > y->generation) - (x->generation < y->generation);
+}
+
+static bool runs(const struct running_msg *sorted, size_t n, struct pl_uuid live_id, int32_t generation)
+{
+    struct running_msg key = { live_id, generation };
+    return n && bsearch(&key, sorted, n, sizeof key, by_id);
 }
 
 /* Endings that this relay reported: everybody else is told. */
@@ -223,11 +229,17 @@ static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const st
 {
     struct live_sql_places_of_relay_row *rows;
     struct live_ending *endings = NULL;
+    struct running_msg *sorted = PL_NEW_ARRAY(c->arena, m->running.n + 1, struct running_msg);
     size_t n;
+    if (!sorted)
+        return PL_NO_MEMORY;
+    if (m->running.n)
+        memcpy(sorted, m->running.items, m->running.n * sizeof *sorted);
+    qsort(sorted, m->running.n, sizeof *sorted, by_id);
     enum pl_err e = live_sql_places_of_relay(c->tx, m->relay_id, &rows, &n);
     jw_array(sync, "sessions");
     for (size_t i = 0; e == PL_OK && i < n; i++) {
-        bool running = runs(m, rows[i].live_id, rows[i].generation);
+        bool running = runs(sorted, m->running.n, rows[i].live_id, rows[i].generation);
         if (!running && restarted) {
             e = live_end(c->tx, c->now, rows[i].account_id, rows[i].live_id, "relay_restarted", &endings);
             continue;
@@ -258,7 +270,7 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     r->relay_id = m->relay_id;
     r->epoch = row.epoch;
 
-    struct pl_buf b = pl_buf_init(c->arena, 1024), s = pl_buf_init(c->arena, 192 * 1024);
+    struct pl_buf b = pl_buf_init(c->arena, 1024), s = pl_buf_init(c->arena, SYNC_BYTES);
     struct jw w = live_message(r->ctx, &b, "welcome");
     jw_uuid(&w, "session", pl_uuid7(c->rand, c->now));
     jw_utc(&w, "server_time", c->now);

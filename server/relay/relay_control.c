@@ -6,7 +6,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { ARENA = 4 << 20, LINE = 2048, HELLO = 3 << 20, POLL_MS = 250, BACKLOG = 4096 };
+/* The whole set of sessions, 20,000 at most, goes both ways in one message: our hello names what runs, live.sync what is wanted to. */
+enum { ARENA = 4 << 20, LINE = 2048, HELLO = 3 << 20, WHOLE_SET = 2 << 20, POLL_MS = 250, BACKLOG = 4096 };
 
 struct relay_control {
     struct relay_control_conf conf;
@@ -344,7 +345,7 @@ enum pl_err relay_control_new(const struct relay_control_conf *conf, struct rela
     c->backlog = pl_heap(BACKLOG * sizeof *c->backlog);
     enum pl_err e = !c->backlog ? PL_NO_MEMORY : c->wake < 0 ? pl_fail(reterr, PL_UNAVAILABLE, "the control thread cannot wait: %m") : PL_OK;
     struct link_client_conf lc = { .url = conf->url, .protocol = "porchlight.relay.v1", .self = c, .on_open = on_open, .on_message = on_message, .on_close = on_close,
-        .on_tick = on_tick, .lookup = conf->names ? look_up : NULL, .clock = conf->clock, .rand = conf->rand, .log = conf->log };
+        .on_tick = on_tick, .max_message = WHOLE_SET, .max_queued = HELLO + WHOLE_SET, .lookup = conf->names ? look_up : NULL, .clock = conf->clock, .rand = conf->rand, .log = conf->log };
     /* Its callbacks use c->link only after the welcome, which answers a hello that the thread below sends: by then it is set. */
     if (e == PL_OK)
         e = link_client_new(&lc, &c->link, reterr);

@@ -80,7 +80,7 @@ class SimHub:
 
     async def _talk(self):
         try:
-            async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None) as ws:
+            async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None, max_size=None) as ws:
                 self._ws = ws
                 async for text in ws:
                     message = json.loads(text)

@@ -21,9 +21,9 @@ class SimRelay(SimHub):
         super().__init__(porch, None, "relay")
         self.url, self.protocol = f"ws://{porch.ws}/relay/v1", "porchlight.relay.v1"
 
-    def open(self):
+    def open(self, running=()):
         super().open()
-        self.hello()
+        self.hello(running=running)
         return self
 
     def say_hello(self, running=(), **changes):

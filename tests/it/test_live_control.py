@@ -1,6 +1,7 @@
 """Live sessions against a simulated relay and hub: what happens between the steps. No media here."""
 import itertools
 import threading
+import uuid
 
 import pytest
 from simhub import add_camera, add_hub, make
@@ -85,6 +86,47 @@ def test_ends_that_a_relay_reports_do_not_keep_others_waiting(sim):
         home.relay.event(live_id, "ended", code="hub_lost")
     home.live(8).ok(201)
     until(lambda: home.running() == 1, "the others have ended")
+
+
+def places(db, relay_id, lives):
+    with db.cursor().copy("COPY live_place (live_id, account_id, relay_id, hub_serial, generation) FROM STDIN") as rows:
+        for one in lives:
+            rows.write_row((one, relay_id, relay_id, "PLHNONE00000", 1))
+
+
+def test_a_relay_with_twenty_thousand_sessions_is_let_in(own_porch):
+    """The whole set goes both ways in one message each."""
+    porch = own_porch()
+    lives = [str(uuid.uuid4()) for _ in range(20000)]
+    relay = SimRelay(porch)
+    with porch.db() as db:
+        places(db, relay.id, lives)
+    relay.open(running=lives)
+    assert {s["live_id"] for s in relay.expect("live.sync")["sessions"]} == set(lives)
+    relay.close()
+
+
+def test_the_relay_takes_a_set_of_twenty_thousand_sessions(own_porch):
+    """Its connection stays: the numbers that it reports every few seconds come over the one that the large live.sync came by."""
+    porch = own_porch()
+    with porch.db() as db:
+        relay_id = db.execute("SELECT id FROM relay").fetchone()[0]
+        places(db, relay_id, [str(uuid.uuid4()) for _ in range(20000)])
+        before = db.execute("SELECT epoch FROM relay").fetchone()[0]
+    porch.restart_server()
+    heard = set()
+
+    def stays():
+        try:
+            with porch.db() as db:
+                epoch, connected, seen_at = db.execute("SELECT epoch, connected, seen_at FROM relay").fetchone()
+        except OSError:
+            return False
+        if connected and epoch > before:
+            heard.add((epoch, seen_at))
+        return sum(e == epoch for e, _ in heard) >= 2
+
+    until(stays, "the relay reports over a connection that stays")
 
 
 def test_a_device_freed_while_its_live_starts_is_not_watched_S_D7(sim):
