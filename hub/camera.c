@@ -1,4 +1,5 @@
 #include "camera.h"
+#include "copier.h"
 #include "source.h"
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -12,8 +13,9 @@ struct camera {
     pthread_t thread;
     int wake; /**< eventfd: a flag below has changed */
     atomic_bool go, key, stop;
-    struct source *source;
+    struct source *source; /**< and its coder; or the copier */
     struct coder *coder;
+    struct copier *copier;
 };
 
 static void set(struct camera *c, atomic_bool *flag)
@@ -42,36 +44,74 @@ static enum pl_err encode(struct camera *c, const struct source_raw *raw, int64_
     return coder_video(c->coder, raw->frame, pts_us, atomic_exchange(&c->key, false), c->conf.on_frame, c->conf.self);
 }
 
+/* The line of time that frames are put on. */
+struct pace {
+    struct pl_mono began;
+    int64_t skipped; /**< time in which nothing was made */
+};
+
+static struct pace wait_to_go(struct camera *c)
+{
+    while (!atomic_load(&c->go) && !atomic_load(&c->stop))
+        wait_until(c, pl_mono_add(pl_now_mono(c->conf.clock), LONGEST_WAIT));
+    return (struct pace){ .began = pl_now_mono(c->conf.clock) };
+}
+
+/* When the frame of `pts_us` leaves: at its time. Returns its place on the line. */
+static int64_t wait_for_its_time(struct camera *c, struct pace *p, int64_t pts_us)
+{
+    struct pl_mono due = pl_mono_add(p->began, pts_us + p->skipped);
+    while (!atomic_load(&c->stop) && pl_mono_cmp(pl_now_mono(c->conf.clock), due) < 0)
+        wait_until(c, due);
+    int64_t late = pl_mono_sub(pl_now_mono(c->conf.clock), due);
+    if (late > TOO_LATE)
+        p->skipped += late;
+    return pts_us + p->skipped;
+}
+
 static enum pl_err run_source(struct camera *c)
 {
     struct source_raw raw;
+    struct pace pace = wait_to_go(c);
     enum pl_err e;
-    while (!atomic_load(&c->go) && !atomic_load(&c->stop))
-        wait_until(c, pl_mono_add(pl_now_mono(c->conf.clock), LONGEST_WAIT));
-    struct pl_mono began = pl_now_mono(c->conf.clock);
-    int64_t skipped = 0; /* time in which nothing was made */
-    while ((e = source_next(c->source, &raw)) == PL_OK && !atomic_load(&c->stop)) {
-        struct pl_mono due = pl_mono_add(began, raw.pts_us + skipped);
-        while (!c->source->live && !atomic_load(&c->stop) && pl_mono_cmp(pl_now_mono(c->conf.clock), due) < 0)
-            wait_until(c, due);
-        int64_t late = pl_mono_sub(pl_now_mono(c->conf.clock), due);
-        if (!c->source->live && late > TOO_LATE)
-            skipped += late;
-        if ((e = encode(c, &raw, raw.pts_us + skipped)) != PL_OK)
+    while ((e = source_next(c->source, &raw)) == PL_OK && !atomic_load(&c->stop))
+        if ((e = encode(c, &raw, c->source->live ? raw.pts_us : wait_for_its_time(c, &pace, raw.pts_us))) != PL_OK)
             break;
+    return e;
+}
+
+static enum pl_err run_copier(struct camera *c)
+{
+    struct camera_frame f;
+    struct pace pace = wait_to_go(c);
+    enum pl_err e;
+    while ((e = copier_next(c->copier, &f)) == PL_OK && !atomic_load(&c->stop)) {
+        if (!copier_live(c->copier))
+            f.pts_us = wait_for_its_time(c, &pace, f.pts_us);
+        c->conf.on_frame(c->conf.self, &f);
     }
     return e;
+}
+
+static enum pl_err copy(struct camera *c, struct pl_fail *fail)
+{
+    enum pl_err e = copier_open(c->conf.source, &c->stop, &c->copier, fail);
+    return e == PL_OK ? run_copier(c) : e;
+}
+
+static enum pl_err make(struct camera *c, struct pl_fail *fail)
+{
+    enum pl_err e = source_open(c->conf.source, &c->stop, &c->source, fail);
+    if (e == PL_OK)
+        e = coder_open(c->source->width, c->source->height, c->source->fps, &c->coder, fail);
+    return e == PL_OK ? run_source(c) : e;
 }
 
 static void *run(void *arg)
 {
     struct camera *c = arg;
     struct pl_fail fail = PL_FAIL_INIT;
-    enum pl_err e = source_open(c->conf.source, &c->stop, &c->source, &fail);
-    if (e == PL_OK)
-        e = coder_open(c->source->width, c->source->height, c->source->fps, &c->coder, &fail);
-    if (e == PL_OK)
-        e = run_source(c);
+    enum pl_err e = copier_wanted(c->conf.source) ? copy(c, &fail) : make(c, &fail);
     if (!atomic_load(&c->stop))
         c->conf.on_end(c->conf.self, e);
     return NULL;
@@ -104,6 +144,7 @@ struct camera *camera_free(struct camera *c)
         return NULL;
     set(c, &c->stop);
     pthread_join(c->thread, NULL);
+    c->copier = copier_close(c->copier);
     c->coder = coder_close(c->coder);
     c->source = source_close(c->source);
     close(c->wake);

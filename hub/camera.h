@@ -14,7 +14,7 @@
 
 struct camera;
 struct camera_conf {
-    const char *source; /**< "test", a file, rtsp://…; outlives the camera */
+    const char *source; /**< "test", a file, rtsp://…, copy:…; outlives the camera */
     const struct pl_clock *clock;
     void *self;
     camera_emit on_frame;
@@ -23,7 +23,7 @@ struct camera_conf {
 PL_MUST enum pl_err camera_new(const struct camera_conf *conf, struct camera **ret);
 /* Frames may come from now on. */
 void camera_go(struct camera *c);
-/* The next picture becomes a key frame: within one frame's time. */
+/* The next picture becomes a key frame: within one frame's time. One that is copied heeds nobody. */
 void camera_keyframe(struct camera *c);
 /* Waits for the thread (at most for a read that gives up at once), frees. Not from a callback. Takes NULL; returns NULL. */
 struct camera *camera_free(struct camera *c);

@@ -1,3 +1,4 @@
+#include "copier.h"
 #include "hub_in.h"
 
 #define STATUS_EVERY (30 * PL_SECOND)
@@ -62,7 +63,8 @@ static enum pl_err on_challenge(struct hub *h, const struct json_doc *d, struct 
     secure_sign(&h->key, text, signature);
     secure_sha256((struct pl_str){ (const char *)h->key.public_key, sizeof h->key.public_key }, digest);
 
-    struct pl_str suites[2], cameras[HUB_CAMERAS];
+    struct pl_str suites[2];
+    struct msg_hello_camera cameras[HUB_CAMERAS];
     struct msg_live running[HUB_STREAMS];
     struct msg_hello hello = { .id = hub_id(h, id), .role = pl_str_of(h->conf.role), .serial = h->conf.serial, .key_id = pl_hex(h->arena, digest, 8),
         .firmware = pl_str_of(h->conf.firmware), .model = pl_str_of(h->conf.model), .boot_id = h->boot_id, .boot_reason = pl_str_of(h->boot_reason),
@@ -72,7 +74,7 @@ static enum pl_err on_challenge(struct hub *h, const struct json_doc *d, struct 
         if (h->conf.suites[s])
             suites[hello.suites_n++] = pl_str_of(pl_srtp_suite_name(s));
     for (size_t i = 0; i < h->conf.cameras_n; i++)
-        cameras[i] = h->conf.cameras[i].serial;
+        cameras[i] = (struct msg_hello_camera){ h->conf.cameras[i].serial, !copier_wanted(h->conf.cameras[i].source) };
     struct pl_buf b = hub_buf(h);
     msg_hello_put(&b, &hello);
     hub_send(h, &b);

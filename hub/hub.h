@@ -17,7 +17,7 @@ enum { HUB_CAMERAS = 10, HUB_ID = 64, HUB_CHALLENGE = 256 };
 
 struct hub_camera {
     struct pl_str serial;
-    const char *source; /**< "test", a file, rtsp://… */
+    const char *source; /**< "test", a file, rtsp://…; with `copy:` before it coded frames are handed on as they are */
 };
 struct hub_conf {
     const char *server;        /**< ws://host:port/hub/v1 */

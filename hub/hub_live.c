@@ -1,4 +1,5 @@
 /* hub_live.c - live sessions as the cloud asks for them: start, stop, key frames, and the whole wanted set after a reconnection. */
+#include "copier.h"
 #include "hub_in.h"
 
 static bool runs(const struct stream *s) { return s && !stream_over(s); }
@@ -47,16 +48,26 @@ bool hub_reap(struct hub *h)
 }
 
 /* Any thread, no lock: a stream tells what became of it. link_client_send refuses while the cloud is away; hello's list says the truth later. */
-static void tell(struct hub *h, struct pl_uuid live_id, int64_t generation, const char *state, struct pl_str code)
+static void tell_state(struct hub *h, struct msg_live_state m)
 {
     char text[512], id[PL_UUID_TEXT];
     struct pl_buf b = pl_buf_fixed(text, sizeof text);
-    msg_live_state_put(&b, hub_id(h, id), live_id, generation, state, code);
-    PL_LOG(&h->log, PL_INFO, "live.state", PL_F_UUID("live_id", live_id), PL_F_INT("generation", generation), PL_F_Z("state", state), PL_F_STR("code", code));
+    m.id = hub_id(h, id);
+    msg_live_state_put(&b, &m);
+    PL_LOG(&h->log, PL_INFO, "live.state", PL_F_UUID("live_id", m.live_id), PL_F_INT("generation", m.generation), PL_F_Z("state", m.state), PL_F_STR("code", m.code));
     hub_send(h, &b);
 }
 
-static void on_state(void *self, const struct stream_conf *which, const char *state, struct pl_str code) { tell(self, which->live_id, which->generation, state, code); }
+static void tell(struct hub *h, struct pl_uuid live_id, int64_t generation, const char *state, struct pl_str code)
+{
+    tell_state(h, (struct msg_live_state){ .live_id = live_id, .generation = generation, .state = state, .code = code });
+}
+
+static void on_state(void *self, const struct stream_conf *which, const char *state, struct pl_str code)
+{
+    tell_state(self, (struct msg_live_state){ .live_id = which->live_id, .generation = which->generation, .state = state, .code = code,
+        .copied = copier_wanted(which->source), .gop_ms = which->gop_ms });
+}
 
 static enum pl_err read_conf(struct hub *h, const struct msg_live_start *m, struct stream_conf *ret)
 {

@@ -84,17 +84,26 @@ static void put_boot(struct jw *w, const struct msg_hello *m)
     jw_close(w);
 }
 
+static void put_can(struct jw *w, bool keyframe)
+{
+    jw_array(w, "can");
+    if (keyframe)
+        jw_z(w, NULL, "keyframe");
+    jw_end_array(w);
+}
+
 static void put_cameras(struct jw *w, const struct msg_hello *m)
 {
     jw_array(w, "cameras");
     for (size_t i = 0; i < m->cameras_n; i++) {
         jw_open(w, NULL);
-        jw_str(w, "serial", m->cameras[i]);
+        jw_str(w, "serial", m->cameras[i].serial);
         jw_str(w, "model", m->model);
         jw_str(w, "firmware", m->firmware);
         jw_z(w, "video", "H264");
         jw_z(w, "audio", "opus");
         jw_z(w, "talk", "opus");
+        put_can(w, m->cameras[i].can_keyframe);
         jw_close(w);
     }
     jw_end_array(w);
@@ -158,15 +167,19 @@ void msg_result_put(struct pl_buf *b, struct pl_str id, struct pl_str command_id
     jw_close(&w);
 }
 
-void msg_live_state_put(struct pl_buf *b, struct pl_str id, struct pl_uuid live_id, int64_t generation, const char *state, struct pl_str code)
+void msg_live_state_put(struct pl_buf *b, const struct msg_live_state *m)
 {
     struct jw w = start(b, "live.state");
-    jw_str(&w, "id", id);
-    jw_uuid(&w, "live_id", live_id);
-    jw_int(&w, "generation", generation);
-    jw_z(&w, "state", state);
-    if (code.p)
-        jw_str(&w, "code", code);
+    jw_str(&w, "id", m->id);
+    jw_uuid(&w, "live_id", m->live_id);
+    jw_int(&w, "generation", m->generation);
+    jw_z(&w, "state", m->state);
+    if (m->code.p)
+        jw_str(&w, "code", m->code);
+    if (m->copied)
+        put_can(&w, false);
+    if (m->gop_ms)
+        jw_int(&w, "gop_ms", m->gop_ms);
     jw_close(&w);
 }
 

@@ -55,12 +55,17 @@ struct msg_live_sync { struct json_list sessions; /**< of struct msg_live */ };
 extern const struct json_field msg_challenge_fields[], msg_welcome_fields[], msg_bound_fields[], msg_error_fields[], msg_pair_fields[], msg_unbound_fields[], msg_command_fields[],
     msg_live_start_fields[], msg_live_stop_fields[], msg_keyframe_fields[], msg_live_sync_fields[], msg_reconnect_fields[];
 
+struct msg_hello_camera {
+    struct pl_str serial;
+    bool can_keyframe; /**< makes one when asked */
+};
 struct msg_hello {
     struct pl_str id, role, serial, key_id, firmware, model;
     struct pl_uuid boot_id;
     struct pl_str boot_reason; /**< power, reboot, update, crash, factory_reset */
     int64_t reset_count;
-    const struct pl_str *suites, *cameras; /**< cameras: serials */
+    const struct pl_str *suites;
+    const struct msg_hello_camera *cameras;
     size_t suites_n, cameras_n;
     const struct msg_live *running;
     size_t running_n;
@@ -71,7 +76,16 @@ void msg_hello_put(struct pl_buf *b, const struct msg_hello *m);
 void msg_proof_put(struct pl_buf *b, struct pl_str id, struct pl_str claim_id, struct pl_str camera, struct pl_str challenge, const uint8_t signature[64]);
 void msg_ack_put(struct pl_buf *b, struct pl_str re);
 void msg_result_put(struct pl_buf *b, struct pl_str id, struct pl_str command_id, bool ok, struct pl_str code);
-void msg_live_state_put(struct pl_buf *b, struct pl_str id, struct pl_uuid live_id, int64_t generation, const char *state, struct pl_str code);
+struct msg_live_state {
+    struct pl_str id;
+    struct pl_uuid live_id;
+    int64_t generation;
+    const char *state;
+    struct pl_str code; /**< .p NULL: none */
+    bool copied;        /**< says `can: []` */
+    int64_t gop_ms;     /**< 0: not known */
+};
+void msg_live_state_put(struct pl_buf *b, const struct msg_live_state *m);
 
 struct msg_camera_status {
     struct pl_str serial, firmware;

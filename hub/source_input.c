@@ -1,14 +1,12 @@
 /* source_input.c - whatever libavformat opens, as a source: a file in a loop, or an RTSP camera. Decoded, scaled to fit 640x480, mixed to mono. */
+#include "reader.h"
 #include "source.h"
-#include "clock.h"
 #include <libavcodec/avcodec.h>
-#include <libavformat/avformat.h>
 #include <libavutil/audio_fifo.h>
 #include <libswresample/swresample.h>
 #include <libswscale/swscale.h>
 
 enum { MOST_WIDTH = 640, MOST_HEIGHT = 480, FPS_IF_UNSAID = 25 };
-#define READ_DEADLINE (5 * PL_SECOND) /* a camera that says nothing for so long is gone */
 #define GAP (100 * PL_MS)             /* sound that is further than this from where it should be is put there */
 
 struct track {
@@ -18,37 +16,27 @@ struct track {
 };
 struct input {
     struct source base;
-    const atomic_bool *stop;
-    struct pl_mono deadline; /**< reading gives up then */
-    AVFormatContext *format;
+    struct reader reader;
     struct track video, audio;
     struct SwsContext *scaler;
     SwrContext *mixer;
     AVAudioFifo *mixed;
-    AVPacket *packet;
     AVFrame *decoded, *picture, *samples;
     int64_t first_us; /**< the source's own time at its first frame; AV_NOPTS_VALUE before */
     int64_t loop_us;  /**< what earlier rounds of the file took */
     bool got_any;     /**< a picture came in this round */
 };
 
-static int gives_up(void *arg)
-{
-    const struct input *s = arg;
-    return atomic_load(s->stop) || pl_mono_cmp(pl_now_mono(&pl_clock_system), s->deadline) > 0;
-}
-
 static struct source *finish(struct source *base)
 {
     struct input *s = (struct input *)base;
     avcodec_free_context(&s->video.codec);
     avcodec_free_context(&s->audio.codec);
-    avformat_close_input(&s->format);
+    reader_close(&s->reader);
     sws_freeContext(s->scaler);
     swr_free(&s->mixer);
     if (s->mixed)
         av_audio_fifo_free(s->mixed);
-    av_packet_free(&s->packet);
     av_frame_free(&s->decoded);
     av_frame_free(&s->picture);
     av_frame_free(&s->samples);
@@ -60,7 +48,7 @@ static int64_t time_of(struct input *s, const struct track *t, const AVFrame *f)
 {
     if (f->best_effort_timestamp == AV_NOPTS_VALUE)
         return t->end_us;
-    int64_t us = av_rescale_q(f->best_effort_timestamp, s->format->streams[t->index]->time_base, (AVRational){ 1, 1000000 });
+    int64_t us = av_rescale_q(f->best_effort_timestamp, s->reader.format->streams[t->index]->time_base, (AVRational){ 1, 1000000 });
     if (s->first_us == AV_NOPTS_VALUE)
         s->first_us = us;
     return us - s->first_us + s->loop_us;
@@ -118,16 +106,13 @@ static enum pl_err give_sound(struct input *s, struct source_raw *ret)
 /* A file begins again. One that had no picture in a whole round would spin here for ever: refused. */
 static enum pl_err rewind_file(struct input *s)
 {
-    if (s->base.live)
-        return PL_IO;
     if (!s->got_any)
         return PL_UNSUPPORTED_MEDIA;
     s->got_any = false;
     s->loop_us = s->video.end_us > s->audio.end_us ? s->video.end_us : s->audio.end_us;
-    /* Files without an index (a bare H.264 stream) know no times, but they have a first byte. */
-    int64_t start = s->format->start_time == AV_NOPTS_VALUE ? 0 : s->format->start_time;
-    if (avformat_seek_file(s->format, -1, INT64_MIN, start, INT64_MAX, 0) < 0 && av_seek_frame(s->format, -1, 0, AVSEEK_FLAG_BYTE) < 0)
-        return PL_IO;
+    enum pl_err e = reader_rewind(&s->reader);
+    if (e != PL_OK)
+        return e;
     avcodec_flush_buffers(s->video.codec);
     if (s->audio.codec)
         avcodec_flush_buffers(s->audio.codec);
@@ -137,16 +122,15 @@ static enum pl_err rewind_file(struct input *s)
 /* Brings one packet to its decoder. What a decoder refuses is the camera's damage, and the next key frame mends it. */
 static enum pl_err feed(struct input *s)
 {
-    s->deadline = pl_mono_add(pl_now_mono(&pl_clock_system), READ_DEADLINE);
-    int r = av_read_frame(s->format, s->packet);
-    if (r == AVERROR_EOF)
+    bool end;
+    enum pl_err e = reader_next(&s->reader, &end);
+    if (e != PL_OK)
+        return e;
+    if (end)
         return rewind_file(s);
-    if (r < 0)
-        return PL_IO;
-    AVCodecContext *codec = s->packet->stream_index == s->video.index ? s->video.codec : s->packet->stream_index == s->audio.index ? s->audio.codec : NULL;
+    AVCodecContext *codec = s->reader.packet->stream_index == s->video.index ? s->video.codec : s->reader.packet->stream_index == s->audio.index ? s->audio.codec : NULL;
     if (codec)
-        (void)avcodec_send_packet(codec, s->packet);
-    av_packet_unref(s->packet);
+        (void)avcodec_send_packet(codec, s->reader.packet);
     return PL_OK;
 }
 
@@ -154,7 +138,7 @@ static enum pl_err next(struct source *base, struct source_raw *ret)
 {
     struct input *s = (struct input *)base;
     enum pl_err e = PL_OK;
-    while (e == PL_OK && !atomic_load(s->stop)) {
+    while (e == PL_OK && !atomic_load(s->reader.stop)) {
         if (s->mixed && av_audio_fifo_size(s->mixed) >= CODER_SAMPLES)
             return give_sound(s, ret);
         if (avcodec_receive_frame(s->video.codec, s->decoded) == 0)
@@ -170,14 +154,14 @@ static enum pl_err next(struct source *base, struct source_raw *ret)
 static enum pl_err open_track(struct input *s, enum AVMediaType type, struct track *t)
 {
     const AVCodec *codec = NULL;
-    t->index = av_find_best_stream(s->format, type, -1, -1, &codec, 0);
+    t->index = av_find_best_stream(s->reader.format, type, -1, -1, &codec, 0);
     if (t->index < 0)
         return PL_NOT_FOUND;
     t->codec = avcodec_alloc_context3(codec);
     if (!t->codec)
         return PL_NO_MEMORY;
     t->codec->thread_count = 1;
-    if (avcodec_parameters_to_context(t->codec, s->format->streams[t->index]->codecpar) < 0 || avcodec_open2(t->codec, codec, NULL) < 0)
+    if (avcodec_parameters_to_context(t->codec, s->reader.format->streams[t->index]->codecpar) < 0 || avcodec_open2(t->codec, codec, NULL) < 0)
         return PL_UNSUPPORTED_MEDIA;
     return PL_OK;
 }
@@ -200,7 +184,7 @@ static enum pl_err prepare_video(struct input *s)
     if (e != PL_OK)
         return e == PL_NOT_FOUND ? PL_UNSUPPORTED_MEDIA : e;
     fit(&s->base, s->video.codec->width, s->video.codec->height);
-    AVRational rate = av_guess_frame_rate(s->format, s->format->streams[s->video.index], NULL);
+    AVRational rate = av_guess_frame_rate(s->reader.format, s->reader.format->streams[s->video.index], NULL);
     s->base.fps = rate.num > 0 && rate.den > 0 ? (int)(av_q2d(rate) + 0.5) : FPS_IF_UNSAID;
     if (s->base.fps < 1 || s->base.fps > 60)
         s->base.fps = FPS_IF_UNSAID;
@@ -232,38 +216,19 @@ static enum pl_err prepare_audio(struct input *s)
     return !s->mixed || av_frame_get_buffer(s->samples, 0) < 0 ? PL_NO_MEMORY : PL_OK;
 }
 
-static enum pl_err open_format(struct input *s, const char *what, struct pl_fail *reterr)
-{
-    s->format = avformat_alloc_context();
-    if (!s->format)
-        return PL_NO_MEMORY;
-    s->format->interrupt_callback = (AVIOInterruptCB){ gives_up, s };
-    s->deadline = pl_mono_add(pl_now_mono(&pl_clock_system), READ_DEADLINE);
-    AVDictionary *options = NULL;
-    if (s->base.live)
-        av_dict_set(&options, "rtsp_transport", "tcp", 0);
-    int r = avformat_open_input(&s->format, what, NULL, &options);
-    av_dict_free(&options);
-    if (r < 0 || avformat_find_stream_info(s->format, NULL) < 0)
-        return pl_fail(reterr, PL_IO, "the source cannot be opened");
-    return PL_OK;
-}
-
 enum pl_err source_open_input(const char *what, const atomic_bool *stop, struct source **ret, struct pl_fail *reterr)
 {
     static const struct source_kind kind = { .next = next, .close = finish };
     struct input *s = pl_heap(sizeof *s);
     if (!s)
         return PL_NO_MEMORY;
-    s->base = (struct source){ .kind = &kind, .live = pl_str_starts(pl_str_of(what), PL_STR("rtsp")) };
-    s->stop = stop;
+    s->base = (struct source){ .kind = &kind };
     s->first_us = AV_NOPTS_VALUE;
     s->video.index = s->audio.index = -1;
-    s->packet = av_packet_alloc();
     s->decoded = av_frame_alloc();
     s->picture = av_frame_alloc();
     s->samples = av_frame_alloc();
-    enum pl_err e = s->packet && s->decoded && s->picture && s->samples ? open_format(s, what, reterr) : PL_NO_MEMORY;
+    enum pl_err e = s->decoded && s->picture && s->samples ? reader_open(&s->reader, what, stop, reterr) : PL_NO_MEMORY;
     if (e == PL_OK && (e = prepare_video(s)) == PL_UNSUPPORTED_MEDIA)
         (void)pl_fail(reterr, e, "the source has no picture that can be decoded");
     if (e == PL_OK)
@@ -272,6 +237,7 @@ enum pl_err source_open_input(const char *what, const atomic_bool *stop, struct 
         finish(&s->base);
         return e;
     }
+    s->base.live = s->reader.live;
     *ret = &s->base;
     return PL_OK;
 }

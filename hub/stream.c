@@ -1,5 +1,6 @@
 #include "stream.h"
 #include "camera.h"
+#include "copier.h"
 #include "secure.h"
 #include <netdb.h>
 #include <poll.h>
@@ -22,6 +23,7 @@ struct stream {
     struct sender *sender;   /* LOCK: lock */
     struct camera *camera;   /**< the stream's thread's */
     bool told_sending;       /* LOCK: lock */
+    int64_t key_us;          /**< the camera thread's: place of the first key frame; -1: before it */
     char code[STREAM_CODE];  /**< why it was stopped from outside; written before `stop`, read after it */
     enum pl_err camera_died; /* LOCK: lock. PL_OK: it lives */
     atomic_bool stop, key_wanted, over;
@@ -38,6 +40,17 @@ static void send_datagram(void *self, const uint8_t *p, size_t n)
     (void)send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
+/* On the camera's thread. True once: with the second key frame of a copied source. */
+static bool knows_gop(struct stream *s, const struct camera_frame *f)
+{
+    if (!f->key || s->conf.gop_ms || !copier_wanted(s->conf.source))
+        return false;
+    if (s->key_us >= 0 && f->pts_us > s->key_us)
+        s->conf.gop_ms = (f->pts_us - s->key_us + PL_MS - 1) / PL_MS;
+    s->key_us = f->pts_us;
+    return s->conf.gop_ms > 0;
+}
+
 /* On the camera's thread. */
 static void on_frame(void *self, const struct camera_frame *f)
 {
@@ -51,7 +64,8 @@ static void on_frame(void *self, const struct camera_frame *f)
         first = !s->told_sending && f->media == CAMERA_VIDEO;
         s->told_sending |= first;
     }
-    if (first)
+    bool gop = knows_gop(s, f);
+    if (first || gop)
         tell(s, "sending", PL_STR_NONE);
 }
 
@@ -198,6 +212,7 @@ enum pl_err stream_new(const struct stream_conf *conf, struct stream **ret)
     pthread_mutex_init(&s->lock, NULL);
     s->conf = *conf;
     s->fd = -1;
+    s->key_us = -1;
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct pl_buf host = pl_buf_fixed(s->host, sizeof s->host);
     pl_buf_str(&host, conf->host);

@@ -22,10 +22,11 @@ struct stream_conf {
     struct pl_str host;       /**< of the relay: an address or a name; copied */
     uint16_t port;
     struct sender_conf sender; /**< .send, .self: set by the stream */
+    int64_t gop_ms;            /**< set by the stream: between the first two key frames of a copied source; 0: not known yet */
     const struct pl_clock *clock;
     const struct pl_log *log;
     void *self;
-    /* "sending" (once, with the first frame), then "failed" or "ended" (once, last) with a code. */
+    /* "sending" (with the first frame; again when a copied source has shown its GOP length), then "failed" or "ended" (once, last) with a code. */
     void (*on_state)(void *self, const struct stream_conf *which, const char *state, struct pl_str code);
 };
 /* Checks start at once. PL_NO_MEMORY, PL_INVALID_REQUEST. What fails later, fails by on_state. */

@@ -381,6 +381,26 @@ def test_media_flows_in_order_and_ends_by_the_hubs_own_clock(tmp_path):
     with_hub(tmp_path, story)
 
 
+def test_a_copied_stream_says_that_nobody_can_ask_it(tmp_path):
+    film = tmp_path / "film.mp4"
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-t", "2", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "25",
+                    str(film)], check=True, timeout=60)
+
+    async def story(hub):
+        hub.start("--camera", f"CAM00002=copy:{film}")
+        cloud = await (await hub.connection()).welcome()
+        assert [c["can"] for c in cloud.hello["cameras"]] == [["keyframe"], []]
+        relay = await Relay.open(example("live.start")["ice"]["pwd"])
+        await cloud.send({**example("live.start"), "relay": {"host": "127.0.0.1", "port": relay.port}, "camera": "CAM00002"})
+        first = await cloud.get("live.state")
+        assert first["state"] == "sending" and first["can"] == [] and "gop_ms" not in first
+        then = await cloud.get("live.state")
+        assert then["state"] == "sending" and then["can"] == [] and then["gop_ms"] == 1000
+        relay.transport.close()
+
+    with_hub(tmp_path, story)
+
+
 class RtspCamera:
     """A camera of somebody else's make: RTSP with RTP inside the same TCP connection, H.264 in a loop, no sound."""
 
