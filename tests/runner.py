@@ -152,7 +152,29 @@ def part_it():
     return passed, failed
 
 
-PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "tsan": part_tsan, "fuzz": part_fuzz, "it": part_it}
+CHAOS_RUNS, CHAOS_FULL, CHAOS_SECONDS = 5, 100, 4
+
+
+def part_chaos():
+    """People on the main path while processes are killed; the full count and the planted bugs with --long, written to bench/RESULTS.md."""
+    build_test()
+    runs = CHAOS_FULL if LONG else CHAOS_RUNS
+    say(f"{runs} runs (the full count is {CHAOS_FULL})")
+    passed, failed = 0, []
+    wanted = [["--seed", "1", "--runs", str(runs)]] + ([["--plants"]] if LONG else [])
+    for args in wanted:
+        code, out = run([sys.executable, "tests/chaos/run", *args, "--seconds", str(CHAOS_SECONDS), *(["--record"] if LONG else [])], 7200 if LONG else 400,
+                        {"PORCH_BUILD": TEST_BUILD, "PYTHONDONTWRITEBYTECODE": "1"})
+        last = re.search(r"(\d+) passed, (\d+) failed\s*\Z", out)
+        if not last:
+            raise Broken(out[-3000:])
+        say(out.rstrip() if int(last[2]) else "\n".join(out.rstrip().splitlines()[-2:]))
+        passed += int(last[1])
+        failed += [f"a run of tests/chaos/run {' '.join(args)}"] * int(last[2])
+    return passed, failed
+
+
+PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "tsan": part_tsan, "fuzz": part_fuzz, "it": part_it, "chaos": part_chaos}
 
 
 def main():
