@@ -158,6 +158,9 @@ enum notify_outcome notify_send_webhook(struct notify *n, struct pl_uuid id, str
         !(headers = with_header(headers, pl_fmt(a, "Porchlight-Signature: %.*s", PL_FMT(sig)).p)) || !(headers = with_header(headers, "Expect:")))
         return NOTIFY_AGAIN;
     fresh(n, n->sms_webhook, "http,https");
+    /* A connection each: on a kept one, a late second answer to the message before would be taken for the answer to this one, which nobody has. */
+    curl_easy_setopt(n->curl, CURLOPT_FRESH_CONNECT, 1L);
+    curl_easy_setopt(n->curl, CURLOPT_FORBID_REUSE, 1L);
     curl_easy_setopt(n->curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(n->curl, CURLOPT_POSTFIELDSIZE, (long)body.n);
     curl_easy_setopt(n->curl, CURLOPT_POSTFIELDS, body.p);
