@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #define TELL_TIMEOUT (500 * PL_MS)
+#define UNTOLD (2 * PL_SECOND) /* a nudge takes milliseconds: what waits longer was not told */
 
 void device_subject(struct pl_str serial, char ret[DEVICE_SUBJECT]) { snprintf(ret, DEVICE_SUBJECT, "hub.%.*s", PL_FMT(serial)); }
 
@@ -278,4 +279,14 @@ enum pl_err device_expire(struct device_ctx *ctx, struct db_tx *tx, struct pl_ut
     if (e != PL_OK || (e = device_sql_commands_forget(tx, pl_utc_add(now, -7 * PL_DAY), NULL)) != PL_OK)
         return e;
     return expire_links(ctx, tx, now);
+}
+
+enum pl_err device_sweep(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now)
+{
+    struct device_sql_commands_untold_row *rows;
+    size_t n;
+    enum pl_err e = device_sql_commands_untold(tx, ctx->node_id, pl_utc_add(now, -UNTOLD), now, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        device_nudge_hub(ctx->bus, rows[i].gateway_serial);
+    return e;
 }

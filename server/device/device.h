@@ -77,6 +77,8 @@ PL_MUST enum pl_err device_setup_code_hash(struct pl_arena *a, struct pl_str ser
 
 /* Job, once a second: ends claims and commands past their time, and the presence of what was connected to nodes that are no more. */
 PL_MUST enum pl_err device_expire(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
+/* Job, every few seconds: commands that a hub of this node was not told of (the node that accepted them died before its nudge, the bus was away) are told again. */
+PL_MUST enum pl_err device_sweep(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
 /* Handler of the fact: frees all devices and deletes all systems of the account. */
 PL_MUST enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id);
 /* For operators: appends member `hubs` (array) to an open object. */

@@ -350,6 +350,12 @@ WHERE (account_id, id) IN (SELECT account_id, id FROM device_command WHERE gatew
 AND (stage = 'accepted' OR ($3 AND stage = 'sent')) ORDER BY id LIMIT 50)
 RETURNING id, account_id, device_id, name, camera_serial, deadline;
 
+-- name: commands_untold :many 1000
+-- in: node_id uuid, before timestamptz, now timestamptz
+-- Gateways connected to this node for which a command waits that was accepted long enough ago to have been handed over.
+SELECT DISTINCT c.gateway_serial FROM device_command c JOIN device_link l ON l.serial = c.gateway_serial AND l.node_id = $1 AND l.connected
+WHERE c.ended_at IS NULL AND c.stage = 'accepted' AND c.accepted_at < $2 AND c.deadline > $3 LIMIT 1000;
+
 -- name: command_acknowledged :one
 -- in: gateway_serial text, id uuid, now timestamptz
 -- No row: not this gateway's, or past that.

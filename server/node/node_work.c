@@ -37,6 +37,13 @@ static enum pl_err end_claims(struct node *n, struct db *db, struct pl_arena *a,
     return e;
 }
 
+static enum pl_err sweep_commands(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, device_sweep(&n->device, tx, now));
+    return e;
+}
+
 static enum pl_err clean_account(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
@@ -97,6 +104,7 @@ const struct node_job node_jobs[] = {
     { "facts", PL_SECOND, true, node_handle_fact },
     { "live-end", PL_SECOND, false, end_live },
     { "claim-end", PL_SECOND, false, end_claims },
+    { "command-sweep", 5 * PL_SECOND, false, sweep_commands },
     { "events-sweep", PL_SECOND, false, sweep_events },
     { "account-clean", PL_MINUTE, false, clean_account },
     { "http-clean", PL_MINUTE, false, clean_http },

@@ -410,6 +410,15 @@ def test_a_command_goes_through_its_stages(porch, account, home):
         until(lambda: account.api.get(f"{path}/{refused['id']}").ok(200)["code"] == "busy_now", "its code is seen")
 
 
+def test_a_command_that_nobody_was_told_of_reaches_its_connected_hub(porch, account, home):
+    """The row is the truth, the bus only nudges: a node that died between its commit and its nudge, or a bus that was away, costs seconds and no command."""
+    _, hub, device_id, device = home
+    with porch.db() as db:
+        db.execute("INSERT INTO device_command (account_id, id, device_id, gateway_serial, name, idempotency_key, stage, accepted_at, deadline) "
+                   "VALUES (%s, gen_random_uuid(), %s, %s, 'refresh', 'of a node that died', 'accepted', now(), now() + interval '300 days')", (account.id, device_id, device.serial))
+    hub.expect("command", name="refresh")
+
+
 def test_a_command_past_its_deadline_has_failed(own_porch):
     porch = own_porch()
     account = porch.sign_up()
