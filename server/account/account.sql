@@ -87,13 +87,13 @@ SELECT id, name, key_hash FROM client WHERE account_id = $1 AND id = $2;
 -- It refreshed its session.
 UPDATE client SET last_seen_at = $3 WHERE account_id = $1 AND id = $2;
 
--- name: client_list :many 1000
--- in: account_id uuid, now timestamptz
+-- name: client_list :many 201
+-- in: account_id uuid, now timestamptz, seen_before timestamptz, id_before uuid, most integer
 -- null: nothing
--- The clients of an account, last seen first.
+-- The clients of an account, last seen first, behind that one.
 SELECT c.id, c.name, c.platform, c.created_at, c.last_seen_at, c.key_hash IS NOT NULL AS trusted, s.client_id IS NOT NULL AS signed_in
 FROM client c LEFT JOIN session s ON s.account_id = c.account_id AND s.client_id = c.id AND s.idle_ends_at > $2
-WHERE c.account_id = $1 ORDER BY c.last_seen_at DESC, c.id LIMIT 1000;
+WHERE c.account_id = $1 AND (c.last_seen_at, c.id) < ($3, $4) ORDER BY c.last_seen_at DESC, c.id DESC LIMIT $5;
 
 -- name: client_delete :exec
 -- in: account_id uuid, id uuid

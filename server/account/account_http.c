@@ -110,11 +110,18 @@ static enum pl_err on_account_delete(struct http_call *c, struct pl_fail *reterr
 static enum pl_err on_clients(struct http_call *c, struct pl_fail *reterr)
 {
     struct account_sql_client_list_row *rows;
+    struct { struct pl_utc seen; struct pl_uuid id; } last = { pl_utc_add(c->now, PL_DAY), { { 0xff } } };
+    struct http_page page;
     size_t n;
-    (void)reterr;
-    enum pl_err e = account_sql_client_list(c->tx, c->actor.account_id, c->now, &rows, &n);
-    if (e != PL_OK)
+    enum pl_err e = http_page(c, &last, sizeof last, &page, reterr);
+    if (e != PL_OK || (e = account_sql_client_list(c->tx, c->actor.account_id, c->now, last.seen, last.id, page.limit + 1, &rows, &n)) != PL_OK)
         return e;
+    if (n > (size_t)page.limit) {
+        n = (size_t)page.limit;
+        last.seen = rows[n - 1].last_seen_at;
+        last.id = rows[n - 1].id;
+        http_page_next(c, &page, &last, sizeof last);
+    }
     jw_array(&c->out, "clients");
     for (size_t i = 0; i < n; i++) {
         jw_open(&c->out, NULL);

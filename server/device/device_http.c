@@ -155,9 +155,11 @@ static enum pl_err on_device(struct http_call *c, struct pl_fail *reterr)
     (void)reterr;
     struct device_sql_views_row *d;
     enum pl_err e = find(c, &d);
-    if (e == PL_OK)
-        device_write(&c->out, d, c->now);
-    return e;
+    if (e != PL_OK)
+        return e;
+    http_etag(c, http_tag(c->arena, d->name));
+    device_write(&c->out, d, c->now);
+    return PL_OK;
 }
 
 struct name_body {
@@ -172,12 +174,16 @@ static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
     struct device_sql_views_row *d;
     if (name.n == 0)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "name", "name: some letters are expected");
+    struct system_row system;
     enum pl_err e = find(c, &d);
-    if (e != PL_OK || (e = device_sql_rename(c->tx, c->actor.account_id, d->id, name, NULL)) != PL_OK ||
+    /* Read again behind the lock: another who renames it came first or waits. */
+    if (e != PL_OK || (e = system_lock(c->tx, c->actor.account_id, d->system_id, &system)) != PL_OK || (e = find(c, &d)) != PL_OK ||
+        (e = http_if_match(c, http_tag(c->arena, d->name), reterr)) != PL_OK || (e = device_sql_rename(c->tx, c->actor.account_id, d->id, name, NULL)) != PL_OK ||
         (e = device_event(c->tx, c->now, c->actor.account_id, "device.renamed", d->id, "name", name, NULL, PL_STR_NONE)) != PL_OK ||
         (e = system_nudge_after(c, ((struct device_ctx *)c->self)->bus)) != PL_OK)
         return e;
     d->name = name;
+    http_etag(c, http_tag(c->arena, name));
     device_write(&c->out, d, c->now);
     return PL_OK;
 }

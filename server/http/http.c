@@ -37,6 +37,7 @@ static struct http *http_free(struct http *h)
     pl_heap_free(h->bearer);
     pl_heap_free(h->type_base);
     pl_heap_free(h->listen);
+    pl_heap_free(h->origins);
     return pl_heap_free(h);
 }
 
@@ -53,11 +54,19 @@ enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_
     h->listen = copy(conf->listen);
     h->type_base = copy(conf->type_base);
     h->bearer = conf->bearer ? copy(conf->bearer) : NULL;
+    if (conf->origins && conf->origins[0] && (h->origins = pl_heap(strlen(conf->origins) + 2))) {
+        char *to = h->origins;
+        for (const char *p = conf->origins; *p; p++)
+            if (*p != ' ')
+                *to++ = *p;
+            else if (to > h->origins && to[-1])
+                *to++ = 0;
+    }
     if (conf->rates) {
         h->limits = *conf->rates;
         h->rates = http_rate_new();
     }
-    if (!h->listen || !h->type_base || (conf->bearer && !h->bearer) || (conf->rates && !h->rates)) {
+    if (!h->listen || !h->type_base || (conf->bearer && !h->bearer) || (conf->rates && !h->rates) || (conf->origins && conf->origins[0] && !h->origins)) {
         http_free(h);
         return PL_NO_MEMORY;
     }

@@ -112,6 +112,24 @@ PL_MUST enum pl_err http_run(struct http_call *c, db_work *fn, void *arg, struct
 /* Forgets stored answers of more than 24 hours ago, and buckets that are full: a job of the node. */
 PL_MUST enum pl_err http_expire(struct db_tx *tx, struct pl_utc now);
 
+/* Settings are read with an ETag and changed with If-Match, so that nobody undoes what he has not seen. A tag says which state an object is in; make it from the bytes
+ * that can be changed, inside the transaction that has locked the object. */
+struct pl_str http_tag(struct pl_arena *a, struct pl_str state);
+void http_etag(struct http_call *c, struct pl_str tag);
+/* PL_VERSION_CONFLICT when the call has an If-Match that names other states only. */
+PL_MUST enum pl_err http_if_match(const struct http_call *c, struct pl_str tag, struct pl_fail *reterr);
+
+/* Lists go page by page: `?limit=` and `?cursor=`, where the cursor is the key of the last row of the page before, base64url of n bytes (64 at most). */
+#define HTTP_PAGE_DEFAULT 100
+#define HTTP_PAGE_MOST 200
+struct http_page {
+    int32_t limit; /**< rows of this page; ask for one more to see whether there are more */
+    bool first;    /**< no cursor came: `key` is as it was */
+};
+PL_MUST enum pl_err http_page(struct http_call *c, void *key, size_t n, struct http_page *ret, struct pl_fail *reterr);
+/* Adds `Link: <?cursor=…>; rel="next"`: the list goes on behind this key. */
+void http_page_next(struct http_call *c, const struct http_page *page, const void *key, size_t n);
+
 struct http_hooks {
     void *self;
     /* Looks a bearer token up. PL_UNAUTHENTICATED when it is none. Runs in a transaction of its own. */
@@ -128,6 +146,7 @@ struct http_conf {
     unsigned max_connections; /**< over all; 0: 1000 */
     unsigned max_per_address; /**< 0: 64 */
     size_t max_body;          /**< 0: 64 KiB */
+    const char *origins;      /**< whose pages may read answers (CORS): origins parted by blanks; NULL or empty: none */
     const struct http_rates *rates; /**< copied; NULL: calls are not counted (admin listener) */
     int64_t call_deadline;    /**< us from whole request to reply; 0: 15 s, then 503: overloaded if no worker had it yet, else unavailable (it may still commit) */
     struct db_conf db;

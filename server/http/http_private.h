@@ -4,7 +4,7 @@
  * struct call; while a worker has it the connection is suspended. Whoever lets go last frees the call: the worker, when the engine has answered without it
  * (`abandoned`), else the engine at the end of the exchange.
  * Files: http.c life and loop · http_listen.c sockets · http_request.c libmicrohttpd's callbacks · http_route.c rows and paths · http_call.c worker side ·
- * http_idempotency.c stored answers · http_rate.c buckets · http_reply.c replies and problems. */
+ * http_idempotency.c stored answers · http_rate.c buckets · http_value.c ETags and cursors · http_reply.c replies and problems. */
 #pragma once
 #include "http.h"
 #include "pool.h"
@@ -119,6 +119,7 @@ struct link {
     struct pl_uuid request_id;
     struct pl_mono began;
     struct refusal refusal;
+    const char *origin; /* of http.allowed_origins, that this request comes from; NULL: none */
     struct call *call;
     uint64_t body_bytes; /* that came so far, kept or not */
 };
@@ -128,6 +129,7 @@ struct http {
     struct http_rates limits;
     struct http_rate_table *rates; /* NULL: calls are not counted */
     char *bearer, *type_base, *listen; /* copies */
+    char *origins;                     /* copy: each origin ends with a zero byte, an empty one ends the list; NULL: none */
     struct mounted routes[MAX_ROUTES];
     size_t nroutes;
     struct pl_pool *pool;

@@ -37,8 +37,8 @@ static const struct class {
 };
 
 #define ROWS(class, id, account_d, address_d, what) \
-    CONF_NUM("http.rate." class ".account", struct http_rates, of[id].account, 1, 1000000, account_d, what " a minute of one account."), \
-    CONF_NUM("http.rate." class ".address", struct http_rates, of[id].address, 1, 1000000, address_d, what " a minute of one address prefix (/24, /64), of callers who are not signed in.")
+    CONF_NUM("http.rate." class ".account", struct http_rates, of[id].account, 1, 10000000, account_d, what " a minute of one account."), \
+    CONF_NUM("http.rate." class ".address", struct http_rates, of[id].address, 1, 10000000, address_d, what " a minute of one address prefix (/24, /64), of callers who are not signed in.")
 const struct conf_row http_rate_conf_rows[] = {
     ROWS("read", HTTP_RATE_READ, "1200", "3000", "Reading calls"),
     ROWS("write", HTTP_RATE_WRITE, "300", "1200", "Changing calls"),

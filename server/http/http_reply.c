@@ -138,6 +138,13 @@ static enum MHD_Result send_it(struct link *k, struct MHD_Response *r, int statu
     MHD_add_response_header(r, "Request-Id", id);
     MHD_add_response_header(r, "Cache-Control", "no-store");
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
+    if (k->h->origins)
+        MHD_add_response_header(r, "Vary", "Origin");
+    if (k->origin) {
+        MHD_add_response_header(r, "Access-Control-Allow-Origin", k->origin);
+        MHD_add_response_header(r, "Access-Control-Expose-Headers",
+                                "Location, ETag, Link, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Idempotency-Replayed, Request-Id");
+    }
     if (close || k->h->draining)
         MHD_add_response_header(r, "Connection", "close");
     http_phase(k, PHASE_REPLY, REPLY_DEADLINE);
@@ -168,6 +175,11 @@ enum MHD_Result http_send_refusal(struct link *k)
         MHD_add_response_header(r, "Content-Type", "application/problem+json");
     if (r && (f->e == PL_OK || status == 405))
         MHD_add_response_header(r, "Allow", f->allow);
+    if (r && f->e == PL_OK && k->origin) { /* what a browser asks before it sends anything but the simplest */
+        MHD_add_response_header(r, "Access-Control-Allow-Methods", f->allow);
+        MHD_add_response_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, Challenge-Key, Idempotency-Key, If-Match, Step-Up-Grant");
+        MHD_add_response_header(r, "Access-Control-Max-Age", "600");
+    }
     if (r && status == 401)
         MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
     int32_t seconds = http_retry_after(f->e, &f->fail);

@@ -5,7 +5,8 @@
 
 /* Headers that mean something only once; a second one is how requests are smuggled or checks are led astray. */
 static const char *const singles[] = { "Host",          "Content-Length", "Transfer-Encoding", "Content-Type", "Authorization",
-                                       "Step-Up-Grant", "Challenge-Key",  "Idempotency-Key",   "Expect" };
+                                       "Step-Up-Grant", "Challenge-Key",  "Idempotency-Key",   "Expect",       "If-Match",
+                                       "Origin" };
 
 void http_phase(struct link *k, enum phase p, int64_t us)
 {
@@ -139,12 +140,23 @@ static enum pl_err check_headers(struct link *k, const char *url, const char *me
     return PL_OK;
 }
 
+/* The page that asks is one that may read the answer. */
+static const char *origin_of(const struct link *k)
+{
+    struct pl_str from = header(k->call, "Origin");
+    for (const char *o = k->h->origins; o && *o && from.n; o += strlen(o) + 1)
+        if (pl_str_eqz(from, o))
+            return o;
+    return NULL;
+}
+
 static enum MHD_Result begin(struct link *k, const char *url, const char *method, const char *version)
 {
     struct http *h = k->h;
     k->request_id = pl_uuid7(h->conf.rand, pl_now_utc(h->conf.clock));
     k->began = pl_now_mono(h->conf.clock);
     k->body_bytes = 0;
+    k->origin = NULL;
     k->refusal = (struct refusal){ .fail = PL_FAIL_INIT };
     http_phase(k, PHASE_BODY, BODY_DEADLINE);
     k->call = http_call_new(h, k);
@@ -154,6 +166,7 @@ static enum MHD_Result begin(struct link *k, const char *url, const char *method
         return http_send_refusal(k);
     }
     r->e = check_headers(k, url, method, version, &r->fail);
+    k->origin = origin_of(k);
     r->set = r->e != PL_OK || !k->call->row;
     /* Not worth reading on, or the client itself waits for our word (100-continue). Else the body is read first, so that the answer reaches the client
      * and the connection lives on. */

@@ -9,6 +9,7 @@ static const struct conf_row own_rows[] = {
     ROW(STR, "data_dir", data_dir, 512, "/var/lib/porchlight", "Where master.key lives (made at the first start, mode 0600). Back it up apart from the database."),
     ROW(STR, "migrations_dir", migrations_dir, 512, "/usr/share/porchlight/migrations", "The folder of migrations."),
     ROW(LISTEN, "http.listen", http_listen, 128, "127.0.0.1:8080", "Address of the REST listener; port 0 takes a free one."),
+    ROW(STR, "http.allowed_origins", origins, 4096, "", "Web pages that may use the REST API (CORS): origins like https://app.example, parted by blanks."),
     ROW(LISTEN, "ws.listen", ws_listen, 128, "127.0.0.1:8081", "Address of the WebSocket listener for hubs, apps and relays."),
     ROW(LISTEN, "admin.listen", admin_listen, 108, "unix:/run/porchlight/admin.sock", "The admin listener: a Unix socket of mode 0600."),
     ROW(STR, "server_name", server_name, 253, "porchlight", "The name that devices and relays sign when they say hello to this server."),

@@ -15,6 +15,7 @@ struct node_conf {
     int64_t workers, queue, link_workers;
     int64_t max_connections, max_per_address;
     int64_t drain;
+    struct pl_str origins;
     struct http_rates rates;
     struct notify_conf notify;
     struct pin_conf pin;

@@ -40,6 +40,25 @@ enum pl_err system_list(struct db_tx *tx, struct pl_uuid account_id, struct syst
     return PL_OK;
 }
 
+enum pl_err system_page(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n)
+{
+    struct system_sql_page_row *rows;
+    size_t n;
+    enum pl_err e = system_sql_page(tx, account_id, after, most, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    struct system_row *out = PL_NEW_ARRAY(db_arena(tx), n + 1, struct system_row);
+    if (!out)
+        return PL_NO_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        out[i] = row_of(rows[i].id, rows[i].name, rows[i].created_at);
+    *ret = out;
+    *ret_n = n;
+    return PL_OK;
+}
+
+struct pl_str system_tag(struct pl_arena *a, const struct system_row *s) { return http_tag(a, s->name); }
+
 /* Events of systems: {system_id, name?}. */
 static enum pl_err event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_uuid id, struct pl_str name)
 {

@@ -28,6 +28,8 @@ PL_MUST enum pl_err system_find(struct db_tx *tx, struct pl_uuid account_id, str
 PL_MUST enum pl_err system_lock(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, struct system_row *ret);
 /* Oldest first. */
 PL_MUST enum pl_err system_list(struct db_tx *tx, struct pl_uuid account_id, struct system_row **ret, size_t *ret_n);
+/* At most `most` (201) of those behind `after`, oldest first. */
+PL_MUST enum pl_err system_page(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n);
 /* Makes a system. PL_SYSTEM_NAME_TAKEN; PL_INVALID_REQUEST for a blank name. */
 PL_MUST enum pl_err system_add(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid account_id, struct pl_str name, struct system_row *ret, struct pl_fail *reterr);
 /* PL_NOT_FOUND, and as system_add. */
@@ -35,6 +37,8 @@ PL_MUST enum pl_err system_rename(struct db_tx *tx, struct pl_utc now, struct pl
 /* Deletes the row, writes event and fact. The caller has freed its devices in this transaction. */
 PL_MUST enum pl_err system_delete(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id);
 
+/* The state that PATCH changes, for ETag and If-Match. */
+struct pl_str system_tag(struct pl_arena *a, const struct system_row *s);
 /* Members of the system resource: id, name, created_at. */
 void system_write(struct jw *w, const struct system_row *s);
 /* After the commit of something that wrote an event: the apps of the account look (bus subject "account.<id>"). */

@@ -21,6 +21,11 @@ UPDATE system SET version = version + 1 WHERE account_id = $1 AND id = $2 RETURN
 -- All systems of an account, oldest first.
 SELECT id, name, created_at FROM system WHERE account_id = $1 ORDER BY created_at, id;
 
+-- name: page :many 201
+-- in: account_id uuid, after uuid, most integer
+-- The systems behind that one (ids tell their time: oldest first).
+SELECT id, name, created_at FROM system WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT $3;
+
 -- name: rename :one
 -- in: account_id uuid, id uuid, name text
 -- No row: not this account's.

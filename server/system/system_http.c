@@ -7,12 +7,17 @@ static const struct json_field name_fields[] = { JSON_F(struct name_body, name, 
 
 static enum pl_err on_list(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
+    struct pl_uuid after = { { 0 } };
+    struct http_page page;
     struct system_row *rows;
     size_t n;
-    enum pl_err e = system_list(c->tx, c->actor.account_id, &rows, &n);
-    if (e != PL_OK)
+    enum pl_err e = http_page(c, after.b, sizeof after.b, &page, reterr);
+    if (e != PL_OK || (e = system_page(c->tx, c->actor.account_id, after, page.limit + 1, &rows, &n)) != PL_OK)
         return e;
+    if (n > (size_t)page.limit) {
+        n = (size_t)page.limit;
+        http_page_next(c, &page, rows[n - 1].id.b, sizeof rows[n - 1].id.b);
+    }
     jw_array(&c->out, "systems");
     for (size_t i = 0; i < n; i++) {
         jw_open(&c->out, NULL);
@@ -34,6 +39,7 @@ static enum pl_err on_add(struct http_call *c, struct pl_fail *reterr)
         return e;
     pl_uuid_text(row.id, id);
     http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/systems/%s", id));
+    http_etag(c, system_tag(c->arena, &row));
     c->status = 201;
     system_write(&c->out, &row);
     return PL_OK;
@@ -47,6 +53,7 @@ static enum pl_err on_read(struct http_call *c, struct pl_fail *reterr)
     enum pl_err e = http_param_uuid(c, "id", &id);
     if (e != PL_OK || (e = system_find(c->tx, c->actor.account_id, id, &row)) != PL_OK)
         return e;
+    http_etag(c, system_tag(c->arena, &row));
     system_write(&c->out, &row);
     return PL_OK;
 }
@@ -58,8 +65,11 @@ static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
     struct system_row row;
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = system_rename(c->tx, c->now, c->actor.account_id, id, b->name, &row, reterr)) != PL_OK || (e = system_nudge_after(c, ctx->bus)) != PL_OK)
+    if (e != PL_OK || (e = system_lock(c->tx, c->actor.account_id, id, &row)) != PL_OK || (e = http_if_match(c, system_tag(c->arena, &row), reterr)) != PL_OK)
         return e;
+    if ((e = system_rename(c->tx, c->now, c->actor.account_id, id, b->name, &row, reterr)) != PL_OK || (e = system_nudge_after(c, ctx->bus)) != PL_OK)
+        return e;
+    http_etag(c, system_tag(c->arena, &row));
     system_write(&c->out, &row);
     return PL_OK;
 }

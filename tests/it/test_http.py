@@ -1,4 +1,4 @@
-"""The REST engine against the real server and a real PostgreSQL: idempotency, rates over several nodes."""
+"""The REST engine against the real server and a real PostgreSQL: idempotency, rates over several nodes, ETags, lists, CORS."""
 import concurrent.futures
 import json
 import os
@@ -14,6 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lib import rest
+from lib.household import Household
 from lib.porch import program
 from lib.wait import until
 
@@ -312,3 +313,64 @@ def test_s_f8_a_limiter_that_cannot_answer_sends_nothing_and_leaves_video_alone(
         account.api.get("/v1/systems").ok(200)
         db.execute("ALTER TABLE rate_bucket_away RENAME TO rate_bucket")
         account.api.post("/v1/step-up", {"purpose": "delete_hub"}).ok(202)
+
+
+# --- ETag and If-Match, cursors, CORS
+
+def test_settings_are_changed_only_as_they_were_seen(porch, account):
+    system = account.api.post("/v1/systems", {"name": "Cabin"}).ok(201)
+    path = f"/v1/systems/{system['id']}"
+    seen = account.api.get(path).ok(200).headers["ETag"]
+    assert seen == system.headers["ETag"]
+    renamed = account.api.patch(path, {"name": "Boat"}, headers={"If-Match": seen}).ok(200)
+    account.api.patch(path, {"name": "Shed"}, headers={"If-Match": seen}).refused("version_conflict")
+    assert account.api.get(path).ok(200)["name"] == "Boat"
+    # Of many who saw the same state, one changes it.
+    many = parallel(8, lambda i: account.api.patch(path, {"name": f"Shed {i}"}, headers={"If-Match": renamed.headers["ETag"]}).status)
+    assert sorted(many) == [200] + [412] * 7
+
+
+def test_a_device_is_renamed_only_as_it_was_seen(porch, account):
+    home = Household(porch, account)
+    try:
+        path = f"/v1/devices/{home.cameras[0]}"
+        seen = account.api.get(path).ok(200).headers["ETag"]
+        renamed = account.api.patch(path, {"name": "Door"}, headers={"If-Match": seen}).ok(200)
+        account.api.patch(path, {"name": "Gate"}, headers={"If-Match": seen}).refused("version_conflict")
+        many = parallel(8, lambda i: account.api.patch(path, {"name": f"Gate {i}"}, headers={"If-Match": renamed.headers["ETag"]}).status)
+        assert sorted(many) == [200] + [412] * 7
+    finally:
+        home.close()
+
+
+def test_lists_come_page_by_page(account):
+    made = [account.api.post("/v1/systems", {"name": f"Cabin {i}"}).ok(201)["id"] for i in range(7)]
+    seen, path = [], "/v1/systems?limit=3"
+    while path:
+        page = account.api.get(path).ok(200)
+        seen.append([s["id"] for s in page["systems"]])
+        path = "/v1/systems" + page.headers["Link"].split("<")[1].split(">")[0] if "Link" in page.headers else None
+    assert seen == [made[:3], made[3:6], made[6:]]
+    account.api.get("/v1/systems?cursor=nonsense").refused("invalid_request")
+
+
+def test_clients_come_page_by_page_last_seen_first(porch, account):
+    for _ in range(2):
+        porch.log_in(account)
+    whole = [c["client_id"] for c in account.api.get("/v1/account/clients").ok(200)["clients"]]
+    seen, path = [], "/v1/account/clients?limit=1"
+    while path:
+        page = account.api.get(path).ok(200)
+        seen += [c["client_id"] for c in page["clients"]]
+        path = "/v1/account/clients" + page.headers["Link"].split("<")[1].split(">")[0] if "Link" in page.headers else None
+    assert seen == whole and len(whole) == 3
+
+
+def test_only_pages_of_allowed_origins_may_read_answers(own_porch):
+    p = own_porch(extra=("--set", "http.allowed_origins=https://app.example https://other.example"))
+    api = p.api()
+    assert api.get("/v1/status", headers={"Origin": "https://other.example"}).headers["Access-Control-Allow-Origin"] == "https://other.example"
+    assert "Access-Control-Allow-Origin" not in api.get("/v1/status", headers={"Origin": "https://evil.example"}).headers
+    asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization"}
+    answer = api.call("OPTIONS", "/v1/account", headers=asked, check=False).ok(204)
+    assert "Authorization" in answer.headers["Access-Control-Allow-Headers"] and "DELETE" in answer.headers["Access-Control-Allow-Methods"]

@@ -33,7 +33,7 @@ static void path_and_method_are_matched(void **state)
     is_problem(once(GET("/t/things/no-uuid")), 404, "not_found");
     const char *got = once("DELETE /t/things HTTP/1.1\r\nHost: x\r\n\r\n");
     is_problem(got, 405, "method_not_allowed");
-    has(got, "Allow: POST, OPTIONS\r\n");
+    has(got, "Allow: POST, GET, HEAD, OPTIONS\r\n");
     is_problem(once("BREW /t/things HTTP/1.1\r\nHost: x\r\n\r\n"), 405, "method_not_allowed");
     has(once(GET("/t/words/current")), "HTTP/1.1 204 "); /* the literal goes before the parameter */
     has(once(GET("/t/words/a%2Fb%20%c3%a4")), "{\"word\":\"a/b \xc3\xa4\"}");
@@ -245,6 +245,86 @@ static void conflict_runs_the_handler_again_with_a_fresh_reply(void **state)
     is_problem(got, 503, "retry");
     has(got, "Retry-After: 1\r\n");
     assert_int_equal(tries, 5);
+}
+
+static void lists_go_on_where_their_link_says(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ 0 });
+    has_not(once(GET("/t/things")), "Link: ");
+    const char *got = once(GET("/t/things?limit=3"));
+    has(got, "{\"things\":[1,2,3]}");
+    has(got, "Link: <?cursor=Aw&limit=3>; rel=\"next\"\r\n");
+    has(once(GET("/t/things?cursor=Aw&limit=3")), "{\"things\":[4,5,6]}");
+    got = once(GET("/t/things?cursor=Bg&limit=3"));
+    has(got, "{\"things\":[7]}");
+    has_not(got, "Link: ");
+    is_problem(once(GET("/t/things?limit=0")), 400, "invalid_request");
+    is_problem(once(GET("/t/things?limit=201")), 400, "invalid_request");
+    is_problem(once(GET("/t/things?cursor=AAAA")), 400, "invalid_request");
+    is_problem(once(GET("/t/things?cursor=%2B%2B")), 400, "invalid_request");
+}
+
+static void if_match_refuses_a_state_that_is_gone(void **state)
+{
+    (void)state;
+    char tag[64], text[256];
+    start_with((struct http_conf){ 0 });
+    const char *got = once("PUT /t/paint HTTP/1.1\r\nHost: x\r\n\r\n"), *at = strstr(got, "ETag: \"");
+    has(got, "HTTP/1.1 204 ");
+    assert_non_null(at);
+    snprintf(tag, sizeof tag, "%.18s", at + 6);
+    const struct { const char *before, *after; int status; } cases[] = {
+        { "", "", 204 }, { "\"other\", ", "", 204 }, { "", ",\"other\"", 204 }, { "W/", "", 412 }, { "\"other\" ", "", 400 }, { "", " x", 400 },
+    };
+    for (size_t i = 0; i < PL_COUNT(cases); i++) {
+        snprintf(text, sizeof text, "PUT /t/paint HTTP/1.1\r\nHost: x\r\nIf-Match: %s%s%s\r\n\r\n", cases[i].before, tag, cases[i].after);
+        got = once(text);
+        snprintf(text, sizeof text, "HTTP/1.1 %d ", cases[i].status);
+        has(got, text);
+    }
+    is_problem(once("PUT /t/paint HTTP/1.1\r\nHost: x\r\nIf-Match: \"other\"\r\n\r\n"), 412, "version_conflict");
+    is_problem(once("PUT /t/paint HTTP/1.1\r\nHost: x\r\nIf-Match: \r\n\r\n"), 400, "invalid_request");
+    has(once("PUT /t/paint HTTP/1.1\r\nHost: x\r\nIf-Match: *\r\n\r\n"), "HTTP/1.1 204 ");
+}
+
+#define FROM(origin) "Origin: " origin "\r\n"
+static void only_pages_of_allowed_origins_may_read_answers(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .origins = " https://app.example  http://127.0.0.1:3000" });
+    const char *got = once("GET /t/hello HTTP/1.1\r\nHost: x\r\n" FROM("http://127.0.0.1:3000") "\r\n");
+    has(got, "Access-Control-Allow-Origin: http://127.0.0.1:3000\r\n");
+    has(got, "Vary: Origin\r\n");
+    has(got, "Access-Control-Expose-Headers: Location, ETag, Link, Retry-After");
+    has_not(got, "Access-Control-Allow-Credentials");
+    /* Refusals too, or the page could not read why. */
+    got = once("GET /t/me HTTP/1.1\r\nHost: x\r\n" FROM("https://app.example") "\r\n");
+    is_problem(got, 401, "unauthenticated");
+    has(got, "Access-Control-Allow-Origin: https://app.example\r\n");
+    got = once("OPTIONS /t/things HTTP/1.1\r\nHost: x\r\n" FROM("https://app.example") "Access-Control-Request-Method: POST\r\n\r\n");
+    has(got, "HTTP/1.1 204 ");
+    has(got, "Access-Control-Allow-Methods: POST, GET, HEAD, OPTIONS\r\n");
+    has(got, "Access-Control-Allow-Headers: Authorization, Content-Type, Challenge-Key, Idempotency-Key, If-Match, Step-Up-Grant\r\n");
+    static const char *const strangers[] = { "https://app.example.evil.test", "https://app.exampl", "http://app.example", "null", "*", "" };
+    for (size_t i = 0; i < PL_COUNT(strangers); i++) {
+        char text[256];
+        snprintf(text, sizeof text, "OPTIONS /t/things HTTP/1.1\r\nHost: x\r\nOrigin: %s\r\nAccess-Control-Request-Method: POST\r\n\r\n", strangers[i]);
+        got = once(text);
+        has(got, "Vary: Origin\r\n");
+        has_not(got, "Access-Control");
+    }
+    has_not(once(GET("/t/hello")), "Access-Control");
+}
+
+static void without_allowed_origins_there_is_no_cors(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .origins = "" });
+    const char *got = once("GET /t/hello HTTP/1.1\r\nHost: x\r\n" FROM("http://127.0.0.1:3000") "\r\n");
+    has(got, "HTTP/1.1 200 ");
+    has_not(got, "Access-Control");
+    has_not(got, "Vary");
 }
 
 #define IDEM(key) "Idempotency-Key: " key "\r\n"
@@ -767,6 +847,10 @@ int main(void)
         CASE(fixed_bearer_guards_every_route),
         CASE(nudges_run_after_the_commit_in_order),
         CASE(conflict_runs_the_handler_again_with_a_fresh_reply),
+        CASE(lists_go_on_where_their_link_says),
+        CASE(if_match_refuses_a_state_that_is_gone),
+        CASE(only_pages_of_allowed_origins_may_read_answers),
+        CASE(without_allowed_origins_there_is_no_cors),
         CASE(idempotency_key_makes_one_effect_and_one_answer),
         CASE(idempotency_key_of_another_request_is_refused),
         CASE(refused_calls_and_lost_commits_give_the_idempotency_key_back),

@@ -234,6 +234,29 @@ static enum pl_err on_thing(struct http_call *c, struct pl_fail *reterr)
     jw_uuid(&c->out, "id", id);
     return PL_OK;
 }
+/* A list of seven things, 1 to 7, and a setting in the state "blue". */
+static enum pl_err on_things(struct http_call *c, struct pl_fail *reterr)
+{
+    uint8_t after = 0;
+    struct http_page page;
+    enum pl_err e = http_page(c, &after, 1, &page, reterr);
+    if (e != PL_OK)
+        return e;
+    jw_array(&c->out, "things");
+    for (int32_t i = 0; i < page.limit && after < 7; i++)
+        jw_int(&c->out, NULL, ++after);
+    jw_end_array(&c->out);
+    if (after < 7)
+        http_page_next(c, &page, &after, 1);
+    return PL_OK;
+}
+static enum pl_err on_paint(struct http_call *c, struct pl_fail *reterr)
+{
+    struct pl_str tag = http_tag(c->arena, PL_STR("blue"));
+    enum pl_err e = http_if_match(c, tag, reterr);
+    http_etag(c, tag);
+    return e;
+}
 static enum pl_err on_word(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
@@ -344,6 +367,8 @@ static enum pl_err on_hungry(struct http_call *c, struct pl_fail *reterr)
 static const struct http_route routes[] = {
     { HTTP_GET, "/t/hello", HTTP_PUBLIC, on_hello, "Hello", .tx = HTTP_OWN_TX },
     { HTTP_POST, "/t/things", HTTP_PUBLIC, on_create, "Make a thing", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
+    { HTTP_GET, "/t/things", HTTP_PUBLIC, on_things, "Things" },
+    { HTTP_PUT, "/t/paint", HTTP_PUBLIC, on_paint, "Paint it" },
     { HTTP_POST, "/t/others", HTTP_PUBLIC, on_create, "Make another", HTTP_BODY(struct thing, thing_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/t/mine", HTTP_USER, on_create, "Make mine", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
     { HTTP_POST, "/t/own-things", HTTP_PUBLIC, on_create_own, "Make a thing", HTTP_BODY(struct thing, thing_fields), .tx = HTTP_OWN_TX, .idempotent = true },

@@ -49,7 +49,7 @@ class Porch:
         self.args += ["--smtp", self.mail.url, "--sms-webhook", self.sms.url] if transports else []
         self.args += ["--test-clock", self.clock.path] if clock else []
         # All tests come from one address, and look again and again for what they wait for. A test about rates says its own in `extra`: the last one counts.
-        self.args += [a for c in RATE_CLASSES for who in ("account", "address") for a in ("--set", f"http.rate.{c}.{who}=1000000")]
+        self.args += [a for c in RATE_CLASSES for who in ("account", "address") for a in ("--set", f"http.rate.{c}.{who}=10000000")]
         self.args += list(extra)
         self.process = None
         self.ready = None
