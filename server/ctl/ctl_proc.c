@@ -19,6 +19,7 @@
 #define PROBE_EVERY (20 * PL_MS)
 #define FIRST_HANDED_FD 10
 #define MOST_LOG (16 << 20)
+#define STOPPED "Stopped before it was ready."
 
 enum pl_err sup_init(struct sup *s, const struct pl_clock *clock, struct pl_fail *reterr)
 {
@@ -285,7 +286,7 @@ enum pl_err sup_start(struct sup *s, struct proc *p, int64_t within_us, struct p
         if (p->given_up)
             return did_not_start(p, "did not start", reterr);
         if (sup_stop_wanted(s))
-            return pl_fail(reterr, PL_EXPIRED, "Stopped before it was ready.");
+            return pl_fail(reterr, PL_EXPIRED, STOPPED);
         int64_t left = pl_mono_sub(end, pl_now_mono(s->clock));
         if (left <= 0)
             return did_not_start(p, "was not ready in time", reterr);
@@ -356,6 +357,8 @@ static enum pl_err run_to_end(struct sup *s, struct proc *p, int in, int64_t wit
     sup_stop(s, p);
     if (ended && WIFEXITED(p->status) && WEXITSTATUS(p->status) == 0)
         return PL_OK;
+    if (!ended && sup_stop_wanted(s))
+        return pl_fail(reterr, PL_EXPIRED, STOPPED);
     return did_not_start(p, ended ? "failed" : "took too long", reterr);
 }
 

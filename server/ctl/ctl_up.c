@@ -279,19 +279,28 @@ static enum pl_err say_ready(struct up *u, struct pl_fail *reterr)
     return e;
 }
 
+/* As a shell takes it: in quotes when it has a blank or the like. A data folder has no quote in its name (check_before_up); a program's that has one stays as it is. */
+static const char *pasted(struct pl_arena *a, const char *path)
+{
+    const char *plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._-+@:,";
+    const char *quoted = path[strspn(path, plain)] && !strchr(path, '\'') ? pl_fmt(a, "'%s'", path).p : path;
+    return quoted ? quoted : path;
+}
+
 static void say_people(const struct up *u)
 {
-    char self[4096] = "porchctl";
-    if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
-        memcpy(self, "porchctl", sizeof "porchctl");
+    char link[4096] = "porchctl";
+    if (readlink("/proc/self/exe", link, sizeof link - 1) <= 0)
+        memcpy(link, "porchctl", sizeof "porchctl");
+    const char *self = pasted(u->c->arena, link), *dir = pasted(u->c->arena, u->paths.dir);
     ctl_say("\nPorchlight is up. Data and logs: %s", u->paths.dir);
     ctl_say("  API        http://%s/v1/   (description: http://%s/openapi.json)", u->http, u->http);
     ctl_say("  WebSocket  ws://%s/v1/events, /hub/v1     media  udp %s", u->ws, u->media);
     if (!u->c->smtp || !u->c->sms_webhook)
-        ctl_say("  Messages   are not sent: read them by  %s --dir %s outbox", self, u->paths.dir);
+        ctl_say("  Messages   are not sent: read them by  %s --dir %s outbox", self, dir);
     if (u->c->demo) {
         ctl_say("  Sign in    e-mail %s  password %s  (the PIN is in the outbox)", u->demo.email.p, u->demo.password.p);
-        ctl_say("  See it     %s --dir %s demo watch", self, u->paths.dir);
+        ctl_say("  See it     %s --dir %s demo watch", self, dir);
     }
     ctl_say("Ctrl-C stops all of it.\n");
 }

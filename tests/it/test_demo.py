@@ -4,6 +4,7 @@ import os
 import subprocess
 
 from lib.porch import program
+from lib.wait import until
 
 
 def watch(porch, out, seconds=3):
@@ -34,6 +35,14 @@ def test_demo_shows_a_moving_picture_and_a_tone(own_porch, tmp_path):
     assert porch.ready["demo"] == told
     assert watch(porch, tmp_path / "out3", seconds=1)["frames"] > 0
     assert porch.stop() == 0
+
+
+def test_what_the_console_tells_can_be_pasted(own_porch, tmp_path):
+    """Also when the folder has a blank in its name."""
+    porch = own_porch(demo=True, transports=False, name="my data")
+    told = until(lambda: next((line for line in porch.console if "demo watch" in line), None), "the console tells how to see it")
+    done = subprocess.run(["bash", "-c", told.split("See it")[1].strip() + f" --out '{tmp_path}/out' --seconds 1"], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0 and json.loads(done.stdout)["frames"] > 0, (told, done.stderr)
 
 
 def test_demo_with_real_transports(own_porch, tmp_path):

@@ -143,6 +143,20 @@ def test_ends_cleanly_and_keeps_data(own_porch):
     assert account.api.get("/v1/account").ok(200)["email"] == account.email
 
 
+def test_ctrl_c_while_it_starts(tmp_path):
+    """Said as what it is; the next start begins anew and is whole."""
+    args = [program("porchctl"), "--dir", str(tmp_path / "d"), *UP]
+    process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: os.path.exists(tmp_path / "d" / "pg.new") or process.poll() is not None, "the cluster is being made")
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and out == "" and "Stopped before it was ready" in said, said
+    process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert json.loads(process.stdout.readline())["ready"] is True
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+
+
 def test_children_die_with_porchctl(own_porch):
     porch = own_porch()
     pids = list(porch.pids().values())
