@@ -150,6 +150,29 @@ enum pl_err db_run(struct db *db, struct pl_arena *a, db_work *fn, void *arg, st
     return e;
 }
 
+enum pl_err db_look(struct db *db, struct pl_arena *a, db_work *fn, void *arg, struct pl_fail *reterr)
+{
+    if (db->tx.open)
+        return PL_INTERNAL;
+    for (;;) {
+        struct pl_fail fail = PL_FAIL_INIT;
+        struct db_tx *tx = &db->tx;
+        bool fresh = !db->conn;
+        enum pl_err e = fresh ? db_connect(db) : PL_OK;
+        if (e != PL_OK)
+            return e;
+        *tx = (struct db_tx){ .db = db, .arena = a, .open = true, .look = true };
+        e = fn(tx, arg, &fail);
+        bool again = e != PL_OK && db->lost && !fresh; /* it read, so that it may read again */
+        end(&tx);
+        if (again)
+            continue;
+        if (e != PL_OK && reterr)
+            *reterr = fail;
+        return e;
+    }
+}
+
 enum pl_err db_ping(struct db *db)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;

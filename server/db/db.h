@@ -42,6 +42,9 @@ struct pl_arena *db_arena(struct db_tx *tx);
  * what it did; a refusal whose effects must stay (a wrong PIN counts) is handed out through arg. */
 typedef enum pl_err db_work(struct db_tx *tx, void *arg, struct pl_fail *reterr);
 PL_MUST enum pl_err db_run(struct db *db, struct pl_arena *a, db_work *fn, void *arg, struct pl_fail *reterr);
+/* Runs fn, which runs one statement that only reads: without BEGIN and COMMIT around it, because the look-up of every call is worth two round trips. A second
+ * statement is PL_INTERNAL. Waits as db_begin does; a connection that died since it was used last is made again, and fn is run again then. */
+PL_MUST enum pl_err db_look(struct db *db, struct pl_arena *a, db_work *fn, void *arg, struct pl_fail *reterr);
 /* Is the database there? For /readyz. */
 PL_MUST enum pl_err db_ping(struct db *db);
 

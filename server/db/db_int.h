@@ -17,6 +17,8 @@ struct db_tx {
     struct pl_arena *arena;
     enum pl_err failed; /**< first error of a statement; PostgreSQL runs nothing more in this transaction, so it sticks */
     bool open;
+    bool look;              /**< one statement, without BEGIN and COMMIT (db_look) */
+    bool looked;            /**< that one statement was sent */
 };
 
 struct db {

@@ -41,6 +41,9 @@ static enum pl_err remember(struct db *db, const struct db_stmt *st)
     return PL_OK;
 }
 
+/* A look has no BEGIN before it that would find a dead connection in that time. */
+static int64_t wait_us(const struct db *db) { return db->tx.look ? DB_CONNECT_US : db->wait_us; }
+
 static enum pl_err prepare(struct db *db, const struct db_stmt *st, const struct db_param *params, unsigned nparams)
 {
     Oid types[DB_MAX_PARAMS];
@@ -49,7 +52,7 @@ static enum pl_err prepare(struct db *db, const struct db_stmt *st, const struct
         types[i] = oids[params[i].type];
     if (!PQsendPrepare(db->conn, st->name, st->sql, (int)nparams, types))
         return db_lose(db);
-    enum pl_err e = db_result(db, st->name, db->wait_us, &r);
+    enum pl_err e = db_result(db, st->name, wait_us(db), &r);
     if (e != PL_OK)
         return e;
     e = remember(db, st);
@@ -254,7 +257,7 @@ static enum pl_err run(struct db_tx *tx, const struct db_stmt *st, const struct 
         return e;
     if (!PQsendQueryPrepared(db->conn, st->name, (int)nparams, sent.values, sent.lengths, sent.formats, /* resultFormat= */ 1))
         return db_lose(db);
-    return db_result(db, st->name, db->wait_us, ret);
+    return db_result(db, st->name, wait_us(db), ret);
 }
 
 enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows,
@@ -265,6 +268,9 @@ enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct
         return tx->failed;
     if (tx->db->lost)
         return tx->failed = PL_UNAVAILABLE;
+    if (tx->looked)
+        return tx->failed = PL_INTERNAL;
+    tx->looked = tx->look;
     enum pl_err e = run(tx, st, params, nparams, &r);
     if (e == PL_OK)
         e = get_rows(tx, st, r, max_rows, ret_rows, ret_n);

@@ -132,7 +132,7 @@ void http_page_next(struct http_call *c, const struct http_page *page, const voi
 
 struct http_hooks {
     void *self;
-    /* Looks a bearer token up. PL_UNAUTHENTICATED when it is none. Runs in a transaction of its own. */
+    /* Looks a bearer token up, with one statement that only reads (db_look). PL_UNAUTHENTICATED when it is none. */
     enum pl_err (*authenticate)(void *self, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret);
     /* Spends a step-up grant in the call's transaction (or one of its own for HTTP_OWN_TX). PL_STEP_UP_REQUIRED when it is none for this purpose. */
     enum pl_err (*spend_grant)(void *self, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const char *purpose, struct pl_str grant);

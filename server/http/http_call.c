@@ -81,7 +81,7 @@ static enum pl_err check_token(struct call *call, struct pl_fail *reterr)
         return PL_UNAUTHENTICATED;
     if (!call->c.db)
         return PL_UNAVAILABLE;
-    return db_run(call->c.db, call->c.arena, authenticate, call, reterr);
+    return db_look(call->c.db, call->c.arena, authenticate, call, reterr);
 }
 
 static bool is_json(struct pl_str type)

@@ -308,6 +308,56 @@ static void a_connection_lost_between_transactions_is_made_again_unseen(void **s
     db_close(other);
 }
 
+/* ---- db_look ---- */
+
+struct seen {
+    unsigned calls, statements;
+    int32_t pid;
+    enum pl_err second;
+};
+static enum pl_err see(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct seen *s = arg;
+    void *rows;
+    int64_t n;
+    s->calls++;
+    enum pl_err e = db_stmt_run(tx, &backend, NULL, 0, 1, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    s->pid = *(int32_t *)rows;
+    if (s->statements > 1)
+        s->second = db_stmt_run(tx, &backend, NULL, 0, 1, &rows, &n);
+    return s->statements > 0 ? PL_OK : pl_fail(reterr, PL_UNAUTHENTICATED, "not this one");
+}
+
+static void a_look_is_one_statement_and_finds_a_dead_connection_by_itself(void **state)
+{
+    (void)state;
+    struct db *db = connect_again(), *other = connect_again();
+    struct seen s = { .statements = 1 };
+    assert_int_equal(db_look(db, arena, see, &s, NULL), PL_OK);
+    terminate(other, s.pid);
+    int32_t old = s.pid;
+    s.calls = 0;
+    assert_int_equal(db_look(db, arena, see, &s, NULL), PL_OK);
+    assert_int_not_equal(s.pid, old);
+    assert_int_equal(s.calls, 2); /* on the dead connection, on the new one */
+    s.statements = 2;
+    assert_int_equal(db_look(db, arena, see, &s, NULL), PL_OK);
+    assert_int_equal(s.second, PL_INTERNAL);
+    struct pl_fail fail = PL_FAIL_INIT;
+    s = (struct seen){ 0 };
+    assert_int_equal(db_look(db, arena, see, &s, &fail), PL_UNAUTHENTICATED);
+    assert_string_equal(fail.detail, "not this one");
+    assert_int_equal(s.calls, 1); /* a refusal is an answer: not asked again */
+    struct db_tx *tx = begin(db);
+    assert_int_equal(db_look(db, arena, see, &s, NULL), PL_INTERNAL);
+    assert_int_equal(s.calls, 1);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    db_close(db);
+    db_close(other);
+}
+
 static void a_connection_lost_in_a_transaction_ends_it_as_unavailable(void **state)
 {
     (void)state;
@@ -348,6 +398,7 @@ static void a_server_that_says_nothing_costs_one_deadline(void **state)
     assert_int_equal(db_ping(db), PL_UNAVAILABLE); /* takes the connection, never answers */
     close(fd);
     assert_int_equal(db_ping(db), PL_UNAVAILABLE); /* refuses it */
+    assert_int_equal(db_look(db, arena, see, &(struct seen){ 0 }, NULL), PL_UNAVAILABLE);
     unlink(at.sun_path);
     assert_int_equal(db_ping(db), PL_UNAVAILABLE); /* is not there */
     rmdir(folder);
@@ -606,6 +657,7 @@ int main(void)
         cmocka_unit_test(one_transaction_at_a_time),
         cmocka_unit_test(run_tries_again_on_40001_and_leaves_nothing_behind),
         cmocka_unit_test(a_connection_lost_between_transactions_is_made_again_unseen),
+        cmocka_unit_test(a_look_is_one_statement_and_finds_a_dead_connection_by_itself),
         cmocka_unit_test(a_connection_lost_in_a_transaction_ends_it_as_unavailable),
         cmocka_unit_test(a_server_that_says_nothing_costs_one_deadline),
         cmocka_unit_test(a_backend_that_hangs_is_given_up),
