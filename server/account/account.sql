@@ -180,10 +180,10 @@ DELETE FROM session WHERE account_id = $1;
 -- The account is being deleted.
 DELETE FROM step_up_grant WHERE account_id = $1;
 
--- name: erase_clients :many 1000
+-- name: erase_clients :exec
 -- in: account_id uuid
--- The account is being deleted. Whose sessions ended.
-DELETE FROM client WHERE account_id = $1 RETURNING id;
+-- The account is being deleted.
+DELETE FROM client WHERE account_id = $1;
 
 -- name: erase_email :exec
 -- in: email text, account_id uuid

@@ -66,15 +66,11 @@ static enum pl_err on_account(struct http_call *c, struct pl_fail *reterr)
 }
 
 /* Everything of this module that bears the account's id; what others keep they remove when they handle the fact. */
-static enum pl_err erase(struct db_tx *tx, struct account *ctx, struct pl_utc now, const struct account_sql_by_id_row *row)
+static enum pl_err erase(struct db_tx *tx, const struct account_sql_by_id_row *row)
 {
     static enum pl_err (*const whole[])(struct db_tx *, struct pl_uuid, int64_t *) = { account_sql_erase_tokens, account_sql_erase_sessions, account_sql_erase_grants,
-        account_sql_erase_account };
-    struct account_sql_erase_clients_row *clients;
-    size_t n;
-    enum pl_err e = account_sql_erase_clients(tx, row->account_id, &clients, &n);
-    for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = journal_fact(tx, ctx->rand, now, JOURNAL_SESSION_REVOKED, row->account_id, clients[i].id, PL_STR("{}"));
+        account_sql_erase_clients, account_sql_erase_account };
+    enum pl_err e = PL_OK;
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(whole); i++)
         e = whole[i](tx, row->account_id, NULL);
     if (e == PL_OK)
@@ -95,7 +91,7 @@ static enum pl_err on_account_delete(struct http_call *c, struct pl_fail *reterr
     enum pl_err e = account_sql_by_id(c->tx, c->actor.account_id, &row, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_NOT_FOUND : e;
-    if ((e = erase(c->tx, ctx, c->now, &row)) == PL_OK)
+    if ((e = erase(c->tx, &row)) == PL_OK)
         e = journal_fact(c->tx, ctx->rand, c->now, JOURNAL_ACCOUNT_DELETED, row.account_id, row.account_id, PL_STR("{}"));
     if (e == PL_OK)
         e = journal_audit(c->tx, c->now, &(struct journal_audit){ .subject = row.account_id, .actor = c->actor.client_id, .action = "account.deleted", .detail = PL_STR("{}") });

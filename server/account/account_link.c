@@ -117,13 +117,6 @@ static void on_nudge(void *self, const char *subject)
 
 /* ---- coming ---- */
 
-static void watcher_done(void *owner)
-{
-    struct watcher *w = owner;
-    secure_wipe(w->token_text, sizeof w->token_text);
-    pl_heap_free(w);
-}
-
 static void list_add(struct watcher *w)
 {
     PL_LOCK(&w->ev->lock);
@@ -143,6 +136,16 @@ static void list_drop(struct watcher *w)
     if (w->next)
         w->next->back = w->back;
     w->back = NULL;
+}
+
+/* With the last reference. A stop without a database drops `closed`, so what that should have ended ends here. */
+static void watcher_done(void *owner)
+{
+    struct watcher *w = owner;
+    list_drop(w);
+    w->watch = bus_unwatch(w->watch);
+    secure_wipe(w->token_text, sizeof w->token_text);
+    pl_heap_free(w);
 }
 
 static void token_keep(struct watcher *w, struct pl_str token, struct pl_utc until)

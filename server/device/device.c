@@ -148,7 +148,8 @@ static enum pl_err drop_rows(struct db_tx *tx, struct pl_utc now, struct pl_uuid
 {
     enum pl_err e = device_sql_binding_drop(tx, d->serial, account_id, NULL);
     if (e != PL_OK || (e = device_sql_slot_drop_device(tx, account_id, d->id, NULL)) != PL_OK || (e = device_sql_claims_end_device(tx, account_id, d->id, now, NULL)) != PL_OK ||
-        (e = device_sql_commands_drop(tx, account_id, d->id, NULL)) != PL_OK || (e = device_sql_status_drop(tx, account_id, d->id, NULL)) != PL_OK)
+        (e = device_sql_commands_drop(tx, account_id, d->id, NULL)) != PL_OK || (e = device_sql_commands_end_gateway(tx, account_id, d->serial, now, NULL)) != PL_OK ||
+        (e = device_sql_status_drop(tx, account_id, d->id, NULL)) != PL_OK)
         return e;
     return device_sql_drop(tx, account_id, d->id, NULL);
 }
@@ -178,25 +179,26 @@ enum pl_err device_free_system(struct device_ctx *ctx, struct db_tx *tx, struct 
 {
     struct device_sql_views_row *rows;
     size_t n;
-    enum pl_err e = device_sql_views(tx, account_id, system_id, (struct pl_uuid){ { 0 } }, &rows, &n);
+    /* Claims first: a proof under way is waited for, and what it has bound is seen below; one that comes later finds its claim ended. */
+    enum pl_err e = device_sql_claims_end_system(tx, account_id, system_id, now, NULL);
+    if (e == PL_OK)
+        e = device_sql_views(tx, account_id, system_id, (struct pl_uuid){ { 0 } }, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = device_free(ctx, tx, now, account_id, actor, &rows[i], why, freed);
-    if (e != PL_OK || (e = device_sql_claims_end_system(tx, account_id, system_id, now, NULL)) != PL_OK ||
-        (e = device_sql_slots_drop_system(tx, account_id, system_id, NULL)) != PL_OK)
+    if (e != PL_OK || (e = device_sql_slots_drop_system(tx, account_id, system_id, NULL)) != PL_OK)
         return e;
     return system_delete(tx, ctx->rand, now, account_id, system_id);
 }
 
-enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id)
+enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct device_freed **freed)
 {
-    struct device_freed *freed = NULL;
     struct system_row *systems, locked;
     size_t n;
     enum pl_err e = system_list(tx, account_id, &systems, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         e = system_lock(tx, account_id, systems[i].id, &locked);
         if (e == PL_OK)
-            e = device_free_system(ctx, tx, now, account_id, (struct pl_uuid){ { 0 } }, systems[i].id, "account_deleted", &freed);
+            e = device_free_system(ctx, tx, now, account_id, (struct pl_uuid){ { 0 } }, systems[i].id, "account_deleted", freed);
     }
     if (e != PL_OK || (e = device_sql_claims_drop(tx, account_id, NULL)) != PL_OK)
         return e;
@@ -237,6 +239,11 @@ void device_tell(void *tell)
     if (t->mail)
         notify_wake(account_notify(t->ctx->account));
     system_nudge_account(t->ctx->bus, t->account_id);
+}
+
+void device_tell_freed(struct device_ctx *ctx, struct pl_arena *a, struct pl_uuid account_id, struct device_freed *freed)
+{
+    device_tell(&(struct device_tell){ .ctx = ctx, .arena = a, .account_id = account_id, .freed = freed });
 }
 
 /* ---- Jobs ---- */

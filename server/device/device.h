@@ -79,7 +79,9 @@ PL_MUST enum pl_err device_setup_code_hash(struct pl_arena *a, struct pl_str ser
 PL_MUST enum pl_err device_expire(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
 /* Job, every few seconds: commands that a hub of this node was not told of (the node that accepted them died before its nudge, the bus was away) are told again. */
 PL_MUST enum pl_err device_sweep(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
-/* Handler of the fact: frees all devices and deletes all systems of the account. */
-PL_MUST enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id);
+/* Handler of the fact: frees all devices and deletes all systems of the account; *freed grows by them. After the commit device_tell_freed tells who spoke for them. */
+struct device_freed;
+PL_MUST enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct device_freed **freed);
+void device_tell_freed(struct device_ctx *ctx, struct pl_arena *a, struct pl_uuid account_id, struct device_freed *freed);
 /* For operators: appends member `hubs` (array) to an open object. */
 PL_MUST enum pl_err device_list_hubs(struct db_tx *tx, struct pl_utc now, struct jw *out);

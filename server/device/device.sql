@@ -343,11 +343,11 @@ SELECT id, name, stage, code, deadline, accepted_at, sent_at, acknowledged_at, e
 WHERE account_id = $1 AND device_id = $2 AND (id = $3 OR idempotency_key = $4);
 
 -- name: commands_due :many 50
--- in: gateway_serial text, now timestamptz, again boolean
--- To be handed to the gateway; again: also what was sent and not acknowledged (it is another connection now).
+-- in: gateway_serial text, now timestamptz, since timestamptz
+-- To be handed to the gateway; also what was sent before `since`, over another connection, and not acknowledged.
 UPDATE device_command SET stage = 'sent', sent_at = $2
 WHERE (account_id, id) IN (SELECT account_id, id FROM device_command WHERE gateway_serial = $1 AND ended_at IS NULL AND deadline > $2
-AND (stage = 'accepted' OR ($3 AND stage = 'sent')) ORDER BY id LIMIT 50)
+AND (stage = 'accepted' OR (stage = 'sent' AND sent_at < $3)) ORDER BY id LIMIT 50)
 RETURNING id, account_id, device_id, name, camera_serial, deadline;
 
 -- name: commands_untold :many 1000
@@ -377,6 +377,11 @@ RETURNING id, account_id, device_id;
 -- in: before timestamptz
 -- Commands that ended long ago.
 DELETE FROM device_command WHERE ended_at < $1;
+
+-- name: commands_end_gateway :exec
+-- in: account_id uuid, gateway_serial text, now timestamptz
+-- The gateway is being freed: what it was to do for other devices of the account is not done, least of all by whom it belongs to next.
+UPDATE device_command SET stage = 'failed', code = 'hub_offline', ended_at = $3 WHERE account_id = $1 AND gateway_serial = $2 AND ended_at IS NULL;
 
 -- name: commands_drop :exec
 -- in: account_id uuid, device_id uuid

@@ -288,7 +288,10 @@ static enum pl_err make_device(struct device_ctx *ctx, struct db_tx *tx, struct 
 /* The owner proved a device again that is bound to this account: nothing changes but that it is ready. */
 static enum pl_err prove_again(struct db_tx *tx, struct pl_utc now, const struct device_proof *p, const struct device_sql_claim_take_row *c)
 {
-    enum pl_err e = device_sql_again(tx, c->account_id, c->device_id, !pl_str_eq(p->by, p->serial), NULL);
+    int64_t still;
+    enum pl_err e = device_sql_again(tx, c->account_id, c->device_id, !pl_str_eq(p->by, p->serial), &still);
+    if (e == PL_OK && !still) /* freed meanwhile: nothing is bound */
+        return PL_CLAIM_REFUSED;
     return e == PL_OK ? device_event(tx, now, c->account_id, "device.onboarding", c->device_id, "onboarding", PL_STR("ready"), NULL, PL_STR_NONE) : e;
 }
 

@@ -13,6 +13,7 @@ struct device_conn *device_conn_new(struct device_ctx *ctx)
 void device_conn_done(void *owner)
 {
     struct device_conn *d = owner;
+    device_conn_unserve(d); /* a stop without a database drops `closed` */
     pthread_mutex_destroy(&d->lock);
     pl_heap_free(d);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #define HEARTBEAT_S 10
+#define COMMANDS_AT_ONCE 50 /* as commands_due hands them out */
 #define RECONNECT_MIN_S 1
 #define RECONNECT_MAX_S 5
 
@@ -269,7 +270,7 @@ static void fence_older(void *arg)
     struct device_conn *d = link_owner(arg);
     device_nudge_hub(d->ctx->bus, device_conn_serial(d));
 }
-/* After the welcome: the bus leads here now, and what waits is handed over. */
+/* After the welcome and what belongs to it: the bus leads here now, and what waits is handed over. */
 static void serve(void *arg)
 {
     if (device_conn_serve(arg) != PL_OK)
@@ -294,7 +295,6 @@ static enum pl_err welcome(struct link_call *c, const struct device_conn *d, boo
     jw_z(&w, "binding", bound ? "bound" : "free");
     jw_int(&w, "desired_settings_version", 0);
     jw_close(&w);
-    link_after(c, serve, c->conn);
     return PL_OK;
 }
 
@@ -318,6 +318,7 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
         return e;
     snprintf(d->serial, sizeof d->serial, "%.*s", PL_FMT(m->serial));
     d->epoch = taken.epoch;
+    d->since = c->now;
     d->suites = suites;
     d->is_hub = m->role == 0;
     d->device_id = bound ? b.id : (struct pl_uuid){ { 0 } };
@@ -328,7 +329,10 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     if (bound && d->is_hub && m->cameras.n && (e = unbind_strangers(c, &b, cameras_json(c, &m->cameras, false))) != PL_OK)
         return e;
     link_phase(c->conn, LINK_READY);
-    return ctx->welcomed ? ctx->welcomed(ctx->welcomed_self, c, d) : PL_OK;
+    if (ctx->welcomed && (e = ctx->welcomed(ctx->welcomed_self, c, d)) != PL_OK)
+        return e;
+    link_after(c, serve, c->conn); /* last: nothing that others send may overtake what is said of the state before it */
+    return PL_OK;
 }
 
 /* ---- What waits for the device ---- */
@@ -366,12 +370,14 @@ static enum pl_err tell_pairs(struct link_call *c, const struct device_sql_bound
     return e;
 }
 
-static enum pl_err tell_commands(struct link_call *c, const struct device_conn *d, bool again)
+static void deliver_more(void *arg) { device_conn_deliver(arg); }
+
+static enum pl_err tell_commands(struct link_call *c, const struct device_conn *d)
 {
     struct device_sql_commands_due_row *rows;
     size_t n;
     struct jw w;
-    enum pl_err e = device_sql_commands_due(c->tx, device_conn_serial(d), c->now, again, &rows, &n);
+    enum pl_err e = device_sql_commands_due(c->tx, device_conn_serial(d), c->now, d->since, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         if (!say(c, "command", &w))
             return PL_NO_MEMORY;
@@ -388,6 +394,8 @@ static enum pl_err tell_commands(struct link_call *c, const struct device_conn *
         if (e == PL_OK)
             e = nudge_account(c, rows[i].account_id);
     }
+    if (n == COMMANDS_AT_ONCE)
+        link_after(c, deliver_more, c->conn);
     return e;
 }
 
@@ -395,22 +403,18 @@ enum pl_err device_deliver(struct link_call *c, void *arg, struct pl_fail *reter
 {
     struct device_conn *d = link_owner(c->conn);
     struct device_sql_bound_row b;
-    bool bound, again;
+    bool bound;
     (void)arg, (void)reterr;
     {
         PL_LOCK(&d->lock);
         d->posted = false; /* what is written from now on makes a delivery of its own */
-        again = !d->delivered;
     }
     enum pl_err e = fence(c);
     if (e != PL_OK || (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || (e = tell_binding(c, d, bound, &b)) != PL_OK)
         return e;
     if (bound && d->is_hub && (e = tell_pairs(c, &b)) != PL_OK)
         return e;
-    if ((e = tell_commands(c, d, again)) != PL_OK)
-        return e;
-    d->delivered = true;
-    return PL_OK;
+    return tell_commands(c, d);
 }
 
 /* ---- Claims ---- */

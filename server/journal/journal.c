@@ -99,6 +99,12 @@ enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t 
     return PL_OK;
 }
 
+enum pl_err journal_forget(struct db_tx *tx, struct pl_uuid account_id)
+{
+    enum pl_err e = journal_sql_forget_events(tx, account_id, NULL);
+    return e == PL_OK ? journal_sql_forget_counter(tx, account_id, NULL) : e;
+}
+
 enum pl_err journal_expire(struct db_tx *tx, struct pl_utc now)
 {
     enum pl_err e = journal_sql_event_expire(tx, pl_utc_add(now, -EVENT_KEPT), NULL);

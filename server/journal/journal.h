@@ -47,6 +47,9 @@ PL_MUST enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl
 PL_MUST enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret,
                                    size_t *ret_n, int64_t *ret_head);
 
+/* S-S6: removes the events of a deleted account and the counter of their numbers. */
+PL_MUST enum pl_err journal_forget(struct db_tx *tx, struct pl_uuid account_id);
+
 struct journal_audit {
     struct pl_uuid subject; /**< account or device: the chain */
     struct pl_uuid actor;   /**< client, relay or admin; zero: the server itself */

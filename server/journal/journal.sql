@@ -49,6 +49,16 @@ SELECT number, at, type, data FROM event WHERE account_id = $1 AND number > $2 O
 -- Forgets old events, some thousands at a time.
 DELETE FROM event WHERE (account_id, number) IN (SELECT account_id, number FROM event WHERE at < $1 ORDER BY at LIMIT 10000);
 
+-- name: forget_events :exec
+-- in: account_id uuid
+-- The account was deleted.
+DELETE FROM event WHERE account_id = $1;
+
+-- name: forget_counter :exec
+-- in: account_id uuid
+-- The account was deleted.
+DELETE FROM event_counter WHERE account_id = $1;
+
 -- name: audit_next :one
 -- in: subject_id uuid
 -- The chain's next number and the hash of the row before it (empty before the first). The head stays locked until the commit.

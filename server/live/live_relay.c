@@ -23,9 +23,28 @@ struct relay_conn {
     bool gone;           /* LOCK: lock; answers no more */
 };
 
+/* Nobody reaches the relay here any more; whoever waits for it learns so at once. */
+static void relay_conn_end(struct relay_conn *r)
+{
+    r->server = bus_unserve(r->server);
+    for (;;) {
+        struct bus_ask *ask = NULL;
+        {
+            PL_LOCK(&r->lock);
+            r->gone = true;
+            for (size_t i = 0; i < MAX_ASKS && !ask; i++)
+                ask = PL_STEAL(r->pending[i].ask);
+        }
+        if (!ask)
+            break;
+        bus_answer(ask, PL_UNAVAILABLE, PL_STR_NONE);
+    }
+}
+
 static void relay_conn_done(void *owner)
 {
     struct relay_conn *r = owner;
+    relay_conn_end(r); /* a stop without a database drops `closed` */
     pthread_mutex_destroy(&r->lock);
     pl_heap_free(r);
 }
@@ -491,19 +510,7 @@ void live_relay_closed(void *self, struct link_conn *conn, struct link_call *c)
     struct relay_conn *r = link_owner(conn);
     if (!r)
         return;
-    r->server = bus_unserve(r->server);
-    for (;;) { /* whoever waits for this relay learns at once that it is gone */
-        struct bus_ask *ask = NULL;
-        {
-            PL_LOCK(&r->lock);
-            r->gone = true;
-            for (size_t i = 0; i < MAX_ASKS && !ask; i++)
-                ask = PL_STEAL(r->pending[i].ask);
-        }
-        if (!ask)
-            break;
-        bus_answer(ask, PL_UNAVAILABLE, PL_STR_NONE);
-    }
+    relay_conn_end(r);
     if (pl_uuid_is_zero(r->relay_id))
         return;
     enum pl_err e = live_sql_relay_gone(c->tx, r->relay_id, r->epoch, c->now, NULL);

@@ -7,7 +7,8 @@ struct fact_call {
     struct db_tx *tx;
     struct pl_utc now;
     const struct journal_fact_row *fact;
-    struct live_ending *endings; /* told after the commit */
+    struct live_ending *endings; /* these two are told after the commit */
+    struct device_freed *freed;
 };
 
 static enum pl_err device_freed(struct fact_call *f)
@@ -26,7 +27,9 @@ static enum pl_err session_revoked(struct fact_call *f)
 static enum pl_err account_deleted(struct fact_call *f)
 {
     enum pl_err e = live_account_deleted(f->tx, f->now, f->fact->account_id, &f->endings);
-    return e == PL_OK ? device_account_deleted(&f->node->device, f->tx, f->now, f->fact->account_id) : e;
+    if (e == PL_OK)
+        e = device_account_deleted(&f->node->device, f->tx, f->now, f->fact->account_id, &f->freed);
+    return e == PL_OK ? journal_forget(f->tx, f->fact->account_id) : e;
 }
 
 static const struct {
@@ -48,18 +51,19 @@ static enum pl_err take(struct node *n, struct db *db, struct pl_arena *a, struc
     return e == PL_OK ? db_commit(&tx) : e;
 }
 
-/* The handler's effects and the fact's end are one transaction. */
-static enum pl_err handle(struct fact_call *f, struct db *db, struct pl_arena *a)
+/* The handler's effects and the fact's end are one transaction. Run again at once after a deadlock: its lease is longer than a revocation may take (S-S5). */
+static enum pl_err handle(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
-    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
-    enum pl_err e = db_begin(db, a, &tx);
+    struct fact_call *f = arg;
+    enum pl_err e = PL_OK;
+    (void)reterr;
     f->tx = tx;
+    f->endings = NULL;
+    f->freed = NULL;
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(handlers); i++)
         if (handlers[i].kind == f->fact->kind)
             e = handlers[i].run(f);
-    if (e == PL_OK)
-        e = journal_fact_done(tx, f->fact->id);
-    return e == PL_OK ? db_commit(&tx) : e;
+    return e == PL_OK ? journal_fact_done(tx, f->fact->id) : e;
 }
 
 enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
@@ -70,9 +74,11 @@ enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, 
     if (e != PL_OK || !found)
         return e;
     struct fact_call f = { .node = n, .now = pl_now_utc(n->clock), .fact = &fact };
-    if ((e = handle(&f, db, a)) == PL_OK)
+    if ((e = db_run(db, a, handle, &f, /* reterr= */ NULL)) == PL_OK) {
         live_tell(&n->live, a, f.endings);
-    else /* it comes again when its lease has run out */
+        if (f.freed)
+            device_tell_freed(&n->device, a, fact.account_id, f.freed);
+    } else /* it comes again when its lease has run out */
         PL_LOG(&n->log, PL_ERROR, "fact.failed", PL_F_UUID("fact", fact.id), PL_F_INT("attempts", fact.attempts), PL_F_ERR(e));
     *ret_again = true;
     return PL_OK;

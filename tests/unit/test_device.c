@@ -355,16 +355,56 @@ static void a_dead_node_takes_its_hubs_along(void **state)
     assert_int_equal(c.as_of.us, at(30).us);
 }
 
+/* What waited for a hub that is freed is not handed to whom it belongs to next. */
+static void a_freed_hub_takes_no_commands_along(void **state)
+{
+    (void)state;
+    struct household h = household();
+    struct thing hub = make("hub", PL_STR_NONE), camera = make("wireless", PL_STR_NONE);
+    struct device_bound bound = bind_hub(h, &hub), seen;
+    struct device_sql_views_row *d;
+    struct device_sql_commands_due_row *due;
+    struct device_freed *freed = NULL;
+    struct pl_uuid id;
+    size_t n;
+    assert_int_equal(claim(h, camera.serial, NULL, false, 2, &id), PL_OK);
+    assert_int_equal(prove(h, &hub, camera.serial, id, 3, &seen), PL_OK);
+    struct db_tx *tx = begin();
+    assert_int_equal(device_sql_command_add(tx, h.account, new_id(), seen.device_id, hub.serial, camera.serial, PL_STR("refresh"), PL_STR("k"), at(4), at(3600), NULL), PL_OK);
+    assert_int_equal(device_view_one(tx, h.account, bound.device_id, &d), PL_OK);
+    assert_int_equal(device_free(&ctx, tx, at(5), h.account, h.account, d, "deleted", &freed), PL_OK);
+    assert_int_equal(device_sql_commands_due(tx, hub.serial, at(6), at(6), &due, &n), PL_OK);
+    assert_int_equal(n, 0);
+    db_rollbackp(&tx);
+}
+
+/* S-D2: a device that was freed while its owner added it again is not bound by the proof that comes then. */
+static void a_freed_device_is_not_proved_again(void **state)
+{
+    (void)state;
+    struct household h = household();
+    struct thing hub = make("hub", PL_STR_NONE);
+    struct device_bound bound = bind_hub(h, &hub), again;
+    struct pl_uuid id;
+    assert_int_equal(claim(h, hub.serial, NULL, true, 2, &id), PL_OK);
+    struct db_tx *tx = begin();
+    assert_int_equal(device_sql_drop(tx, h.account, bound.device_id, NULL), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_int_equal(prove(h, &hub, hub.serial, id, 3, &again), PL_CLAIM_REFUSED);
+}
+
 static void a_deleted_account_frees_its_devices(void **state)
 {
     (void)state;
     struct household h = household(), other = household();
     struct thing hub = make("hub", PL_STR_NONE), mini = make("mini", PL_STR_NONE);
+    struct device_freed *freed = NULL;
     struct pl_uuid id;
     bind_hub(h, &hub);
     assert_int_equal(claim(h, mini.serial, NULL, false, 2, &id), PL_OK);
     struct db_tx *tx = begin();
-    assert_int_equal(device_account_deleted(&ctx, tx, at(3), h.account), PL_OK);
+    assert_int_equal(device_account_deleted(&ctx, tx, at(3), h.account, &freed), PL_OK);
+    assert_non_null(freed);
     assert_int_equal(db_commit(&tx), PL_OK);
     static const char *const tables[] = { "system", "device", "device_status", "device_binding", "device_slot", "device_claim", "device_claim_meter", "device_command" };
     char account[PL_UUID_TEXT];
@@ -420,6 +460,8 @@ int main(void)
         cmocka_unit_test_setup(wireless_needs_a_hub_and_a_mini_does_not, each_test),
         cmocka_unit_test_setup(an_older_epoch_writes_nothing, each_test),
         cmocka_unit_test_setup(a_dead_node_takes_its_hubs_along, each_test),
+        cmocka_unit_test_setup(a_freed_hub_takes_no_commands_along, each_test),
+        cmocka_unit_test_setup(a_freed_device_is_not_proved_again, each_test),
         cmocka_unit_test_setup(a_deleted_account_frees_its_devices, each_test),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
