@@ -8,6 +8,15 @@ enum { VIDEO_CLOCK = 90000, AUDIO_CLOCK = CODER_RATE };
 #define REPORT_EVERY PL_SECOND
 #define CNAME PL_STR("hub")
 
+/* What left, as it left: a packet that is asked for again goes out byte for byte the same, since its number may be encrypted only once (S-M6). */
+struct kept {
+    struct pl_mono sent_at;
+    uint16_t seq, n; /**< n 0: none */
+    uint8_t bytes[SENDER_MTU_MAX];
+};
+enum { KEPT = 512, KEPT_AUDIO = 64, RESENT_MOST = 128 /* for one request */ };
+#define KEPT_FOR PL_SECOND
+
 struct track {
     struct sender_track id;
     uint32_t clock;
@@ -16,6 +25,8 @@ struct track {
     int64_t pts_us;           /**< of the last frame */
     struct pl_mono sent_at;   /**< and when it left */
     uint32_t packets, bytes;  /**< of payload, as sender reports count */
+    struct kept *kept;        /**< kept_n places, by number */
+    unsigned kept_n;
 };
 struct sender {
     struct sender_conf conf;
@@ -28,6 +39,7 @@ struct sender {
     int fir_seq;              /**< last FIR's number; -1: none */
     enum pl_err why;
     struct sender_stats stats;
+    struct kept video_kept[KEPT], audio_kept[KEPT_AUDIO];
 };
 
 static struct track track_of(struct sender_track id, uint32_t clock, struct pl_rand *rand)
@@ -56,6 +68,10 @@ enum pl_err sender_new(const struct sender_conf *conf, struct pl_mono now, struc
     s->conf = *conf;
     s->video = track_of(conf->video, VIDEO_CLOCK, conf->rand);
     s->audio = track_of(conf->audio, AUDIO_CLOCK, conf->rand);
+    s->video.kept = s->video_kept;
+    s->video.kept_n = KEPT;
+    s->audio.kept = s->audio_kept;
+    s->audio.kept_n = KEPT_AUDIO;
     s->alive = s->report_at = now;
     s->hard_end = pl_mono_add(now, conf->hard_end_us);
     s->fir_seq = -1;
@@ -166,8 +182,34 @@ static unsigned take_fir(struct sender *s, const struct rtcp_item *item)
     return SENDER_KEY_WANTED;
 }
 
-static unsigned take_item(struct sender *s, const struct rtcp_item *item)
+/* True when it went out. */
+static bool resend(struct sender *s, struct pl_mono now, const struct track *t, uint16_t seq)
 {
+    const struct kept *k = &t->kept[seq % t->kept_n];
+    if (k->n == 0 || k->seq != seq || pl_mono_sub(now, k->sent_at) > KEPT_FOR)
+        return false;
+    s->conf.send(s->conf.self, k->bytes, k->n);
+    s->stats.resent++;
+    return true;
+}
+
+static void take_nack(struct sender *s, struct pl_mono now, const struct rtcp_item *item)
+{
+    const struct track *t = item->media_ssrc == s->video.id.ssrc ? &s->video : item->media_ssrc == s->audio.id.ssrc ? &s->audio : NULL;
+    unsigned sent = 0;
+    for (unsigned i = 0; t && i < item->count; i++) {
+        uint16_t seq, mask;
+        rtcp_nack_at(item, i, &seq, &mask);
+        for (unsigned bit = 0; bit <= 16 && sent < RESENT_MOST; bit++)
+            if (bit == 0 || mask >> (bit - 1) & 1)
+                sent += resend(s, now, t, (uint16_t)(seq + bit));
+    }
+}
+
+static unsigned take_item(struct sender *s, struct pl_mono now, const struct rtcp_item *item)
+{
+    if (item->type == RTCP_NACK)
+        take_nack(s, now, item);
     if (item->type == RTCP_PLI && item->media_ssrc == s->video.id.ssrc) {
         s->stats.key_asked++;
         return SENDER_KEY_WANTED;
@@ -196,7 +238,7 @@ static unsigned take_rtcp(struct sender *s, struct pl_mono now, const uint8_t *p
     s->alive = now;
     struct pl_rd r = pl_rd_of(plain, n);
     while (rtcp_next(&r, &item) == PL_OK && item.type != RTCP_END)
-        events |= take_item(s, &item);
+        events |= take_item(s, now, &item);
     return events;
 }
 
@@ -223,6 +265,11 @@ static void send_payload(struct sender *s, struct track *t, uint8_t *packet, siz
         return;
     s->stats.packets++;
     s->stats.bytes += n;
+    struct kept *k = &t->kept[h.seq % t->kept_n];
+    if (n <= sizeof k->bytes) {
+        *k = (struct kept){ .sent_at = t->sent_at, .seq = h.seq, .n = (uint16_t)n };
+        memcpy(k->bytes, packet, n);
+    }
     s->conf.send(s->conf.self, packet, n);
 }
 

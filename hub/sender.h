@@ -2,6 +2,7 @@
  *
  * The way is proved by an ICE check before the first media packet leaves. The session ends at its hard end, or when the relay has given no authenticated
  * answer or RTCP for five seconds; never because the cloud's own connection is away. Keys serve one generation: a sender is made once and never reused.
+ * What the relay misses (NACK) is sent again byte for byte, for a second.
  * Not here: the socket and the threads (stream.h), encoding (camera.h). Threads: one at a time.  Memory: owned; keys are wiped in sender_free.
  *     e = sender_new(&conf, now, &sender);
  *     events = sender_tick(sender, now, utc);                        checks, reports, deadlines: call it again at sender_due
@@ -40,6 +41,7 @@ enum {
 
 struct sender_stats {
     uint64_t packets, bytes, frames, key_frames; /**< of video and audio sent */
+    uint64_t resent;                             /**< packets that were asked for again, and sent */
     unsigned key_asked;                          /**< PLI and FIR that were heeded */
     int32_t lost;                                /**< video packets that the relay misses, by its last report */
     int64_t rtt_us;                              /**< of the last check; -1: not known */

@@ -168,7 +168,7 @@ static void shut_down(struct stream *s)
     PL_LOCK(&s->lock);
     struct sender_stats st = sender_stats(s->sender);
     PL_LOG(&s->log, PL_INFO, "stream.done", PL_F_INT("frames", st.frames), PL_F_INT("key_frames", st.key_frames), PL_F_INT("packets", st.packets),
-        PL_F_INT("bytes", st.bytes), PL_F_INT("key_asked", st.key_asked), PL_F_INT("lost", st.lost), PL_F_INT("rtt_us", st.rtt_us));
+        PL_F_INT("bytes", st.bytes), PL_F_INT("resent", st.resent), PL_F_INT("key_asked", st.key_asked), PL_F_INT("lost", st.lost), PL_F_INT("rtt_us", st.rtt_us));
     s->sender = sender_free(s->sender);
 }
 

@@ -446,6 +446,7 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
             continue;
         }
         tick_viewers(r, s, now);
+        relay_ask_again(r, s, now);
         relay_governor(r, s, now);
         if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= RELAY_NO_KEY) {
             s->no_key_said = true;

@@ -25,6 +25,8 @@ enum {
     RELAY_OUT_SEGMENTS = 64
 };
 enum { RELAY_VIDEO, RELAY_AUDIO, RELAY_TRACKS };
+#define RELAY_NACK_AGAIN (100 * PL_MS)       /* V-E1: a packet that was asked for and has not come is asked for again */
+enum { RELAY_MISSING = 64, /* a track's packets that are asked for at a time; a longer gap waits for a key frame */ RELAY_NACK_TRIES = 5 };
 
 struct relay_session;
 struct relay_viewer;
@@ -40,6 +42,11 @@ struct relay_end { /* a peer: a session's source or one of its viewers */
     bool connected;
 };
 
+struct relay_missing { /* a number that was passed over */
+    uint64_t seq;
+    struct pl_mono asked_at;
+    unsigned tries; /**< requests so far */
+};
 struct relay_track { /* of the source */
     struct relay_track_conf conf;
     struct rtp_seq seq;
@@ -47,6 +54,8 @@ struct relay_track { /* of the source */
     bool has_sr;
     uint64_t sr_ntp;
     uint32_t sr_timestamp;
+    struct relay_missing missing[RELAY_MISSING]; /**< in rising order */
+    unsigned missing_n;
 };
 
 struct relay_au { /* an access unit of the source's video, as it comes in */
@@ -151,6 +160,7 @@ struct relay_session *relay_find_plain(const struct relay *r, uint32_t ssrc);
 void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt);
 void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n);
 void relay_want_key(struct relay_session *s);
+void relay_ask_again(struct relay *r, struct relay_session *s, struct pl_mono now); /* NACKs what is missing and due */
 void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now);
 
 /* relay_viewer.c */

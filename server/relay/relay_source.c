@@ -5,14 +5,18 @@
 
 void relay_want_key(struct relay_session *s) { s->want_key = true; }
 
-static void send_pli(struct relay *r, struct relay_session *s)
+/* One request to the source: for the `n` numbers of a track, or (0) for a key frame. */
+static void send_request(struct relay *r, struct relay_session *s, unsigned track, const uint16_t *seqs, unsigned seqs_n)
 {
-    uint8_t p[128];
+    uint8_t p[128 + RELAY_MISSING * 4];
     struct pl_buf b = pl_buf_fixed(p, sizeof p - PL_SRTP_RTCP_OVERHEAD);
     uint32_t own = s->talk_ssrc ? s->talk_ssrc : 1;
     rtcp_put_rr(&b, own, NULL, 0);
     rtcp_put_cname(&b, own, PL_STR("relay"));
-    rtcp_put_pli(&b, own, s->tracks[RELAY_VIDEO].conf.ssrc);
+    if (seqs_n)
+        rtcp_put_nack(&b, own, s->tracks[track].conf.ssrc, seqs, seqs_n);
+    else
+        rtcp_put_pli(&b, own, s->tracks[track].conf.ssrc);
     size_t n = b.n;
     if (pl_buf_err(&b) == PL_OK && pl_srtp_protect_rtcp(s->source.out, p, &n, sizeof p) == PL_OK)
         relay_out_one(r, &s->source.addr, p, n);
@@ -32,7 +36,51 @@ void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now
     s->ever_asked = s->asked = true;
     s->asked_control = false;
     s->asked_at = now;
-    send_pli(r, s);
+    send_request(r, s, RELAY_VIDEO, NULL, 0);
+}
+
+/* ---- V-E1: what the source's own network lost is asked for, a few times, and then given up. */
+
+void relay_ask_again(struct relay *r, struct relay_session *s, struct pl_mono now)
+{
+    for (unsigned t = 0; t < RELAY_TRACKS; t++) {
+        struct relay_track *k = &s->tracks[t];
+        uint16_t seqs[RELAY_MISSING];
+        unsigned n = 0, kept = 0;
+        for (unsigned i = 0; i < k->missing_n; i++) {
+            struct relay_missing m = k->missing[i];
+            bool due = m.tries == 0 || pl_mono_sub(now, m.asked_at) >= RELAY_NACK_AGAIN;
+            if (due && m.tries == RELAY_NACK_TRIES)
+                continue;
+            if (due) {
+                seqs[n++] = (uint16_t)m.seq;
+                m.asked_at = now;
+                m.tries++;
+            }
+            k->missing[kept++] = m;
+        }
+        k->missing_n = kept;
+        if (n)
+            send_request(r, s, t, seqs, n);
+    }
+}
+
+/* Numbers in between `before` and `seq` were passed over. A plain source keeps nothing that it could send again. */
+static void passed_over(struct relay_session *s, struct relay_track *t, uint64_t before, uint64_t seq)
+{
+    if (s->plain || seq - before - 1 > RELAY_MISSING - t->missing_n)
+        return;
+    for (uint64_t n = before + 1; n < seq; n++)
+        t->missing[t->missing_n++] = (struct relay_missing){ .seq = n };
+}
+
+static void came_late(struct relay_track *t, uint64_t seq)
+{
+    unsigned kept = 0;
+    for (unsigned i = 0; i < t->missing_n; i++)
+        if (t->missing[i].seq != seq)
+            t->missing[kept++] = t->missing[i];
+    t->missing_n = kept;
 }
 
 /* ---- Where key frames start and when they are whole. */
@@ -136,10 +184,13 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
     uint64_t before = t->seq.highest;
     bool first = !t->seq.started;
     uint64_t seq = rtp_seq_extend(&t->seq, pkt->h.seq);
-    if (!first && seq > before + 1)
+    if (!first && seq > before + 1) {
         r->stats.lost += seq - before - 1;
-    else if (!first && seq < before && r->stats.lost > 0) /* it was counted as lost, and came late */
-        r->stats.lost--;
+        passed_over(s, t, before, seq);
+    } else if (!first && seq < before) { /* it was counted as lost, and came late */
+        r->stats.lost -= r->stats.lost > 0;
+        came_late(t, seq);
+    }
     t->received++;
     if (!s->media_said) {
         s->media_said = true;

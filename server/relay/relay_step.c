@@ -241,6 +241,7 @@ void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t
             if (s->viewers[i])
                 relay_viewer_pump(r, s->viewers[i], now);
         relay_governor(r, s, now);
+        relay_ask_again(r, s, now);
     }
     relay_out_flush(r);
     r->sink = NULL;

@@ -33,7 +33,9 @@ struct sim_peer {
     /* hub */
     uint16_t seq[2];
     uint32_t ts;
-    unsigned plis;
+    unsigned plis, nacks;
+    uint16_t nacked[1024]; /* video numbers that the relay asked for since somebody looked */
+    unsigned nacked_n;
     /* viewer */
     struct rtp_seq ext[2];
     uint64_t got[2], first[2], high[2];
@@ -210,6 +212,20 @@ static inline void sim_rtcp(struct sim *s, struct sim_peer *p, bool pli, bool sr
     sim_in(s, &p->addr, out, n);
 }
 
+static inline void sim_nack_in(struct sim_peer *p, const struct rtcp_item *it)
+{
+    p->nacks++;
+    for (unsigned i = 0; i < it->count; i++) {
+        uint16_t seq, mask;
+        rtcp_nack_at(it, i, &seq, &mask);
+        for (unsigned bit = 0; bit <= 16; bit++)
+            if (bit == 0 || mask >> (bit - 1) & 1) {
+                assert_true(p->nacked_n < 1024);
+                p->nacked[p->nacked_n++] = (uint16_t)(seq + bit);
+            }
+    }
+}
+
 static inline void sim_rtcp_in(struct sim_peer *p, uint8_t *q, size_t n)
 {
     struct rtcp_item it;
@@ -220,6 +236,8 @@ static inline void sim_rtcp_in(struct sim_peer *p, uint8_t *q, size_t n)
             assert_int_equal(it.media_ssrc, p->leg.video.ssrc);
             p->plis++;
         }
+        if (it.type == RTCP_NACK && it.media_ssrc == p->leg.video.ssrc)
+            sim_nack_in(p, &it);
         if (it.type == RTCP_SR) {
             p->srs++;
             p->sr_ts[it.ssrc == p->leg.audio.ssrc] = it.sr.timestamp;

@@ -599,6 +599,82 @@ static void a_plain_source_has_a_minute_to_come(void **state)
     done(&s, &hub, NULL, NULL);
 }
 
+enum { STORE = 512 };
+struct lossy { /* the hub's leg: 5 % of the packets are lost each way, what arrives takes 20 ms */
+    struct sim *s;
+    struct sim_peer *hub;
+    struct { uint8_t p[SIM_PACKET]; size_t n; uint16_t seq; } store[STORE];
+    uint64_t sent, resent;
+};
+
+static bool lost(struct lossy *l) { return pl_rand_below(&l->s->rand.base, 100) < 5; }
+
+static void lossy_picture(struct lossy *l, unsigned no)
+{
+    static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+    uint8_t payload[1000] = { 0 };
+    bool key = no % 50 == 0;
+    l->hub->ts += 3600;
+    for (unsigned i = 0; i < (key ? 20u : 4u); i++) {
+        uint16_t seq = l->hub->seq[0];
+        bool last = i == (key ? 19u : 3u), first = i == 0;
+        payload[0] = 0x7c;
+        payload[1] = (uint8_t)((i == key ? 0x80 : 0) | (last ? 0x40 : 0) | (key ? 5 : 1));
+        l->store[seq % STORE].seq = seq;
+        l->store[seq % STORE].n = key && first ? sim_hub_packet(l->hub, 0, false, params, sizeof params, l->store[seq % STORE].p)
+                                               : sim_hub_packet(l->hub, 0, last, payload, sizeof payload, l->store[seq % STORE].p);
+        l->sent++;
+        if (!lost(l))
+            sim_in(l->s, &l->hub->addr, l->store[seq % STORE].p, l->store[seq % STORE].n);
+    }
+}
+
+static void lossy_resend(struct lossy *l)
+{
+    for (unsigned i = 0; i < l->hub->nacked_n; i++) {
+        uint16_t seq = l->hub->nacked[i];
+        if (l->store[seq % STORE].n && l->store[seq % STORE].seq == seq && !lost(l)) {
+            l->resent++;
+            sim_in(l->s, &l->hub->addr, l->store[seq % STORE].p, l->store[seq % STORE].n);
+        }
+    }
+    l->hub->nacked_n = 0;
+}
+
+/* 5 % loss on the hub's leg in both directions: the viewer misses one packet in a thousand at most, the requests are bounded. */
+static void v_e1_what_the_hubs_network_loses_is_asked_for(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, *alive[2] = { &hub, &v };
+    struct relay_stats st;
+    session(&s, &hub, PL_SRTP_GCM);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    struct lossy *l = pl_heap(sizeof *l);
+    assert_non_null(l);
+    l->s = &s;
+    l->hub = &hub;
+    for (unsigned no = 0; no < 3000; no++) { /* two minutes at 25 pictures a second */
+        lossy_picture(l, no);
+        sim_pass(&s, 20 * PL_MS, alive, 2);
+        sim_deliver(&s, &v, &ignore);
+        if (lost(l))
+            s.queued = 0; /* what the relay asked for does not arrive */
+        sim_deliver(&s, &hub, &ignore);
+        lossy_resend(l);
+        sim_pass(&s, 20 * PL_MS, alive, 2);
+        sim_deliver(&s, &v, &ignore);
+    }
+    relay_stats(s.relay, &st);
+    assert_true(l->sent > 12000 && l->resent > l->sent / 50);
+    assert_true(st.lost * 1000 <= l->sent);
+    assert_true(hub.nacks < l->sent / 5);
+    uint64_t span = v.high[0] - v.first[0] + 1;
+    assert_true(span > 12000 && (span - v.got[0]) * 1000 <= span);
+    pl_heap_free(l);
+    done(&s, &hub, &v, NULL);
+}
+
 /* Two cameras of one hub share its socket: told apart by SSRC. */
 static void two_sources_on_one_address(void **state)
 {
@@ -688,7 +764,8 @@ int main(void)
         cmocka_unit_test(expiry_by_the_relays_own_clock), cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss),
         cmocka_unit_test(s_m7_control_lost), cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said),
         cmocka_unit_test(plain_source),
-        cmocka_unit_test(a_plain_source_has_a_minute_to_come), cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once),
+        cmocka_unit_test(a_plain_source_has_a_minute_to_come), cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for),
+        cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once),
         cmocka_unit_test(falling_out_of_the_ring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,9 +43,31 @@ struct bench {
     struct stun_mac *mac;
     struct ice_lite ice;
     unsigned stun, media, reports, byes, too_long;
+    unsigned again;              /* packets that came a second time, the same to the byte */
+    uint8_t seen[64][1500];      /* by number */
+    size_t seen_n[64];
+    uint16_t last_seq;
     uint8_t answer[STUN_MAX];
     size_t answer_n;
 };
+
+/* S-M6: a number that comes twice is the very same packet. */
+static void media_in(struct bench *b, const uint8_t *p, uint8_t *copy, size_t n)
+{
+    uint16_t seq = (uint16_t)(p[2] << 8 | p[3]);
+    size_t *seen_n = &b->seen_n[seq % 64], whole = n;
+    enum pl_err e = pl_srtp_unprotect_rtp(b->in, copy, &n);
+    if (e == PL_REPLAY) {
+        assert_true(*seen_n == whole && memcmp(b->seen[seq % 64], p, whole) == 0);
+        b->again++;
+        return;
+    }
+    assert_int_equal(e, PL_OK);
+    memcpy(b->seen[seq % 64], p, whole);
+    *seen_n = whole;
+    b->last_seq = seq;
+    b->media++;
+}
 
 static void relay_sees(void *self, const uint8_t *p, size_t n)
 {
@@ -66,8 +88,7 @@ static void relay_sees(void *self, const uint8_t *p, size_t n)
         b->answer_n = r.answer_n;
         break;
     case RTP_CLASS_RTP:
-        b->media++;
-        assert_int_equal(pl_srtp_unprotect_rtp(b->in, copy, &n), PL_OK);
+        media_in(b, p, copy, n);
         break;
     case RTP_CLASS_RTCP:
         assert_int_equal(pl_srtp_unprotect_rtcp(b->in, copy, &n), PL_OK);
@@ -160,6 +181,46 @@ static void no_media_leaves_before_the_relay_has_answered_a_check(void **state)
     assert_int_equal(b.too_long, 0);
     bench_close(&b);
     assert_int_equal(b.byes, 2);
+}
+
+static unsigned nack(struct bench *b, uint32_t ssrc, uint16_t first, unsigned n)
+{
+    uint8_t packet[1000];
+    uint16_t seqs[200];
+    unsigned before = b->again;
+    struct pl_buf buf = pl_buf_fixed(packet, 900);
+    for (unsigned i = 0; i < n; i++)
+        seqs[i] = (uint16_t)(first + i);
+    rtcp_put_rr(&buf, RELAY, NULL, 0);
+    rtcp_put_nack(&buf, RELAY, ssrc, seqs, n);
+    size_t size = buf.n;
+    assert_int_equal(pl_srtp_protect_rtcp(b->out, packet, &size, sizeof packet), PL_OK);
+    assert_int_equal(sender_packet(b->sender, pl_now_mono(&b->clock.base), packet, size), 0);
+    return b->again - before;
+}
+
+/* V-E1, S-M6: what the relay misses comes again byte for byte, for a second; what was never sent, or is of nobody, does not come at all. */
+static void what_is_asked_for_again_is_the_same_packet(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b, 60 * PL_SECOND);
+    assert_int_equal(tick_after(&b, 0), 0);
+    assert_int_equal(answer(&b), SENDER_CONNECTED);
+    frame(&b, 39999, 40000);
+    assert_true(b.media >= 34);
+    uint16_t last = b.last_seq;
+    assert_int_equal(nack(&b, VIDEO, last, 1), 1);
+    assert_int_equal(nack(&b, VIDEO, (uint16_t)(last - 19), 20), 20);
+    assert_int_equal(nack(&b, VIDEO, (uint16_t)(last - 1), 5), 2);
+    assert_int_equal(nack(&b, AUDIO, last, 1), 0);
+    assert_int_equal(nack(&b, RELAY, last, 1), 0);
+    assert_int_equal(sender_stats(b.sender).resent, 23);
+    assert_int_equal(tick_after(&b, PL_SECOND), 0);
+    assert_int_equal(nack(&b, VIDEO, last, 1), 1);
+    (void)tick_after(&b, PL_MS);
+    assert_int_equal(nack(&b, VIDEO, last, 1), 0);
+    bench_close(&b);
 }
 
 static void five_seconds_without_proof_from_the_relay_end_it(void **state)
@@ -624,6 +685,7 @@ int main(void)
         cmocka_unit_test(the_session_is_read_from_the_answer_or_its_object),
         cmocka_unit_test(picture_and_tone_arrive_as_sent_under_gcm),
         cmocka_unit_test(picture_and_tone_arrive_as_sent_under_sha1_80),
+        cmocka_unit_test(what_is_asked_for_again_is_the_same_packet),
         cmocka_unit_test(a_source_that_fails_fails_the_session),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
