@@ -38,6 +38,11 @@ static struct http *http_free(struct http *h)
     pl_heap_free(h->type_base);
     pl_heap_free(h->listen);
     pl_heap_free(h->origins);
+    pl_heap_free(h->proxies);
+    if (h->tls_key)
+        secure_wipe(h->tls_key, strlen(h->tls_key));
+    pl_heap_free(h->tls_key);
+    pl_heap_free(h->tls_cert);
     return pl_heap_free(h);
 }
 
@@ -53,6 +58,7 @@ enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_
     pthread_mutex_init(&h->lock, NULL);
     h->listen = copy(conf->listen);
     h->type_base = copy(conf->type_base);
+    h->proxies = copy(conf->proxies);
     h->bearer = conf->bearer ? copy(conf->bearer) : NULL;
     if (conf->origins && conf->origins[0] && (h->origins = pl_heap(strlen(conf->origins) + 2))) {
         char *to = h->origins;
@@ -66,7 +72,7 @@ enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_
         h->limits = *conf->rates;
         h->rates = http_rate_new();
     }
-    if (!h->listen || !h->type_base || (conf->bearer && !h->bearer) || (conf->rates && !h->rates) || (conf->origins && conf->origins[0] && !h->origins)) {
+    if (!h->listen || !h->type_base || !h->proxies || (conf->bearer && !h->bearer) || (conf->rates && !h->rates) || (conf->origins && conf->origins[0] && !h->origins)) {
         http_free(h);
         return PL_NO_MEMORY;
     }
@@ -209,7 +215,9 @@ static void *engine(void *arg)
 
 enum pl_err http_start(struct http *h, struct pl_fail *reterr)
 {
-    enum pl_err e = http_daemon(h, reterr);
+    enum pl_err e = http_tls_load(h, reterr);
+    if (e == PL_OK)
+        e = http_daemon(h, reterr);
     if (e != PL_OK)
         return e;
     h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -8,7 +8,7 @@
  * S-F6, S-F8: the rates are buckets in the database, so that all nodes together give no more than one; every counted reply carries RateLimit-Limit, -Remaining and
  * -Reset. When the buckets cannot be asked, calls that send or try secrets are refused, others go on.
  * S-S9: a call with an Idempotency-Key acts once in 24 hours: its answer is stored, sealed, in the transaction of its effect, and given again (`Idempotency-Replayed`).
- * Not here: what a token is (hooks below, given by node/), WebSockets (link.h), TLS and HTTP/2 (the proxy in front).  Threads: handlers run on pool threads, one call at a time each.
+ * Not here: what a token is (hooks below, given by node/), WebSockets (link.h), HTTP/2 (the proxy in front).  Threads: handlers run on pool threads, one call at a time each.
  * Memory: all of a call lives in its arena (1 MiB).
  *     static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr) { const struct rename_body *b = c->body; ... jw_uuid(&c->out, "id", id); return PL_OK; }
  *     const struct http_route system_routes[] = { { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", HTTP_BODY(struct rename_body, rename_fields) }, HTTP_END };
@@ -146,6 +146,9 @@ struct http_conf {
     unsigned max_connections; /**< over all; 0: 1000 */
     unsigned max_per_address; /**< 0: 64 */
     size_t max_body;          /**< 0: 64 KiB */
+    const char *tls_cert, *tls_key; /**< PEM files; NULL or empty: no TLS, and then only loopback and Unix sockets are listened on, unless */
+    bool behind_proxy;        /**< a proxy with TLS stands in front */
+    const char *proxies;      /**< addresses of proxies, parted by blanks, whose X-Forwarded-For says who the caller is (S-F7); NULL or empty: nobody's */
     const char *origins;      /**< whose pages may read answers (CORS): origins parted by blanks; NULL or empty: none */
     const struct http_rates *rates; /**< copied; NULL: calls are not counted (admin listener) */
     int64_t call_deadline;    /**< us from whole request to reply; 0: 15 s, then 503: overloaded if no worker had it yet, else unavailable (it may still commit) */

@@ -11,6 +11,7 @@
 
 #define BACKLOG 511
 #define ACCEPT_BATCH 64
+#define PEM_BYTES (64 * 1024)
 
 /* A socket file that a dead process left is removed; one that somebody answers is not. */
 static void remove_stale(const struct sockaddr_un *at)
@@ -41,11 +42,68 @@ static enum pl_err listen_unix(struct http *h, const char *path, struct pl_fail 
     return PL_OK;
 }
 
+static enum pl_err read_file(const char *path, char **ret, struct pl_fail *reterr)
+{
+    char *text = pl_heap(PEM_BYTES);
+    FILE *f = text ? fopen(path, "re") : NULL;
+    size_t n = f ? fread(text, 1, PEM_BYTES - 1, f) : 0;
+    bool good = f && !ferror(f) && n > 0 && n < PEM_BYTES - 1;
+    if (f)
+        fclose(f);
+    if (!good) {
+        pl_heap_free(text);
+        return pl_fail(reterr, PL_IO, "%s cannot be read, is empty, or is not a PEM file.", path);
+    }
+    *ret = text; /* pl_heap zeroes, so it ends */
+    return PL_OK;
+}
+
+enum pl_err http_tls_load(struct http *h, struct pl_fail *reterr)
+{
+    const char *cert = h->conf.tls_cert, *key = h->conf.tls_key;
+    bool has_cert = cert && cert[0], has_key = key && key[0];
+    if (has_cert != has_key)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "TLS needs both: a certificate (--tls-cert) and its key (--tls-key).");
+    if (!has_cert)
+        return PL_OK;
+    enum pl_err e = read_file(cert, &h->tls_cert, reterr);
+    return e == PL_OK ? read_file(key, &h->tls_key, reterr) : e;
+}
+
+bool http_address_parse(const char *text, struct address *ret)
+{
+    struct address a = { .family = strchr(text, ':') ? AF_INET6 : AF_INET };
+    if (inet_pton(a.family, text, a.bytes) != 1)
+        return false;
+    *ret = a;
+    return true;
+}
+
+bool http_from_proxy(const struct http *h, struct pl_str address)
+{
+    struct pl_str rest = pl_str_of(h->proxies);
+    while (rest.n) {
+        struct pl_str one = pl_str_split(rest, ' ', &rest);
+        if (one.n && pl_str_eq(one, address))
+            return true;
+    }
+    return false;
+}
+
+static bool is_loopback(const struct sockaddr *at)
+{
+    return at->sa_family == AF_INET ? ntohl(((const struct sockaddr_in *)at)->sin_addr.s_addr) >> 24 == 127
+                                    : IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)at)->sin6_addr);
+}
+
 static enum pl_err listen_tcp(struct http *h, const struct addrinfo *at, struct pl_fail *reterr)
 {
     struct sockaddr_storage got;
     socklen_t n = sizeof got;
     char host[INET6_ADDRSTRLEN], port[8];
+    if (!h->tls_cert && !h->conf.behind_proxy && !is_loopback(at->ai_addr))
+        return pl_fail(reterr, PL_INVALID_REQUEST,
+                       "%s is not loopback: give --tls-cert and --tls-key, or say --insecure-behind-proxy when a proxy with TLS stands in front.", h->listen);
     h->listen_fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (h->listen_fd >= 0)
         setsockopt(h->listen_fd, SOL_SOCKET, SO_REUSEADDR, &(int){ 1 }, sizeof(int));
@@ -93,11 +151,13 @@ static void address_of(const struct sockaddr_storage *from, struct link *k)
 }
 
 /* PL_OK, or why this address may not have another connection. A walk over all of them: there are a thousand at most, and a walk is 1 µs. */
-static enum pl_err room_for(const struct http *h, const struct address *from)
+static enum pl_err room_for(const struct http *h, const struct address *from, bool proxy)
 {
     unsigned same = 0;
     if (h->nlinks >= h->conf.max_connections)
         return PL_OVERLOADED;
+    if (proxy)
+        return PL_OK; /* it has its own limits, and speaks for many */
     for (const struct link *k = h->links; k && from->family != AF_UNIX; k = k->next)
         same += k->address.family == from->family && memcmp(k->address.bytes, from->bytes, sizeof from->bytes) == 0;
     return same >= h->conf.max_per_address ? PL_RATE_LIMITED : PL_OK;
@@ -112,7 +172,8 @@ static void turn_away(struct http *h, int fd, enum pl_err e)
     http_problem(&b, h, e, NULL, id);
     pl_buf_fmt(&t, "HTTP/1.1 %d Refused\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\n", pl_err_table[e].status, b.n);
     pl_buf_fmt(&t, "Retry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%s", body);
-    if (pl_buf_err(&t) == PL_OK && send(fd, t.p, t.n, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+    /* With TLS there is nothing that this caller could read. */
+    if (!h->tls_cert && pl_buf_err(&t) == PL_OK && send(fd, t.p, t.n, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
         shutdown(fd, SHUT_WR);
     close(fd);
     pl_count(&http_metrics[M_REFUSED], 1);
@@ -126,7 +187,7 @@ static void take_in(struct http *h, int fd, const struct sockaddr_storage *from,
         return;
     }
     address_of(from, k);
-    enum pl_err e = room_for(h, &k->address);
+    enum pl_err e = room_for(h, &k->address, http_from_proxy(h, pl_str_of(k->peer)));
     if (e != PL_OK) {
         pl_heap_free(k);
         turn_away(h, fd, e);

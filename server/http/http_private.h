@@ -129,6 +129,8 @@ struct http {
     struct http_rates limits;
     struct http_rate_table *rates; /* NULL: calls are not counted */
     char *bearer, *type_base, *listen; /* copies */
+    char *tls_cert, *tls_key;          /* what the files hold; NULL: no TLS */
+    char *proxies;                     /* copy */
     char *origins;                     /* copy: each origin ends with a zero byte, an empty one ends the list; NULL: none */
     struct mounted routes[MAX_ROUTES];
     size_t nroutes;
@@ -158,6 +160,12 @@ enum { M_1XX, M_2XX, M_3XX, M_4XX, M_5XX, M_IN_FLIGHT, M_CONNECTIONS, M_REFUSED,
 
 /* http_listen.c */
 PL_MUST enum pl_err http_listen(struct http *h, struct pl_fail *reterr);
+/* Reads certificate and key, if TLS is wanted. */
+PL_MUST enum pl_err http_tls_load(struct http *h, struct pl_fail *reterr);
+/* Is it the address of a proxy that is believed? */
+bool http_from_proxy(const struct http *h, struct pl_str address);
+/* Address from text, for the caller that a proxy names. */
+bool http_address_parse(const char *text, struct address *ret);
 /* Takes in what waits. */
 void http_accept(struct http *h);
 

@@ -8,6 +8,8 @@ static const char *const singles[] = { "Host",          "Content-Length", "Trans
                                        "Step-Up-Grant", "Challenge-Key",  "Idempotency-Key",   "Expect",       "If-Match",
                                        "Origin" };
 
+#define TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"
+
 void http_phase(struct link *k, enum phase p, int64_t us)
 {
     k->phase = p;
@@ -150,6 +152,26 @@ static const char *origin_of(const struct link *k)
     return NULL;
 }
 
+/* S-F7: behind a proxy that is named the caller is the last address of the last X-Forwarded-For: what the proxy itself wrote. Of anybody else it is not looked at. */
+static void find_caller(struct link *k)
+{
+    struct call *call = k->call;
+    struct pl_str list = PL_STR_NONE;
+    if (!http_from_proxy(k->h, call->c.peer))
+        return;
+    for (const struct pair *p = call->headers; p; p = p->next)
+        if (pl_str_eq_nocase(p->name, PL_STR("X-Forwarded-For")))
+            list = p->value;
+    for (size_t at; (at = pl_str_find(list, ',')) < list.n;)
+        list = (struct pl_str){ list.p + at + 1, list.n - at - 1 };
+    const char *last = pl_str_z(call->c.arena, pl_str_trim(list));
+    struct address from;
+    if (last && http_address_parse(last, &from)) {
+        call->from = from;
+        call->c.peer = pl_str_of(last);
+    }
+}
+
 static enum MHD_Result begin(struct link *k, const char *url, const char *method, const char *version)
 {
     struct http *h = k->h;
@@ -167,6 +189,7 @@ static enum MHD_Result begin(struct link *k, const char *url, const char *method
     }
     r->e = check_headers(k, url, method, version, &r->fail);
     k->origin = origin_of(k);
+    find_caller(k);
     r->set = r->e != PL_OK || !k->call->row;
     /* Not worth reading on, or the client itself waits for our word (100-continue). Else the body is read first, so that the answer reaches the client
      * and the connection lives on. */
@@ -321,13 +344,15 @@ static size_t keep_escaped(void *self, struct MHD_Connection *mhd, char *s)
 
 enum pl_err http_daemon(struct http *h, struct pl_fail *reterr)
 {
-    h->mhd = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+    struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_MEM_CERT, 0, h->tls_cert }, { MHD_OPTION_HTTPS_MEM_KEY, 0, h->tls_key },
+                                    { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES }, { MHD_OPTION_END, 0, NULL } };
+    h->mhd = MHD_start_daemon((h->tls_cert ? MHD_USE_TLS : 0) | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
                               MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, h->conf.max_connections + 1,
                               MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-                              MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, h, MHD_OPTION_END);
+                              MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, h, MHD_OPTION_ARRAY, h->tls_cert ? tls : tls + PL_COUNT(tls) - 1, MHD_OPTION_END);
     const union MHD_DaemonInfo *info = h->mhd ? MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
     if (!info)
-        return pl_fail(reterr, PL_INTERNAL, "libmicrohttpd cannot be started.");
+        return pl_fail(reterr, PL_INTERNAL, h->tls_cert ? "libmicrohttpd cannot be started: is the key that of the certificate?" : "libmicrohttpd cannot be started.");
     h->epoll_fd = info->epoll_fd;
     return PL_OK;
 }

@@ -6,12 +6,13 @@
 
 static const char usage[] =
     "porchlightd [--config FILE] [--set name=value]... [--db CONNINFO] [--data DIR] [--http H:P] [--ws H:P] [--admin unix:PATH]\n"
-    "            [--smtp URL] [--sms-webhook URL] [--migrations DIR] [--test-clock FILE] [--migrate | --check | --sample]\n";
+    "            [--smtp URL] [--sms-webhook URL] [--migrations DIR] [--tls-cert FILE --tls-key FILE | --insecure-behind-proxy]\n            [--test-clock FILE] [--migrate | --check | --sample]\n";
 
 /* The arguments that stand for a setting. */
 static const struct { const char *arg, *setting; } short_forms[] = {
     { "--db", "db" },           { "--data", "data_dir" },   { "--http", "http.listen" },        { "--ws", "ws.listen" },
     { "--admin", "admin.listen" }, { "--smtp", "notify.smtp_url" }, { "--sms-webhook", "notify.sms_webhook" }, { "--migrations", "migrations_dir" },
+    { "--tls-cert", "http.tls_cert" }, { "--tls-key", "http.tls_key" },
 };
 
 enum mode { RUN, MIGRATE, CHECK, SAMPLE };
@@ -56,6 +57,10 @@ static enum pl_err parse(struct command *cmd, int argc, char **argv, struct pl_f
             }
         if (is_mode)
             continue;
+        if (strcmp(argv[i], "--insecure-behind-proxy") == 0) {
+            e = conf_set(cmd->rows, &cmd->conf, PL_STR("http.insecure_behind_proxy"), PL_STR("true"), cmd->arena, reterr);
+            continue;
+        }
         if (i + 1 == argc)
             return refuse(reterr, argv[i]);
         e = take_pair(cmd, argv[i], argv[i + 1], reterr);

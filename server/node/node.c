@@ -78,7 +78,8 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     };
     struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
                             .max_connections = (unsigned)c->max_connections, .max_per_address = (unsigned)c->max_per_address,
-                            .origins = pl_str_z(n->arena, c->origins), .rates = &c->rates, .db = n->db_conf, .clock = n->clock, .rand = n->rand,
+                            .tls_cert = pl_str_z(n->arena, c->tls_cert), .tls_key = pl_str_z(n->arena, c->tls_key), .behind_proxy = c->behind_proxy,
+                            .proxies = pl_str_z(n->arena, c->proxies), .origins = pl_str_z(n->arena, c->origins), .rates = &c->rates, .db = n->db_conf, .clock = n->clock, .rand = n->rand,
                             .log = &n->log, .hooks = account_hooks(n->account) };
     enum pl_err e = http_new(&hc, &n->http, reterr);
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(mounts); i++)
@@ -88,7 +89,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     hc.listen = pl_str_z(n->arena, c->admin_listen);
     hc.workers = 1;
     hc.rates = NULL;
-    hc.origins = NULL;
+    hc.origins = hc.proxies = hc.tls_cert = hc.tls_key = NULL;
     hc.max_body = 1 << 20;
     e = http_new(&hc, &n->admin_http, reterr);
     return e == PL_OK ? http_mount(n->admin_http, admin_routes, &n->admin) : e;

@@ -15,7 +15,8 @@ struct node_conf {
     int64_t workers, queue, link_workers;
     int64_t max_connections, max_per_address;
     int64_t drain;
-    struct pl_str origins;
+    struct pl_str origins, tls_cert, tls_key, proxies;
+    bool behind_proxy;
     struct http_rates rates;
     struct notify_conf notify;
     struct pin_conf pin;

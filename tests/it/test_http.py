@@ -1,16 +1,18 @@
-"""The REST engine against the real server and a real PostgreSQL: idempotency, rates over several nodes, ETags, lists, CORS."""
+"""The REST engine against the real server and a real PostgreSQL: idempotency, rates over several nodes, ETags, lists, CORS, TLS."""
 import concurrent.futures
 import json
 import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import threading
 import time
 import uuid
 
 import pytest
+import requests
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from lib import rest
@@ -168,14 +170,14 @@ def server_args(porch):
 class Node:
     """Another porchlightd of the same service: same database, same master key, same settings."""
 
-    def __init__(self, porch, folder, **changed):
+    def __init__(self, porch, folder, *more, **changed):
         data, args = folder / "data", server_args(porch)
         os.makedirs(data)
         changed = {"data": str(data), "http": "127.0.0.1:0", "ws": "127.0.0.1:0", "admin": f"unix:{folder}/admin.sock", **changed}
         shutil.copy(os.path.join(args[args.index("--data") + 1], "master.key"), data)
         for name, value in changed.items():
             args[args.index(f"--{name}") + 1] = value
-        self.process = subprocess.Popen([program("porchlightd"), *args[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen([program("porchlightd"), *args[1:], *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.http = json.loads(self.process.stdout.readline())["http"]
 
     def close(self):
@@ -374,3 +376,34 @@ def test_only_pages_of_allowed_origins_may_read_answers(own_porch):
     asked = {"Origin": "https://app.example", "Access-Control-Request-Method": "PATCH", "Access-Control-Request-Headers": "authorization"}
     answer = api.call("OPTIONS", "/v1/account", headers=asked, check=False).ok(204)
     assert "Authorization" in answer.headers["Access-Control-Allow-Headers"] and "DELETE" in answer.headers["Access-Control-Allow-Methods"]
+
+
+# --- TLS
+
+def test_rest_over_tls_and_no_plain_text_off_loopback(porch, tmp_path):
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    node = Node(porch, tmp_path / "tls", "--tls-cert", cert, "--tls-key", key, http="0.0.0.0:0")
+    try:
+        port = node.http.rsplit(":", 1)[1]
+        with requests.Session() as s:
+            s.trust_env = False
+            for _ in range(3):
+                assert s.get(f"https://127.0.0.1:{port}/v1/status", verify=cert, timeout=30).json()["version"]
+            made = s.post(f"https://127.0.0.1:{port}/v1/sessions", json={"email": "nobody@home.example", "password": "no such password"}, verify=cert, timeout=30)
+            assert made.json()["code"] == "invalid_credentials"
+            with pytest.raises(requests.exceptions.ConnectionError):
+                s.get(f"http://127.0.0.1:{port}/v1/status", timeout=30)
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.set_ciphers("ALL:@SECLEVEL=0")  # else this side would refuse it first
+        old.minimum_version = ssl.TLSVersion.TLSv1
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with socket.create_connection(("127.0.0.1", int(port)), 30) as raw, pytest.raises(OSError):
+            old.wrap_socket(raw)
+    finally:
+        node.close()
+    said = subprocess.run([program("porchlightd"), *server_args(porch)[1:], "--http", "0.0.0.0:0", "--admin", f"unix:{tmp_path}/a.sock", "--ws", "127.0.0.1:0"],
+                          capture_output=True, text=True, timeout=60)
+    assert said.returncode == 1 and "--tls-cert" in said.stderr and "ready" not in said.stdout

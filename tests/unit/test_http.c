@@ -288,6 +288,51 @@ static void if_match_refuses_a_state_that_is_gone(void **state)
     has(once("PUT /t/paint HTTP/1.1\r\nHost: x\r\nIf-Match: *\r\n\r\n"), "HTTP/1.1 204 ");
 }
 
+/* S-F7 */
+static void forwarded_callers_are_believed_of_named_proxies_only(void **state)
+{
+    (void)state;
+#define ASK(headers) once("GET /t/hello HTTP/1.1\r\nHost: x\r\n" headers "\r\n")
+    start_with((struct http_conf){ .proxies = "10.0.0.1", .max_per_address = 2 });
+    has(ASK("X-Forwarded-For: 203.0.113.7\r\n"), "\"peer\":\"127.0.0.1\"");
+    engine = http_stop(engine, PL_SECOND);
+    start_with((struct http_conf){ .proxies = "10.0.0.1 127.0.0.1", .max_per_address = 2 });
+    has(ASK("X-Forwarded-For: 203.0.113.7\r\n"), "\"peer\":\"203.0.113.7\"");
+    has(ASK("X-Forwarded-For: 2001:db8::7\r\n"), "\"peer\":\"2001:db8::7\"");
+    /* What the caller itself wrote stands in front of what the proxy wrote. */
+    has(ASK("X-Forwarded-For: 198.51.100.1, 203.0.113.7\r\n"), "\"peer\":\"203.0.113.7\"");
+    has(ASK("X-Forwarded-For: 198.51.100.1\r\nX-Forwarded-For: 203.0.113.7\r\n"), "\"peer\":\"203.0.113.7\"");
+    has(ASK("X-Forwarded-For: nonsense\r\n"), "\"peer\":\"127.0.0.1\"");
+    has(ASK(""), "\"peer\":\"127.0.0.1\"");
+    /* It speaks for many, so the limit of one address is not its. */
+    int fds[4];
+    for (size_t i = 0; i < PL_COUNT(fds); i++) {
+        fds[i] = dial();
+        put(fds[i], GET("/t/hello"));
+        has(take(fds[i]), "HTTP/1.1 200 ");
+    }
+    for (size_t i = 0; i < PL_COUNT(fds); i++)
+        close(fds[i]);
+}
+
+static void without_tls_only_loopback_is_listened_on(void **state)
+{
+    (void)state;
+    static const struct { const char *listen; bool proxy; enum pl_err e; } cases[] = {
+        { "0.0.0.0:0", false, PL_INVALID_REQUEST }, { "[::]:0", false, PL_INVALID_REQUEST }, { ":0", false, PL_INVALID_REQUEST },
+        { "127.0.0.2:0", false, PL_OK },            { "0.0.0.0:0", true, PL_OK },
+    };
+    for (size_t i = 0; i < PL_COUNT(cases); i++) {
+        struct pl_fail fail = PL_FAIL_INIT;
+        struct http_conf conf = { .listen = cases[i].listen, .behind_proxy = cases[i].proxy, .clock = &test_clock, .rand = &pl_rand_system, .workers = 1, .queue = 1,
+                                  .type_base = "x" };
+        assert_int_equal(http_new(&conf, &engine, &fail), PL_OK);
+        assert_int_equal(http_start(engine, &fail), cases[i].e);
+        assert_true(cases[i].e == PL_OK || strstr(fail.detail, "--tls-cert"));
+        engine = http_stop(engine, 0);
+    }
+}
+
 #define FROM(origin) "Origin: " origin "\r\n"
 static void only_pages_of_allowed_origins_may_read_answers(void **state)
 {
@@ -851,6 +896,8 @@ int main(void)
         CASE(if_match_refuses_a_state_that_is_gone),
         CASE(only_pages_of_allowed_origins_may_read_answers),
         CASE(without_allowed_origins_there_is_no_cors),
+        CASE(forwarded_callers_are_believed_of_named_proxies_only),
+        CASE(without_tls_only_loopback_is_listened_on),
         CASE(idempotency_key_makes_one_effect_and_one_answer),
         CASE(idempotency_key_of_another_request_is_refused),
         CASE(refused_calls_and_lost_commits_give_the_idempotency_key_back),
