@@ -3,7 +3,7 @@
  *
  *     bench-hub-load inventory N               the N hubs as lines for `porchctl inventory import`
  *     bench-hub-load serve HOST PORT N         obeys lines on stdin, answers each with one line on stdout; times are microseconds of the monotonic clock
- *         open N              hubs 0..N-1 dial, IN_FLIGHT at once       "opened COUNT SINCE US"  when all are welcomed
+ *         open N              hubs 0..N-1 dial, IN_FLIGHT at once       "opened COUNT SINCE AT"  when all are welcomed; those that come back later are not held
  *         claim I ID TEXT     hub I proves a claim                      "bound I"
  *         status N RATE S     hubs 0..N-1 send RATE status a second together, for S seconds     "sent COUNT"
  *         count               "count READY LOST REFUSED"                lost: connections that ended since the start; refused: tries that failed
@@ -353,13 +353,13 @@ static bool obey(void)
     return true;
 }
 
-/* Whoever is due dials, as long as few enough are on their way; those that came back from the front have their turn in the next round. */
+/* Whoever is due dials: new ones as long as few enough are on their way, those that come back at once, as hubs in the world would. */
 static void dial_due(void)
 {
     struct pl_mono t = now();
-    for (unsigned i = 0; i < wanted && flying < IN_FLIGHT; i++) {
+    for (unsigned i = 0; i < wanted; i++) {
         struct hub *h = &hubs[dial_next++ % wanted];
-        if (h->state == OUT || (h->state == WAITING && pl_mono_cmp(h->at, t) <= 0))
+        if ((h->state == OUT && flying < IN_FLIGHT) || (h->state == WAITING && pl_mono_cmp(h->at, t) <= 0))
             dial(h);
     }
 }
