@@ -1,15 +1,57 @@
 #include "admin.h"
 #include "account.h"
+#include "admin_sql.h"
 #include "device.h"
 #include "journal.h"
 
+struct figures {
+    struct admin_sql_status_row node;
+    struct live_counts live;
+    struct notify_states outbox;
+};
+
+static enum pl_err take_figures(struct http_call *c, struct figures *ret)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    bool found;
+    enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e != PL_OK || (e = admin_sql_status(tx, c->now, &ret->node, &found)) != PL_OK || (e = live_count(tx, &ret->live)) != PL_OK)
+        return e;
+    return notify_count(tx, &ret->outbox);
+}
+
+static void write_figures(struct jw *w, const struct figures *f)
+{
+    jw_int(w, "schema_version", f->node.schema_version);
+    jw_int(w, "nodes", f->node.nodes);
+    jw_int(w, "relays", f->live.relays);
+    jw_int(w, "relays_connected", f->live.connected);
+    jw_int(w, "live_sessions", f->live.sessions);
+    jw_int(w, "viewers", f->live.viewers);
+    jw_open(w, "outbox");
+    jw_int(w, "queued", f->outbox.queued);
+    jw_int(w, "leased", f->outbox.leased);
+    jw_int(w, "sent", f->outbox.sent);
+    jw_int(w, "done", f->outbox.done);
+    jw_int(w, "expired", f->outbox.expired);
+    jw_int(w, "dead", f->outbox.dead);
+    jw_int(w, "total", f->outbox.total);
+    jw_close(w);
+}
+
+/* Answers without its database too: that it is away is what an operator looks for. */
 static enum pl_err on_status(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
     const struct admin_ctx *ctx = c->self;
+    struct figures f;
+    enum pl_err e = take_figures(c, &f);
+    jw_z(&c->out, "database", e == PL_OK ? "ok" : pl_err_code(e));
     jw_z(&c->out, "version", ctx->version);
     jw_utc(&c->out, "started_at", ctx->started_at);
     jw_utc(&c->out, "time", c->now);
+    if (e == PL_OK)
+        write_figures(&c->out, &f);
     return PL_OK;
 }
 
@@ -163,7 +205,7 @@ static enum pl_err on_audit(struct http_call *c, struct pl_fail *reterr)
 }
 
 const struct http_route admin_routes[] = {
-    { HTTP_GET, "/admin/v1/status", HTTP_PUBLIC, on_status, "Version and times of this node", .tx = HTTP_OWN_TX },
+    { HTTP_GET, "/admin/v1/status", HTTP_PUBLIC, on_status, "This node, and what is connected, runs and waits", .tx = HTTP_OWN_TX },
     { HTTP_POST, "/admin/v1/inventory", HTTP_PUBLIC, on_inventory, "Import devices that a maker has made", HTTP_BODY(struct inventory_body, inventory_fields) },
     { HTTP_GET, "/admin/v1/outbox", HTTP_PUBLIC, on_outbox, "Messages that were not handed to a provider" },
     { HTTP_POST, "/admin/v1/relays", HTTP_PUBLIC, on_relay, "Register a relay's key", HTTP_BODY(struct relay_body, relay_fields) },

@@ -65,6 +65,12 @@ PL_MUST enum pl_err live_clean(struct db_tx *tx, struct pl_utc now);
 /* Relays: a node's key is registered before it may dial in. The same name with the same key is the same relay (*ret_id its id); another key is VERSION_CONFLICT. */
 PL_MUST enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_str name, const uint8_t public_key[32], struct pl_uuid *ret_id,
                                       struct pl_fail *reterr);
+struct live_counts {
+    int64_t relays, connected, viewers, sessions; /**< relays let in · of these connected · viewers on those · sessions that have not ended */
+};
+PL_MUST enum pl_err live_count(struct db_tx *tx, struct live_counts *ret);
+/* The same into the gauges porchlight_relays…, porchlight_live_…. */
+PL_MUST enum pl_err live_measure(struct db_tx *tx);
 /* For operators: appends members `relays` / `sessions` (arrays) to an open object; live_explain writes one session with its stages. */
 PL_MUST enum pl_err live_list_relays(struct db_tx *tx, struct jw *out);
 PL_MUST enum pl_err live_list_sessions(struct db_tx *tx, struct jw *out);

@@ -43,6 +43,14 @@ ORDER BY r.sessions, r.id LIMIT 1;
 -- All relays, for operators.
 SELECT id, name, connected, boot_id, media_host, media_port, max_sessions, sessions, viewers, seen_at, revoked_at FROM relay ORDER BY name;
 
+-- name: counts :one
+-- scan: relays are few; running sessions are counted over all accounts, a few times a minute
+-- null: nothing
+-- Relays, and what runs on those that are connected, as they said last.
+SELECT (SELECT count(*) FROM relay WHERE revoked_at IS NULL) AS relays, (SELECT count(*) FROM relay WHERE connected AND revoked_at IS NULL) AS connected,
+       (SELECT COALESCE(sum(viewers), 0)::bigint FROM relay WHERE connected AND revoked_at IS NULL) AS viewers,
+       (SELECT count(*) FROM live WHERE state <> 'ended') AS sessions;
+
 -- name: relay_media :one
 -- in: id uuid
 -- null: nothing

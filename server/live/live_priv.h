@@ -24,3 +24,10 @@ PL_MUST enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uu
 /* Members of the live resource, into the open object. PL_NOT_FOUND: not this account's. */
 PL_MUST enum pl_err live_write(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
 PL_MUST enum pl_err live_write_stages(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
+
+/* What a relay has counted since it started. The first report of a connection is where counting begins: what went before was another connection's. */
+struct live_traffic {
+    bool any;
+    int64_t packets_in, packets_out, lost;
+};
+void live_count_traffic(struct live_traffic *before, const struct live_traffic *now);

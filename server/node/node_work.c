@@ -79,6 +79,14 @@ static enum pl_err sweep_events(struct node *n, struct db *db, struct pl_arena *
     return PL_OK;
 }
 
+static enum pl_err measure(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)ret_again;
+    IN_TX(n, db, a, (e = notify_measure(tx)) == PL_OK ? live_measure(tx) : e);
+    (void)now;
+    return e;
+}
+
 static enum pl_err send_outbox(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     unsigned tried;
@@ -105,6 +113,7 @@ const struct node_job node_jobs[] = {
     { "live-end", PL_SECOND, false, end_live },
     { "claim-end", PL_SECOND, false, end_claims },
     { "command-sweep", 5 * PL_SECOND, false, sweep_commands },
+    { "measure", 5 * PL_SECOND, false, measure },
     { "events-sweep", PL_SECOND, false, sweep_events },
     { "account-clean", PL_MINUTE, false, clean_account },
     { "http-clean", PL_MINUTE, false, clean_http },

@@ -35,6 +35,17 @@ static struct pl_metric metrics[] = {
 };
 enum { M_SENT, M_RETRIES, M_DEAD, M_EXPIRED };
 
+/* The outbox as it stands, the same on every node. */
+static struct pl_metric gauges[] = {
+    PL_METRIC_GAUGE("porchlight_outbox_queued", "Messages that wait for a provider."),
+    PL_METRIC_GAUGE("porchlight_outbox_leased", "Messages that are being handed over."),
+    PL_METRIC_GAUGE("porchlight_outbox_sent", "Messages that a provider took a short while ago."),
+    PL_METRIC_GAUGE("porchlight_outbox_done", "Messages that a provider took and that nothing more was heard of."),
+    PL_METRIC_GAUGE("porchlight_outbox_expired", "Messages that were not sent in time, or that a newer one replaced."),
+    PL_METRIC_GAUGE("porchlight_outbox_dead", "Messages given up."),
+    PL_METRIC_GAUGE("porchlight_outbox_messages", "All messages: the sum of the six states, or something was lost."),
+};
+
 enum notify_channel notify_channel_of(struct pl_str name)
 {
     for (int i = 0; i < NOTIFY_CHANNELS; i++)
@@ -89,6 +100,7 @@ enum pl_err notify_new(const struct notify_conf *conf, const struct pl_secret *m
         return e;
     }
     pl_metrics_register(metrics, PL_COUNT(metrics));
+    pl_metrics_register(gauges, PL_COUNT(gauges));
     *ret = n;
     return PL_OK;
 }
@@ -307,5 +319,25 @@ enum pl_err notify_run_once(struct notify *n, struct db *db, struct pl_arena *a,
     }
     if (e == PL_OK)
         *ret_n = done;
+    return e;
+}
+
+enum pl_err notify_count(struct db_tx *tx, struct notify_states *ret)
+{
+    struct notify_sql_states_row r;
+    bool found;
+    enum pl_err e = notify_sql_states(tx, &r, &found);
+    if (e == PL_OK)
+        *ret = (struct notify_states){ .queued = r.queued, .leased = r.leased, .sent = r.sent, .done = r.done, .expired = r.expired, .dead = r.dead, .total = r.total };
+    return e;
+}
+
+enum pl_err notify_measure(struct db_tx *tx)
+{
+    struct notify_states s = { 0 };
+    enum pl_err e = notify_count(tx, &s);
+    const int64_t values[] = { s.queued, s.leased, s.sent, s.done, s.expired, s.dead, s.total };
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(values); i++)
+        pl_gauge(&gauges[i], values[i]);
     return e;
 }

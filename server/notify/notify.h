@@ -69,6 +69,14 @@ void notify_wake(void *n);
  * after 5 s, doubling up to 5 min, and is dead after 8 tries or when the provider refuses it for good. */
 PL_MUST enum pl_err notify_run_once(struct notify *n, struct db *db, struct pl_arena *a, struct pl_rand *rand, const struct pl_clock *clock, unsigned max, unsigned *ret_n);
 
+/* How many messages of the outbox stand in each state; `total` is counted by itself and is the sum of the others. */
+struct notify_states {
+    int64_t queued, leased, sent, done, expired, dead, total;
+};
+PL_MUST enum pl_err notify_count(struct db_tx *tx, struct notify_states *ret);
+/* The same into the gauges porchlight_outbox_*. */
+PL_MUST enum pl_err notify_measure(struct db_tx *tx);
+
 struct notify_listed {
     struct pl_uuid id;
     struct pl_str kind, channel, to, subject, text, pin; /**< pin .p NULL when it has none */

@@ -57,6 +57,15 @@ WHERE ref = $1 AND status IN ('queued', 'leased') AND (status = 'queued' OR next
 -- The account is being deleted.
 DELETE FROM outbox WHERE account_id = $1;
 
+-- name: states :one
+-- scan: the whole outbox is counted; rows that ended are purged after days
+-- null: nothing
+-- How many messages stand in each state. Their sum is `total`: no message is ever in none (conservation).
+SELECT count(*) FILTER (WHERE status = 'queued') AS queued, count(*) FILTER (WHERE status = 'leased') AS leased, count(*) FILTER (WHERE status = 'sent') AS sent,
+       count(*) FILTER (WHERE status = 'done') AS done, count(*) FILTER (WHERE status = 'expired') AS expired, count(*) FILTER (WHERE status = 'dead') AS dead,
+       count(*) AS total
+FROM outbox;
+
 -- name: list :many 200
 -- in: now timestamptz
 -- null: nothing

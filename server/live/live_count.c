@@ -1,0 +1,49 @@
+/* What runs, counted: from the tables for all nodes alike, and from what relays report to this node. */
+#include "live_priv.h"
+#include "live_sql.h"
+
+static struct pl_metric gauges[] = {
+    PL_METRIC_GAUGE("porchlight_relays", "Relays that were let in."),
+    PL_METRIC_GAUGE("porchlight_relays_connected", "Relays that are connected to some node."),
+    PL_METRIC_GAUGE("porchlight_live_viewers", "Viewers on the connected relays, as they said last."),
+    PL_METRIC_GAUGE("porchlight_live_sessions", "Live sessions that have not ended."),
+};
+
+static struct pl_metric traffic[] = {
+    PL_METRIC_COUNTER("porchlight_relay_packets_in_total", "Packets that the relays connected to this node took in."),
+    PL_METRIC_COUNTER("porchlight_relay_packets_out_total", "Packets that the relays connected to this node sent."),
+    PL_METRIC_COUNTER("porchlight_relay_packets_lost_total", "Packets from cameras that never reached the relays connected to this node."),
+};
+
+enum pl_err live_count(struct db_tx *tx, struct live_counts *ret)
+{
+    struct live_sql_counts_row r;
+    bool found;
+    enum pl_err e = live_sql_counts(tx, &r, &found);
+    if (e == PL_OK)
+        *ret = (struct live_counts){ .relays = r.relays, .connected = r.connected, .viewers = r.viewers, .sessions = r.sessions };
+    return e;
+}
+
+enum pl_err live_measure(struct db_tx *tx)
+{
+    struct live_counts c = { 0 };
+    enum pl_err e = live_count(tx, &c);
+    const int64_t values[] = { c.relays, c.connected, c.viewers, c.sessions };
+    pl_metrics_register(gauges, PL_COUNT(gauges));
+    pl_metrics_register(traffic, PL_COUNT(traffic));
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(values); i++)
+        pl_gauge(&gauges[i], values[i]);
+    return e;
+}
+
+void live_count_traffic(struct live_traffic *before, const struct live_traffic *now)
+{
+    if (!before->any)
+        *before = *now;
+    const int64_t more[] = { now->packets_in - before->packets_in, now->packets_out - before->packets_out, now->lost - before->lost };
+    for (size_t i = 0; i < PL_COUNT(more); i++)
+        if (more[i] > 0)
+            pl_count(&traffic[i], more[i]);
+    *before = *now;
+}

@@ -1,0 +1,142 @@
+"""What an operator reads: /metrics as Prometheus takes it, and porchctl, each command against the running system."""
+import json
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from lib.household import Household, Viewer, new_serial
+from lib.porch import program
+from lib.wait import until
+
+SAMPLE = re.compile(r"([a-z_][a-z0-9_]*) (-?\d+)")
+STATES = ("queued", "leased", "sent", "done", "expired", "dead")
+
+
+def metrics(porch):
+    """Name to value. Fails on text that the Prometheus exposition format 0.0.4 does not allow."""
+    reply = porch.api().call("GET", "/metrics", check=False)
+    assert reply.status == 200
+    text = reply.body
+    assert text.endswith("\n")
+    kinds, helps, values = {}, {}, {}
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            _, _, name, sentence = line.split(" ", 3)
+            assert name not in helps and sentence, line
+            helps[name] = sentence
+        elif line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in kinds and name in helps and name not in values and kind in ("counter", "gauge"), line
+            assert (kind == "counter") == name.endswith("_total"), line
+            kinds[name] = kind
+        else:
+            m = SAMPLE.fullmatch(line)
+            assert m and m[1] in kinds and m[1] not in values, line
+            assert m[1].startswith("porchlight_"), line
+            values[m[1]] = int(m[2])
+    assert set(values) == set(kinds) == set(helps)
+    return values
+
+
+@pytest.fixture(scope="module")
+def home(porch):
+    h = Household(porch, porch.sign_up())
+    yield h
+    h.close()
+
+
+def test_metrics_tell_of_every_part(porch, home, tmp_path):
+    live = home.live().ok(201)
+    viewer = Viewer(porch, live["srtp"], tmp_path, "--seconds", 60)
+    try:
+        seen = until(lambda: (m := metrics(porch)).get("porchlight_live_viewers", 0) >= 1 and m.get("porchlight_relay_packets_out_total", 0) > 0 and m, "the viewer is counted")
+        for name in ("http_replies_2xx_total", "link_connections", "live_sessions", "relay_packets_in_total", "relays_connected", "notify_sent_total", "job_runs_total", "account_sessions_total"):
+            assert seen["porchlight_" + name] >= 1, name
+        assert seen["porchlight_job_failures_total"] >= 0 and seen["porchlight_relays"] >= seen["porchlight_relays_connected"]
+    finally:
+        viewer.kill()
+        home.api.delete(f"/v1/live/{live['live_id']}")
+
+
+def test_the_outbox_loses_no_message(porch, home):
+    """Conservation: what the gauges say is what the table holds, each message in exactly one state."""
+    def agrees():
+        with porch.db() as db:
+            rows = dict(db.execute("SELECT status, count(*) FROM outbox GROUP BY status").fetchall())
+        m = metrics(porch)
+        return sum(rows.values()) > 0 and [m.get(f"porchlight_outbox_{s}") for s in STATES] == [rows.get(s, 0) for s in STATES] and m
+    m = until(agrees, "the gauges say what the outbox holds")
+    assert m["porchlight_outbox_messages"] == sum(m[f"porchlight_outbox_{s}"] for s in STATES) > 0
+
+
+def test_status(porch, home):
+    said = porch.ctl("status")
+    assert said["database"] == "ok" and said["version"] and said["nodes"] == 1 and said["relays_connected"] == 1
+    newest = max(int(name[:4]) for name in os.listdir(os.path.join(os.path.dirname(__file__), "..", "..", "migrations")))
+    assert said["schema_version"] == newest
+    assert said["outbox"]["total"] == sum(said["outbox"][s] for s in STATES) > 0
+    plain = subprocess.run([program("porchctl"), "--dir", porch.dir, "status"], capture_output=True, text=True, timeout=60)
+    assert plain.returncode == 0 and "outbox" in plain.stdout and "schema_version" in plain.stdout
+
+
+def test_migrate_changes_nothing_twice(porch):
+    said = porch.ctl("migrate")
+    assert porch.ctl("migrate") == said and porch.ctl("status")["database"] == "ok"
+
+
+def test_inventory(porch, tmp_path):
+    serial = new_serial("PLH1")
+    path = tmp_path / "devices.jsonl"
+    path.write_text(json.dumps({"serial": serial, "kind": "hub", "model": "Hub", "public_key": "ab" * 32}) + "\n")
+    assert porch.ctl("inventory", "import", str(path)) == {"imported": 1, "known": 0}
+    assert porch.ctl("inventory", "import", str(path)) == {"imported": 0, "known": 1}
+    path.write_text(json.dumps({"serial": serial, "kind": "hub", "model": "Hub", "public_key": "cd" * 32}) + "\n")
+    assert "error" in porch.ctl("inventory", "import", str(path), code=1)
+    path.write_text("{}\nnot json\n")
+    assert "line 2" in porch.ctl("inventory", "import", str(path), code=1)["error"]["detail"]
+
+
+def test_accounts_are_masked_S_A10(porch, home):
+    account = next(a for a in porch.ctl("accounts")["accounts"] if a["account_id"] == home.account.id)
+    assert "@" in account["email"] and home.account.email not in json.dumps(porch.ctl("accounts")) and home.account.phone not in json.dumps(porch.ctl("accounts"))
+
+
+def test_hubs_relays_and_sessions(porch, home):
+    hub = next(h for h in porch.ctl("hubs")["hubs"] if h["serial"] == home.hub.serial)
+    assert hub["connected"] is True
+    assert [r["connected"] for r in porch.ctl("relays")["relays"]].count(True) == 1
+    live = home.live().ok(201)["live_id"]
+    assert next(s for s in porch.ctl("sessions")["sessions"] if s["live_id"] == live)["state"] != "ended"
+    assert porch.ctl("session", "explain", live)["live_id"] == live
+    home.api.delete(f"/v1/live/{live}")
+    assert next(s for s in porch.ctl("sessions")["sessions"] if s["live_id"] == live)["end_code"] == "ended_by_user"
+
+
+def test_relay_enroll(porch):
+    first = porch.ctl("relay", "enroll", "spare", "12" * 32)
+    assert porch.ctl("relay", "enroll", "spare", "12" * 32) == first
+    assert "error" in porch.ctl("relay", "enroll", "spare", "34" * 32, code=1)
+    assert next(r for r in porch.ctl("relays")["relays"] if r["name"] == "spare")["connected"] is False
+
+
+def test_audit_verify(porch, home):
+    said = porch.ctl("audit", "verify", home.account.id)
+    assert said["whole"] is True and said["rows"] > 0 and said["subject"] == home.account.id
+
+
+def test_status_says_that_the_database_is_away(own_porch):
+    porch = own_porch()
+    postmaster = porch.pids()["postgres"]
+    os.kill(postmaster, signal.SIGSTOP)  # takes no new connection; those that are there end
+    try:
+        with open(f"/proc/{postmaster}/task/{postmaster}/children", encoding="ascii") as f:
+            for pid in map(int, f.read().split()):
+                with open(f"/proc/{pid}/cmdline", encoding="utf-8") as cmd:
+                    if cmd.read().startswith("postgres: porchlight"):
+                        os.kill(pid, signal.SIGTERM)
+        assert until(lambda: (s := porch.ctl("status"))["database"] != "ok" and s, "the database is missed")["version"]
+    finally:
+        os.kill(postmaster, signal.SIGCONT)
+    until(lambda: porch.ctl("status")["database"] == "ok", "the database is there again")
