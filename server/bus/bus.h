@@ -24,7 +24,7 @@ struct bus_ask; /* a question under way: answered exactly once, or it times out 
 PL_MUST enum pl_err bus_new(const struct pl_clock *clock, struct bus **ret);
 
 struct bus_nats_conf {
-    const char *url;                /**< nats://[user:password@]host:port, several with commas; tls:// for TLS */
+    const char *url;                /**< nats://[user:password@]host:port, several with commas; without TLS */
     const char *token;              /**< what the server wants of its clients; NULL: nothing, or what the URL says */
     const struct pl_secret *master; /**< the cluster's; only used in the call */
     const struct pl_clock *clock;

@@ -28,7 +28,7 @@ static const struct ctl_option up_options[] = {
     OPT("--config", "FILE", config, "Settings of porchlightd."),
     OPT(SET_OPTION, "NAME=VALUE", sets, "One setting of porchlightd; may be repeated."),
     OPT("--migrations", "DIR", migrations, "The migrations, when they are not found by themselves."),
-    OPT("--nodes", "N", nodes, "How many porchlightd run; only 1 so far."),
+    OPT("--nodes", "N", nodes, "How many porchlightd and relays run, 1 to 6; with more than one also a NATS between them."),
     OPT("--test-clock", "FILE", test_clock, "Test builds: the page that moves the clocks."),
     OPT_END,
 };

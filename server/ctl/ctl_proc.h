@@ -48,7 +48,7 @@ struct proc {
     int status;                   /**< of the last death, as waitpid tells */
 };
 
-#define SUP_PROCS 8
+#define SUP_PROCS 24
 struct sup {
     struct proc *procs[SUP_PROCS]; /**< in the order of their start */
     int n;

@@ -1,5 +1,6 @@
 #include "ctl_check.h"
 #include "ctl_demo.h"
+#include "ctl_nats.h"
 #include "ctl_pg.h"
 #include "json.h"
 #include <signal.h>
@@ -11,15 +12,26 @@
 #define MIGRATE_WAIT (300 * PL_SECOND)
 #define MESSAGES_MEMORY (8u << 20)
 
+#define MOST_NODES 6 /* more would want more connections than the private database has */
+
+/* One porchlightd, and the relay that dials it. */
+struct node {
+    const char *suffix;                    /* of names and files: "", "-2", … */
+    struct proc server, relay;
+    const char *http, *ws, *media, *admin; /* as in fact listened on; before that as asked */
+    const char *relay_key, *relay_id;
+};
+
 struct up {
     struct ctl *c;
     struct ctl_paths paths;
     struct sup sup;
     struct pg pg;
-    struct proc server, relay, hub;
+    struct nats nats;              /* only with several nodes */
+    struct node nodes[MOST_NODES]; /* the first is the one that is told as `http`, `ws`, `media`, and that porchctl asks */
+    unsigned n_nodes;
+    struct proc hub;
     struct demo demo;
-    const char *http, *ws, *media; /* as in fact listened on */
-    const char *relay_id;
     struct pl_str shown;           /* newest message that the console has shown */
 };
 
@@ -41,14 +53,15 @@ static void option(struct proc *p, const char *name, const char *value)
     proc_arg(p, value);
 }
 
-static enum pl_err row(struct up *u, struct proc *p, const char *program, struct pl_fail *reterr)
+static enum pl_err row(struct up *u, struct proc *p, const char *program, const char *suffix, struct pl_fail *reterr)
 {
-    *p = (struct proc){ .name = program, .log = pl_fmt(u->c->arena, "%s/%s.log", u->paths.log, program).p, .stop_signal = SIGTERM };
+    struct pl_arena *a = u->c->arena;
+    *p = (struct proc){ .name = pl_fmt(a, "%s%s", program, suffix).p, .log = pl_fmt(a, "%s/%s%s.log", u->paths.log, program, suffix).p, .stop_signal = SIGTERM };
     const char *path;
     enum pl_err e = ctl_program(u->c->arena, program, &path, reterr);
     if (e == PL_OK)
         proc_arg(p, path);
-    return p->log ? e : PL_NO_MEMORY;
+    return p->log && p->name ? e : PL_NO_MEMORY;
 }
 
 static enum pl_err migrate(struct ctl *c, struct sup *s, const char *log, const char *conninfo, struct pl_fail *reterr)
@@ -67,57 +80,62 @@ static enum pl_err migrate(struct ctl *c, struct sup *s, const char *log, const 
     return proc_run(s, &p, PL_STR_NONE, MIGRATE_WAIT, reterr);
 }
 
-static enum pl_err start_server(struct up *u, bool send, struct pl_fail *reterr)
+static enum pl_err start_server(struct up *u, struct node *n, bool send, struct pl_fail *reterr)
 {
     struct ctl *c = u->c;
+    struct proc *p = &n->server;
     const char *folder;
-    enum pl_err e = row(u, &u->server, "porchlightd", reterr);
+    enum pl_err e = row(u, p, "porchlightd", n->suffix, reterr);
     if (e == PL_OK)
         e = ctl_migrations(c, &folder, reterr);
     if (e != PL_OK)
         return e;
-    u->server.stop_grace = 20 * PL_SECOND; /* it answers what is under way */
-    option(&u->server, "--config", c->config);
+    p->stop_grace = 20 * PL_SECOND; /* it answers what is under way */
+    option(p, "--config", c->config);
+    if (u->n_nodes > 1) {
+        option(p, "--set", pl_fmt(c->arena, "bus.nats_url=%s", u->nats.url).p);
+        option(p, "--set", pl_fmt(c->arena, "bus.nats_token_file=%s", u->nats.token_file).p);
+    }
     for (int i = 0; i < c->n_sets; i++)
-        option(&u->server, "--set", c->sets[i]);
-    option(&u->server, "--db", u->pg.conninfo);
-    option(&u->server, "--data", u->paths.dir);
-    option(&u->server, "--migrations", folder);
-    option(&u->server, "--admin", pl_fmt(c->arena, "unix:%s", u->paths.admin).p);
-    option(&u->server, "--smtp", send ? c->smtp : NULL);
-    option(&u->server, "--sms-webhook", send ? c->sms_webhook : NULL);
-    option(&u->server, "--test-clock", c->test_clock);
-    proc_arg(&u->server, "--http");
-    int at = u->server.n_args;
-    proc_arg(&u->server, u->http);
-    option(&u->server, "--ws", u->ws);
-    e = sup_start(&u->sup, &u->server, START_WAIT, reterr);
+        option(p, "--set", c->sets[i]);
+    option(p, "--db", u->pg.conninfo);
+    option(p, "--data", u->paths.dir);
+    option(p, "--migrations", folder);
+    option(p, "--admin", pl_fmt(c->arena, "unix:%s", n->admin).p);
+    option(p, "--smtp", send ? c->smtp : NULL);
+    option(p, "--sms-webhook", send ? c->sms_webhook : NULL);
+    option(p, "--test-clock", c->test_clock);
+    proc_arg(p, "--http");
+    int at = p->n_args;
+    proc_arg(p, n->http);
+    option(p, "--ws", n->ws);
+    e = sup_start(&u->sup, p, START_WAIT, reterr);
     if (e != PL_OK)
         return e;
     /* Port 0 was asked: from now on it is the one that was found, also after a restart. */
-    u->http = told(u, &u->server, "http");
-    u->ws = told(u, &u->server, "ws");
-    if (!u->http || !u->ws)
-        return pl_fail(reterr, PL_UNAVAILABLE, "porchlightd did not say where it listens.");
-    u->server.argv[at] = u->http;
-    u->server.argv[at + 2] = u->ws;
+    n->http = told(u, p, "http");
+    n->ws = told(u, p, "ws");
+    if (!n->http || !n->ws)
+        return pl_fail(reterr, PL_UNAVAILABLE, "%s did not say where it listens.", p->name);
+    p->argv[at] = n->http;
+    p->argv[at + 2] = n->ws;
     return PL_OK;
 }
 
 /* The relay's key is made once and kept; enrolling it again gives the same id. */
-static enum pl_err enroll_relay(struct up *u, const char **ret_id, struct pl_fail *reterr)
+static enum pl_err enroll_relay(struct up *u, const struct node *n, const char **ret_id, struct pl_fail *reterr)
 {
     struct pl_arena *a = u->c->arena;
     struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
     struct pl_str seed, pub, text = PL_STR_NONE;
     enum pl_err e = PL_OK;
-    if (!ctl_exists(u->paths.relay_key)) {
+    if (!ctl_exists(n->relay_key)) {
         e = ctl_key_new(a, &seed, &pub);
         if (e == PL_OK)
-            e = ctl_write(a, u->paths.relay_key, seed, reterr);
+            e = ctl_write(a, n->relay_key, seed, reterr);
     }
     if (e == PL_OK)
-        e = ctl_read(a, u->paths.relay_key, 200, &seed, reterr);
+        e = ctl_read(a, n->relay_key, 200, &seed, reterr);
     if (e == PL_OK)
         e = ctl_key_public(a, seed, &pub);
     if (e != PL_OK)
@@ -132,26 +150,27 @@ static enum pl_err enroll_relay(struct up *u, const char **ret_id, struct pl_fai
     return *ret_id ? PL_OK : PL_NO_MEMORY;
 }
 
-static enum pl_err start_relay(struct up *u, struct pl_fail *reterr)
+static enum pl_err start_relay(struct up *u, struct node *n, struct pl_fail *reterr)
 {
     struct pl_arena *a = u->c->arena;
-    enum pl_err e = enroll_relay(u, &u->relay_id, reterr);
+    struct proc *p = &n->relay;
+    enum pl_err e = enroll_relay(u, n, &n->relay_id, reterr);
     if (e == PL_OK)
-        e = row(u, &u->relay, "porchlight-relay", reterr);
+        e = row(u, p, "porchlight-relay", n->suffix, reterr);
     if (e != PL_OK)
         return e;
-    u->relay.at_once = true; /* running live views wait for it */
-    option(&u->relay, "--server", pl_fmt(a, "ws://%s/relay/v1", check_dial(a, u->ws)).p);
-    option(&u->relay, "--id", u->relay_id);
-    option(&u->relay, "--key", u->paths.relay_key);
-    option(&u->relay, "--advertise", u->c->advertise);
-    option(&u->relay, "--test-clock", u->c->test_clock);
-    proc_arg(&u->relay, "--media");
-    proc_arg(&u->relay, u->c->media);
-    e = sup_start(&u->sup, &u->relay, START_WAIT, reterr);
-    if (e == PL_OK && (u->media = told(u, &u->relay, "media")) != NULL)
-        u->relay.argv[u->relay.n_args - 1] = u->media;
-    return e == PL_OK && !u->media ? pl_fail(reterr, PL_UNAVAILABLE, "porchlight-relay did not say where it takes media.") : e;
+    p->at_once = true; /* running live views wait for it */
+    option(p, "--server", pl_fmt(a, "ws://%s/relay/v1", check_dial(a, n->ws)).p);
+    option(p, "--id", n->relay_id);
+    option(p, "--key", n->relay_key);
+    option(p, "--advertise", u->c->advertise);
+    option(p, "--test-clock", u->c->test_clock);
+    proc_arg(p, "--media");
+    proc_arg(p, n->media);
+    e = sup_start(&u->sup, p, START_WAIT, reterr);
+    if (e == PL_OK && (n->media = told(u, p, "media")) != NULL)
+        p->argv[p->n_args - 1] = n->media;
+    return e == PL_OK && !n->media ? pl_fail(reterr, PL_UNAVAILABLE, "%s did not say where it takes media.", p->name) : e;
 }
 
 static enum pl_err pause_up(void *arg)
@@ -168,7 +187,7 @@ static const struct json_field relays_fields[] = {
     JSON_F(struct relay_rows, relays, J_ARRAY, J_REQUIRED, .fields = relay_fields, .size = sizeof(struct relay_row), .hi = 100000), J_END };
 
 /* Its sockets are bound before the server has let it in: all is up when a live view could begin. */
-static enum pl_err await_relay(struct up *u, struct pl_fail *reterr)
+static enum pl_err await_relay(struct up *u, const struct node *n, struct pl_fail *reterr)
 {
     struct pl_mono end = pl_mono_add(pl_now_mono(&pl_clock_system), START_WAIT);
     while (pl_mono_cmp(pl_now_mono(&pl_clock_system), end) < 0) {
@@ -179,21 +198,21 @@ static enum pl_err await_relay(struct up *u, struct pl_fail *reterr)
             e = json_take(relays_fields, JSON_LENIENT, text, u->c->arena, &rows, reterr);
         const struct relay_row *row = rows.relays.items;
         for (size_t i = 0; e == PL_OK && i < rows.relays.n; i++)
-            if (row[i].connected && pl_str_eqz(row[i].id, u->relay_id))
+            if (row[i].connected && pl_str_eqz(row[i].id, n->relay_id))
                 return PL_OK;
         if (e != PL_OK || (e = pause_up(u)) != PL_OK)
             return e;
     }
-    return pl_fail(reterr, PL_UNAVAILABLE, "The relay could not sign in to porchlightd; %s says why.", u->relay.log);
+    return pl_fail(reterr, PL_UNAVAILABLE, "The relay could not sign in to porchlightd; %s says why.", n->relay.log);
 }
 
 static enum pl_err start_hub(struct up *u, struct pl_fail *reterr)
 {
     struct pl_arena *a = u->c->arena;
-    enum pl_err e = row(u, &u->hub, "porchlight-hub", reterr);
+    enum pl_err e = row(u, &u->hub, "porchlight-hub", "", reterr);
     if (e != PL_OK)
         return e;
-    option(&u->hub, "--server", pl_fmt(a, "ws://%s/hub/v1", check_dial(a, u->ws)).p);
+    option(&u->hub, "--server", pl_fmt(a, "ws://%s/hub/v1", check_dial(a, u->nodes[0].ws)).p);
     option(&u->hub, "--serial", u->demo.hub_serial.p);
     option(&u->hub, "--key", demo_key_file(&u->demo, u->demo.hub_serial));
     option(&u->hub, "--camera", pl_fmt(a, "%s=test", u->demo.camera_serial.p).p);
@@ -205,7 +224,7 @@ static enum pl_err start_hub(struct up *u, struct pl_fail *reterr)
 
 static enum pl_err start_demo(struct up *u, struct pl_fail *reterr)
 {
-    struct rest r = { .c = u->c, .host = check_dial(u->c->arena, u->http), .pause = pause_up, .pause_arg = u };
+    struct rest r = { .c = u->c, .host = check_dial(u->c->arena, u->nodes[0].http), .pause = pause_up, .pause_arg = u };
     bool new_account = !demo_signed_up(&u->demo);
     enum pl_err e = demo_complete(&u->demo) ? PL_OK : demo_import(&u->demo, reterr);
     if (e == PL_OK && new_account) {
@@ -213,8 +232,8 @@ static enum pl_err start_demo(struct up *u, struct pl_fail *reterr)
         e = demo_sign_up(&u->demo, &r, reterr);
     }
     if (e == PL_OK && new_account && (u->c->smtp || u->c->sms_webhook)) {
-        sup_stop(&u->sup, &u->server); /* its PINs had to stay here; from now on messages are sent */
-        e = start_server(u, true, reterr);
+        sup_stop(&u->sup, &u->nodes[0].server); /* its PINs had to stay here; from now on messages are sent */
+        e = start_server(u, &u->nodes[0], true, reterr);
     }
     if (e == PL_OK)
         e = start_hub(u, reterr);
@@ -224,6 +243,22 @@ static enum pl_err start_demo(struct up *u, struct pl_fail *reterr)
     if (!r.token)
         e = demo_sign_in(&u->demo, &r, reterr);
     return e == PL_OK ? demo_claim(&u->demo, &r, reterr) : e;
+}
+
+/* The first one's demo is there before the others: until it has signed up, its messages must not be sent. */
+static enum pl_err start_nodes(struct up *u, struct pl_fail *reterr)
+{
+    enum pl_err e = start_server(u, &u->nodes[0], !u->c->demo || demo_signed_up(&u->demo), reterr);
+    if (e == PL_OK)
+        e = start_relay(u, &u->nodes[0], reterr);
+    if (e == PL_OK && u->c->demo)
+        e = start_demo(u, reterr);
+    for (unsigned i = 1; e == PL_OK && i < u->n_nodes; i++)
+        if ((e = start_server(u, &u->nodes[i], true, reterr)) == PL_OK)
+            e = start_relay(u, &u->nodes[i], reterr);
+    for (unsigned i = 0; e == PL_OK && i < u->n_nodes; i++)
+        e = await_relay(u, &u->nodes[i], reterr);
+    return e;
 }
 
 static enum pl_err start_all(struct up *u, struct pl_fail *reterr)
@@ -238,13 +273,9 @@ static enum pl_err start_all(struct up *u, struct pl_fail *reterr)
         e = migrate(c, &u->sup, pl_fmt(c->arena, "%s/migrate.log", u->paths.log).p, u->pg.conninfo, reterr);
     if (e == PL_OK && c->demo)
         e = demo_open(c, &u->paths, &u->demo, reterr);
-    if (e == PL_OK)
-        e = start_server(u, !c->demo || demo_signed_up(&u->demo), reterr);
-    if (e == PL_OK)
-        e = start_relay(u, reterr);
-    if (e == PL_OK && c->demo)
-        e = start_demo(u, reterr);
-    return e == PL_OK ? await_relay(u, reterr) : e;
+    if (e == PL_OK && u->n_nodes > 1 && (e = nats_prepare(&u->paths, c->arena, &u->nats, reterr)) == PL_OK)
+        e = sup_start(&u->sup, &u->nats.proc, START_WAIT, reterr);
+    return e == PL_OK ? start_nodes(u, reterr) : e;
 }
 
 /* The contract with outside scripts: one line on stdout; the same is kept in DIR/up.json. */
@@ -255,12 +286,22 @@ static enum pl_err say_ready(struct up *u, struct pl_fail *reterr)
     struct jw w = jw_start(&b);
     jw_open(&w, NULL);
     jw_bool(&w, "ready", true);
-    jw_z(&w, "http", u->http);
-    jw_z(&w, "ws", u->ws);
-    jw_z(&w, "media", u->media);
+    jw_z(&w, "http", u->nodes[0].http);
+    jw_z(&w, "ws", u->nodes[0].ws);
+    jw_z(&w, "media", u->nodes[0].media);
     jw_str(&w, "admin", pl_fmt(a, "unix:%s", u->paths.admin));
     jw_z(&w, "dir", u->paths.dir);
     jw_z(&w, "db", u->pg.conninfo);
+    jw_array(&w, "nodes");
+    for (unsigned i = 0; i < u->n_nodes; i++) {
+        jw_open(&w, NULL);
+        jw_z(&w, "http", u->nodes[i].http);
+        jw_z(&w, "ws", u->nodes[i].ws);
+        jw_z(&w, "media", u->nodes[i].media);
+        jw_str(&w, "admin", pl_fmt(a, "unix:%s", u->nodes[i].admin));
+        jw_close(&w);
+    }
+    jw_end_array(&w);
     if (u->c->demo) {
         jw_open(&w, "demo");
         jw_str(&w, "email", u->demo.email);
@@ -294,8 +335,10 @@ static void say_people(const struct up *u)
         memcpy(link, "porchctl", sizeof "porchctl");
     const char *self = pasted(u->c->arena, link), *dir = pasted(u->c->arena, u->paths.dir);
     ctl_say("\nPorchlight is up. Data and logs: %s", u->paths.dir);
-    ctl_say("  API        http://%s/v1/   (description: http://%s/openapi.json)", u->http, u->http);
-    ctl_say("  WebSocket  ws://%s/v1/events, /hub/v1     media  udp %s", u->ws, u->media);
+    for (const struct node *n = u->nodes; n < u->nodes + u->n_nodes; n++) {
+        ctl_say("  API        http://%s/v1/   (description: http://%s/openapi.json)", n->http, n->http);
+        ctl_say("  WebSocket  ws://%s/v1/events, /hub/v1     media  udp %s", n->ws, n->media);
+    }
     if (!u->c->smtp || !u->c->sms_webhook)
         ctl_say("  Messages   are not sent: read them by  %s --dir %s outbox", self, dir);
     if (u->c->demo) {
@@ -376,7 +419,7 @@ static void run_until_stopped(struct up *u)
         show_messages(u, &scratch); /* those of the start are no news: shows nothing, remembers the newest */
     while (!sup_stop_wanted(&u->sup)) {
         sup_step(&u->sup, PL_SECOND);
-        if (!a || !u->server.ready || pl_mono_cmp(pl_now_mono(&pl_clock_system), next) < 0)
+        if (!a || !u->nodes[0].server.ready || pl_mono_cmp(pl_now_mono(&pl_clock_system), next) < 0)
             continue;
         show_messages(u, &scratch);
         pl_arena_reset(a);
@@ -384,13 +427,41 @@ static void run_until_stopped(struct up *u)
     }
 }
 
+/* "127.0.0.1:8080" with port 0: where the further nodes listen. */
+static const char *any_port(struct pl_arena *a, const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    return colon ? pl_fmt(a, "%.*s:0", (int)(colon - address), address).p : address;
+}
+
+static enum pl_err lay_out(struct up *u, struct pl_fail *reterr)
+{
+    struct ctl *c = u->c;
+    struct pl_arena *a = c->arena;
+    for (unsigned i = 0; i < u->n_nodes; i++) {
+        struct node *n = &u->nodes[i];
+        n->suffix = i ? pl_fmt(a, "-%u", i + 1).p : "";
+        n->http = i ? any_port(a, c->http) : c->http;
+        n->ws = i ? any_port(a, c->ws) : c->ws;
+        n->media = i ? any_port(a, c->media) : c->media;
+        n->admin = i ? pl_fmt(a, "%s/admin-%u.sock", u->paths.run, i + 1).p : u->paths.admin;
+        n->relay_key = i ? pl_fmt(a, "%s/relay-%u.key", u->paths.keys, i + 1).p : u->paths.relay_key;
+    }
+    return pl_arena_err(a) == PL_OK ? PL_OK : pl_fail(reterr, PL_NO_MEMORY, "There is no memory.");
+}
+
 enum pl_err ctl_up(struct ctl *c, struct pl_fail *reterr)
 {
-    struct up u = { .c = c, .http = c->http, .ws = c->ws };
-    if (c->nodes && strcmp(c->nodes, "1") != 0)
-        return pl_fail(reterr, PL_INVALID_REQUEST, "--nodes %s: this version runs one node on a machine.", c->nodes);
+    uint32_t nodes;
+    if (pl_parse_u32(pl_str_of(c->nodes ? c->nodes : "1"), 1, MOST_NODES, &nodes) != PL_OK)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "--nodes %s: one machine runs 1 to %d nodes.", c->nodes, MOST_NODES);
+    if (nodes > 1 && c->advertise)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "--advertise names the address of one relay; with --nodes %s there are several.", c->nodes);
+    struct up u = { .c = c, .n_nodes = nodes };
     umask(077);
     enum pl_err e = ctl_paths_of(c, &u.paths, reterr);
+    if (e == PL_OK)
+        e = lay_out(&u, reterr);
     if (e == PL_OK)
         e = check_before_up(c, &u.paths, reterr);
     if (e == PL_OK)

@@ -55,7 +55,7 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     const struct node_conf *c = n->conf;
     struct pl_str path = pl_fmt(n->arena, "%.*s/master.key", PL_FMT(c->data_dir));
     enum pl_err e = path.p ? secure_key_file(path.p, true, &n->master, reterr) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = bus_new(n->clock, &n->bus)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
+    if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
         return e;
     e = account_new(&(struct account_conf){ .settings = c->account, .pin = c->pin, .master = &n->master, .notify = n->notify, .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log },
                     &n->account, reterr);

@@ -4,6 +4,8 @@
 
 const char *const node_log_levels[] = { [PL_DEBUG] = "debug", [PL_INFO] = "info", [PL_WARN] = "warn", [PL_ERROR] = "error", NULL };
 
+static const char *const nats_schemes[] = { "nats://", NULL };
+
 static const struct conf_row own_rows[] = {
     ROW(STR, "db", db, 1024, "", "PostgreSQL, as libpq takes it: host=/run/postgresql dbname=porchlight."),
     ROW(STR, "data_dir", data_dir, 512, "/var/lib/porchlight", "Where master.key lives (made at the first start, mode 0600). Back it up apart from the database."),
@@ -17,6 +19,8 @@ static const struct conf_row own_rows[] = {
     ROW(LISTEN, "ws.listen", ws_listen, 128, "127.0.0.1:8081", "Address of the WebSocket listener for hubs, apps and relays."),
     ROW(LISTEN, "admin.listen", admin_listen, 108, "unix:/run/porchlight/admin.sock", "The admin listener: a Unix socket of mode 0600."),
     ROW(STR, "server_name", server_name, 253, "porchlight", "The name that devices and relays sign when they say hello to this server."),
+    ROW(URL, "bus.nats_url", nats_url, 1000, nats_schemes, "", "NATS, when several porchlightd serve one database: nats://host:4222, more with commas. Empty: this is the only one."),
+    ROW(STR, "bus.nats_token_file", nats_token_file, 512, "", "A file with the token that NATS wants, when it wants one."),
     ROW(WORD, "log.level", log_level, node_log_levels, "info", "The least level that is logged: debug, info, warn or error."),
     ROW(NUM, "http.workers", workers, 1, 64, "6", "Threads that run REST handlers, each with a database connection."),
     ROW(NUM, "http.queue", queue, 1, 100000, "512", "REST calls that may wait; past it they get 503 overloaded."),

@@ -39,5 +39,7 @@ struct node {
 extern const struct node_job node_lease_jobs[];
 extern const struct node_job node_jobs[];
 extern const struct node_job node_outbox_jobs[];
+/* The bus that the settings ask for; n->master is there. */
+PL_MUST enum pl_err node_bus_new(struct node *n, struct pl_fail *reterr);
 /* Handles one fact by the table in node_facts.c, in a transaction. *ret_again: there was one. */
 PL_MUST enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again);

@@ -74,7 +74,9 @@ def test_port_in_use_is_said_in_a_sentence(tmp_path, option, kind):
 def test_wrong_addresses_are_said_in_a_sentence(tmp_path):
     assert "--http" in refused("--dir", str(tmp_path / "d"), "up", "--http", "localhost")
     assert "--advertise" in refused("--dir", str(tmp_path / "d"), "up", "--http", "127.0.0.1:0", "--ws", "127.0.0.1:0", "--media", "0.0.0.0:0")
-    assert "--nodes" in refused("--dir", str(tmp_path / "d"), "up", "--nodes", "3")
+    for nodes in ("0", "7", "two"):
+        assert "--nodes" in refused("--dir", str(tmp_path / "d"), "up", "--nodes", nodes)
+    assert "--advertise" in refused("--dir", str(tmp_path / "d"), "up", "--nodes", "2", "--advertise", "192.0.2.1:50000")
 
 
 def test_folder_that_cannot_be_made_is_said(tmp_path):

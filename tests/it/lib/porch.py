@@ -31,6 +31,29 @@ def program(name):
     raise AssertionError(f"{name} is not built in {BUILD}")
 
 
+class Node:
+    """One porchlightd of several as tests address it: stands for the Porch wherever only `http` and `ws` matter."""
+
+    def __init__(self, porch, number):
+        self._porch = porch
+        me = porch.ready["nodes"][number]
+        self.http, self.ws, self.admin = me["http"], me["ws"], me["admin"]
+
+    def __getattr__(self, name):
+        return getattr(self._porch, name)
+
+    def pid(self):
+        """Of its porchlightd now; None while it is not running."""
+        return next((pid for pid, words in self._porch.children() if os.path.basename(words[0]) == "porchlightd" and self.admin in words), None)
+
+    def metric(self, name):
+        text = rest.Api(self).call("GET", "/metrics", check=False).body
+        return int(float(next(line.split()[1] for line in text.splitlines() if line.startswith(name + " "))))
+
+    def api(self):
+        return rest.Api(self)
+
+
 class Porch:
     """clock: test builds only. transports: messages go to the sinks; without, they stay in the outbox."""
 
@@ -107,17 +130,25 @@ class Porch:
 
     # --- its processes
 
-    def pids(self):
-        """Name to pid of what porchctl runs now: postgres, porchlightd, porchlight-relay, porchlight-hub."""
-        found = {}
+    def node(self, number):
+        """With --nodes N: the one with this number, from 0."""
+        return Node(self, number)
+
+    def children(self):
+        """(pid, command line) of what porchctl runs now."""
+        found = []
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as f:
             for pid in map(int, f.read().split()):
                 try:
                     with open(f"/proc/{pid}/cmdline", encoding="utf-8") as cmd:
-                        found[os.path.basename(cmd.read().split("\0")[0])] = pid
+                        found.append((pid, cmd.read().split("\0")))
                 except OSError:
                     pass  # it ended meanwhile
         return found
+
+    def pids(self):
+        """Name to pid: postgres, porchlightd, porchlight-relay, porchlight-hub, nats-server."""
+        return {os.path.basename(words[0]): pid for pid, words in self.children()}
 
     def kill(self, name, how=signal.SIGKILL, wait=True):
         """Ends a process; returns when porchctl has started it again (not: when that is ready)."""
