@@ -70,8 +70,6 @@ struct device_made {
 };
 /* *ret_added false: known with the same key. PL_VERSION_CONFLICT: known with another key or as another kind. */
 PL_MUST enum pl_err device_inventory_add(struct db_tx *tx, struct pl_utc now, const struct device_made *made, bool *ret_added, struct pl_fail *reterr);
-/* JSON lines {serial, kind, model, public_key, setup_code_hash?}, keys and hashes as 64 hex digits or base64; all or none: PL_INVALID_REQUEST names the line. */
-PL_MUST enum pl_err device_inventory_import(struct db_tx *tx, struct pl_utc now, struct pl_str lines, int64_t *ret_added, int64_t *ret_known, struct pl_fail *reterr);
 /* SHA-256 of "porchlight-setup-code-v1\n<serial>\n<code>": what makers hand over instead of the code. */
 PL_MUST enum pl_err device_setup_code_hash(struct pl_arena *a, struct pl_str serial, struct pl_str code, uint8_t ret[32]);
 

@@ -9,7 +9,7 @@
  * -Reset. When the buckets cannot be asked, calls that send or try secrets are refused, others go on.
  * S-S9: a call with an Idempotency-Key acts once in 24 hours: its answer is stored, sealed, in the transaction of its effect, and given again (`Idempotency-Replayed`).
  * Not here: what a token is (hooks below, given by node/), WebSockets (link.h), HTTP/2 (the proxy in front).  Threads: handlers run on pool threads, one call at a time each.
- * Memory: all of a call lives in its arena (1 MiB).
+ * Memory: all of a call lives in its arena (8 MiB at most, a reply 2 MiB).
  *     static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr) { const struct rename_body *b = c->body; ... jw_uuid(&c->out, "id", id); return PL_OK; }
  *     const struct http_route system_routes[] = { { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", HTTP_BODY(struct rename_body, rename_fields) }, HTTP_END };
  */

@@ -15,8 +15,9 @@
 #define MAX_HEADERS_BYTES (16 * 1024)
 /* libmicrohttpd's memory a connection. More than the limit above, so that it is we who refuse headers a little too large, with our own answer. */
 #define CONNECTION_BYTES (48 * 1024)
-#define CALL_BYTES (1024 * 1024)
-#define REPLY_BYTES (256 * 1024)
+/* A ceiling, not what is taken: the rows behind the longest list, and its text while it grows. */
+#define CALL_BYTES (8 * 1024 * 1024)
+#define REPLY_BYTES (2 * 1024 * 1024)
 /* What is read and thrown away of a body that is refused, so that the client gets to read why; a larger one is cut. */
 #define SWALLOW_BYTES (1024 * 1024)
 #define MAX_PARAMS 4

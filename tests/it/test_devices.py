@@ -434,3 +434,21 @@ def test_a_command_past_its_deadline_has_failed(own_porch):
         again.hello()
         fresh = account.api.post(path, {"name": "refresh"}).ok(202)["command"]
         assert again.expect("command")["command_id"] == fresh["id"]
+
+
+def test_operators_lists_are_whole(own_porch):
+    """A thousand connections are more text than a household ever gets."""
+    porch = own_porch()
+    with porch.db() as db:
+        db.execute("INSERT INTO device_link SELECT 'PLHLIST' || lpad(n::text, 6, '0'), 1, gen_random_uuid(), false, 'connection_lost', now(), 'hub', '1.0', gen_random_uuid(), 'power', 0, 3 "
+                   "FROM generate_series(1, 1000) AS n")
+    assert len(porch.ctl("hubs")["hubs"]) == 1000
+
+
+def test_the_daemons_role_cannot_change_the_audit_log_S_S11(porch, account):
+    import psycopg
+    with porch.db() as db:
+        assert db.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()[0] is False
+        for change in ("UPDATE audit SET action = 'x'", "DELETE FROM audit", "TRUNCATE audit"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                db.execute(change)

@@ -112,28 +112,6 @@ static struct device_bound bind_hub(struct household h, const struct thing *hub)
 
 /* ---- Inventory ---- */
 
-static void inventory_lines_are_all_or_none(void **state)
-{
-    (void)state;
-    static const char key[] = "1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f1f";
-    int64_t added = -1, known = -1;
-    struct pl_fail fail = PL_FAIL_INIT;
-    struct pl_str good = pl_fmt(arena, "{\"serial\":\"INV00000001\",\"kind\":\"hub\",\"model\":\"m\",\"public_key\":\"%s\"}\n\n"
-                                       "{\"serial\":\"inv-0000-0002\",\"kind\":\"mini\",\"model\":\"m\","
-                                       "\"public_key\":\"HR8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8fHx8=\",\"setup_code_hash\":\"%s\"}", key, key);
-    struct db_tx *tx = begin();
-    assert_int_equal(device_inventory_import(tx, at(0), good, &added, &known, &fail), PL_OK);
-    assert_int_equal(added, 2);
-    assert_int_equal(known, 0);
-    assert_int_equal(device_inventory_import(tx, at(1), good, &added, &known, &fail), PL_OK);
-    assert_int_equal(added, 0);
-    assert_int_equal(known, 2);
-    struct pl_str bad = pl_fmt(arena, "{\"serial\":\"INV00000003\",\"kind\":\"hub\",\"model\":\"m\",\"public_key\":\"%s\"}\n{\"serial\":\"INV00000004\",\"kind\":\"toaster\"}\n", key);
-    assert_int_equal(device_inventory_import(tx, at(1), bad, &added, &known, &fail), PL_INVALID_REQUEST);
-    assert_true(strncmp(fail.detail, "Line 2:", 7) == 0);
-    db_rollbackp(&tx);
-}
-
 static void s_d1_a_known_serial_keeps_its_key(void **state)
 {
     (void)state;
@@ -448,7 +426,6 @@ int main(void)
     if (start() != PL_OK)
         return 1;
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup(inventory_lines_are_all_or_none, each_test),
         cmocka_unit_test_setup(s_d1_a_known_serial_keeps_its_key, each_test),
         cmocka_unit_test_setup(s_d2_good_at_4_59_dead_at_5_00, each_test),
         cmocka_unit_test_setup(s_d2_an_expired_claim_gives_its_slot_back, each_test),
