@@ -20,6 +20,7 @@ class Worker(threading.Thread):
         super().__init__(daemon=True)
         self.world, self.ledger, self.rand, self.end = world, ledger, random.Random(seed), until_
         self.tag = f"{seed}".replace("/", "-")
+        self.pause = threading.Event()
 
     def run(self):
         try:
@@ -38,7 +39,7 @@ class Worker(threading.Thread):
         reply = None
         try:
             reply = api.call(method, path, body, timeout=TIMEOUT, **how)
-            outcome = "ok" if 200 <= reply.status < 300 else "no" if reply.status < 500 else "unknown"
+            outcome = "ok" if 200 <= reply.status < 300 else "no" if reply.status < 500 and reply.status != 429 else "unknown"
         except (requests.RequestException, OSError, ValueError):
             outcome = "unknown"
         except AssertionError as e:
@@ -47,6 +48,7 @@ class Worker(threading.Thread):
         self.ledger.note(operation, outcome)
         if outcome == "unknown":
             self.come_back()
+            self.pause.wait(0.5 if reply is not None and reply.status == 429 else 0)
         return outcome, reply
 
     def come_back(self):
@@ -205,6 +207,7 @@ class Household(Worker):
             seen = []
 
             def look():
+                self.pause.wait(0.1)
                 seen.append(self.read(api, f"/v1/claims/{claim['id']}"))
                 return seen[-1].status == 404 or seen[-1]["state"] in ("bound", "refused", "expired")
             try:
@@ -370,7 +373,6 @@ class Viewer(Worker):
         self.home = home
 
     def play(self):
-        pause = threading.Event()
         while self.on:
             outcome, reply = self.ask("live", self.home.api, "POST", f"/v1/devices/{self.home.cameras[0]}/live", {})
             if outcome == "ok":
@@ -384,7 +386,7 @@ class Viewer(Worker):
                         return
                     if state["state"] == "ended":
                         break
-                    pause.wait(0.2)
+                    self.pause.wait(0.2)
                 if self.rand.random() < 0.5:
                     self.ask("live end", self.home.api, "DELETE", f"/v1/live/{live_id}")
-            pause.wait(0.3)
+            self.pause.wait(0.3)

@@ -238,6 +238,7 @@ class Home(Household):
     def shows(self):
         """A new live view can begin."""
         live = self.live()
+        self.said = live.status, live.code
         if live.status not in (200, 201):
             return False
         now = self.api.get(f"/v1/live/{live['live_id']}")
@@ -245,6 +246,7 @@ class Home(Household):
         while now["state"] not in ("live", "ended") and time.monotonic() < end:
             threading.Event().wait(0.1)
             now = self.api.get(f"/v1/live/{live['live_id']}")
+        self.said = now.status, now.body.get("state"), now.body.get("end_code")
         return now["state"] == "live" and live["live_id"]
 
 
