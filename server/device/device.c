@@ -182,13 +182,12 @@ static enum pl_err expire_links(struct device_ctx *ctx, struct db_tx *tx, struct
     struct device_sql_bound_row bound;
     size_t n;
     bool found;
-    enum pl_err e = device_sql_links_dead(tx, now, &rows, &n);
+    enum pl_err e = device_sql_links_dead(tx, now, ctx->node_id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         e = device_sql_bound(tx, rows[i].serial, &bound, &found);
         if (e == PL_OK && found)
             e = device_event(tx, now, bound.account_id, "device.connectivity", bound.id, "connectivity", PL_STR("offline"), "cause", PL_STR("cloud_restart"));
     }
-    (void)ctx;
     return e;
 }
 

@@ -277,10 +277,10 @@ SELECT epoch FROM device_link WHERE serial = $1 AND epoch = $2 FOR SHARE;
 UPDATE device_link SET connected = false, cause = $3, changed_at = $4 WHERE serial = $1 AND epoch = $2 AND connected;
 
 -- name: links_dead :many 100
--- in: now timestamptz
--- Connections of nodes that are no more: gone since the lease ended.
+-- in: now timestamptz, self uuid
+-- Connections of other nodes that are no more: gone since the lease ended. Who asks lives, however late it is with its lease: nothing would say again that its hubs are there.
 UPDATE device_link l SET connected = false, cause = 'cloud_restart', changed_at = dead.lease_until
-FROM (SELECT k.serial, n.lease_until FROM device_link k JOIN node n ON n.node_id = k.node_id WHERE k.connected AND n.lease_until <= $1 ORDER BY k.serial LIMIT 100) AS dead
+FROM (SELECT k.serial, n.lease_until FROM device_link k JOIN node n ON n.node_id = k.node_id WHERE k.connected AND n.lease_until <= $1 AND k.node_id <> $2 ORDER BY k.serial LIMIT 100) AS dead
 WHERE l.serial = dead.serial AND l.connected
 RETURNING l.serial, l.changed_at;
 

@@ -410,6 +410,19 @@ def test_a_command_goes_through_its_stages(porch, account, home):
         until(lambda: account.api.get(f"{path}/{refused['id']}").ok(200)["code"] == "busy_now", "its code is seen")
 
 
+def test_a_node_that_is_late_with_its_lease_keeps_its_hubs(own_porch):
+    """A pause (or a clock's jump) longer than the lease, which is renewed a moment after the presence of dead nodes was looked at."""
+    porch = own_porch()
+    account = porch.sign_up()
+    (device,) = make(porch, "hub")
+    hub, device_id = add_hub(porch, account.api, system(account), device)
+    with hub:
+        for _ in range(10):
+            porch.clock.advance(20)
+            until(lambda: porch.db().execute("SELECT min(lease_until) > now() + %s * interval '1 second' FROM node", (porch.clock.offset,)).fetchone()[0], "the lease is renewed")
+            assert hub.close_code is not None or account.api.get(f"/v1/devices/{device_id}").ok(200)["connectivity"] == "online"
+
+
 def test_a_command_that_nobody_was_told_of_reaches_its_connected_hub(porch, account, home):
     """The row is the truth, the bus only nudges: a node that died between its commit and its nudge, or a bus that was away, costs seconds and no command."""
     _, hub, device_id, device = home
