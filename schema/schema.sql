@@ -538,6 +538,8 @@ CREATE INDEX device_command_ended ON device_command USING btree (ended_at);
 
 CREATE INDEX device_command_open ON device_command USING btree (gateway_serial) WHERE (ended_at IS NULL);
 
+CREATE INDEX device_link_mistaken ON device_link USING btree (node_id) WHERE ((NOT connected) AND (cause = 'cloud_restart'::text));
+
 CREATE INDEX device_link_node ON device_link USING btree (node_id) WHERE connected;
 
 CREATE UNIQUE INDEX device_slot_device_key ON device_slot USING btree (account_id, device_id) WHERE (device_id IS NOT NULL);

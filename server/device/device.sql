@@ -273,8 +273,18 @@ SELECT epoch FROM device_link WHERE serial = $1 AND epoch = $2 FOR SHARE;
 
 -- name: link_gone :exec
 -- in: serial text, epoch bigint, cause text, now timestamptz
--- None affected: a newer connection has taken over.
-UPDATE device_link SET connected = false, cause = $3, changed_at = $4 WHERE serial = $1 AND epoch = $2 AND connected;
+-- None affected: a newer connection has taken over. One that another node took for dead gets its true cause.
+UPDATE device_link SET connected = false, cause = $3, changed_at = $4 WHERE serial = $1 AND epoch = $2 AND (connected OR cause = 'cloud_restart');
+
+-- name: link_here :exec
+-- in: serial text, epoch bigint, now timestamptz
+-- The connection of this epoch stands, though another node took it for dead. None affected: nobody did.
+UPDATE device_link SET connected = true, cause = NULL, changed_at = $3 WHERE serial = $1 AND epoch = $2 AND NOT connected;
+
+-- name: links_mistaken :many 1000
+-- in: self uuid
+-- This node's connections that another one took for dead while this one was late with its lease.
+SELECT serial FROM device_link WHERE node_id = $1 AND NOT connected AND cause = 'cloud_restart' ORDER BY serial LIMIT 1000;
 
 -- name: links_dead :many 100
 -- in: now timestamptz, self uuid

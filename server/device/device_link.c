@@ -399,6 +399,14 @@ static enum pl_err tell_commands(struct link_call *c, const struct device_conn *
     return e;
 }
 
+/* Another node may have taken this connection for dead while this one was late with its lease. */
+static enum pl_err still_here(struct link_call *c, struct device_conn *d, bool bound, const struct device_sql_bound_row *b)
+{
+    int64_t mistaken;
+    enum pl_err e = device_sql_link_here(c->tx, device_conn_serial(d), d->epoch, c->now, &mistaken);
+    return e == PL_OK && mistaken && bound ? connectivity(c, b, "online", PL_STR_NONE) : e;
+}
+
 enum pl_err device_deliver(struct link_call *c, void *arg, struct pl_fail *reterr)
 {
     struct device_conn *d = link_owner(c->conn);
@@ -410,7 +418,8 @@ enum pl_err device_deliver(struct link_call *c, void *arg, struct pl_fail *reter
         d->posted = false; /* what is written from now on makes a delivery of its own */
     }
     enum pl_err e = fence(c);
-    if (e != PL_OK || (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || (e = tell_binding(c, d, bound, &b)) != PL_OK)
+    if (e != PL_OK || (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || (e = still_here(c, d, bound, &b)) != PL_OK ||
+        (e = tell_binding(c, d, bound, &b)) != PL_OK)
         return e;
     if (bound && d->is_hub && (e = tell_pairs(c, &b)) != PL_OK)
         return e;

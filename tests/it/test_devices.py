@@ -423,6 +423,19 @@ def test_a_node_that_is_late_with_its_lease_keeps_its_hubs(own_porch):
             assert hub.close_code is not None or account.api.get(f"/v1/devices/{device_id}").ok(200)["connectivity"] == "online"
 
 
+def test_a_hub_that_another_node_took_for_dead_is_online_again(porch, account, home):
+    """After an outage of the database each node may find the others' leases over, though they live: the connection itself says that it is there."""
+    _, hub, device_id, device = home
+
+    def online():
+        return account.api.get(f"/v1/devices/{device_id}").ok(200)["connectivity"] == "online"
+
+    until(online, "the hub is online")
+    assert porch.db().execute("UPDATE device_link SET connected = false, cause = 'cloud_restart' WHERE serial = %s", (device.serial,)).rowcount == 1
+    until(online, "the hub is online again")
+    assert hub.close_code is None
+
+
 def test_a_command_that_nobody_was_told_of_reaches_its_connected_hub(porch, account, home):
     """The row is the truth, the bus only nudges: a node that died between its commit and its nudge, or a bus that was away, costs seconds and no command."""
     _, hub, device_id, device = home
