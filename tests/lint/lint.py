@@ -295,18 +295,6 @@ def links_lead_somewhere(src):
 
 
 @check
-def nothing_of_the_workplace(src):
-    """No path of the machine where it was written."""
-    words = re.compile(r"(?<![\w.~])/work/|wt-[a-z]+/|\bbrief\.md\b")
-    for path in src.files:
-        if path.startswith("tests/lint/"):
-            continue
-        for n, line in enumerate(read(path).splitlines(), 1):
-            if words.search(line):
-                yield f"{path}:{n}: {line.strip()[:100]}"
-
-
-@check
 def scripts_parse(src):
     """Python compiles; shell parses."""
     with tempfile.TemporaryDirectory() as scratch:
