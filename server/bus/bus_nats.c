@@ -529,10 +529,14 @@ static enum pl_err far_new(struct bus *b, const struct bus_nats_conf *conf, stru
     natsStatus s = set_options(f, conf);
     if (s == NATS_OK)
         s = open_connection(f, &connected);
-    if (s != NATS_OK)
+    /* A token that is refused may be told at once, or after the library has begun to wait: the keeper tries again either way. */
+    bool refused = s == NATS_CONNECTION_CLOSED || s == NATS_CONNECTION_AUTH_FAILED;
+    if (s != NATS_OK && !refused)
         return pl_fail(reterr, PL_UNAVAILABLE, "NATS cannot be used as bus.nats_url says: %s.", natsStatus_GetText(s));
     if (connected)
         welcome(f, /* at_start= */ true);
+    if (refused)
+        went(f, /* closed= */ true);
     f->keeping = pthread_create(&f->keeper, NULL, keep, f) == 0;
     if (f->keeping)
         pthread_setname_np(f->keeper, "bus");
