@@ -71,17 +71,31 @@ struct db *db_close(struct db *db)
     return pl_heap_free(db);
 }
 
-/* The old connection may have died since it was used last (restart of the server, fail-over): nothing was done on it yet, so a new one is made silently. */
-static enum pl_err begin(struct db *db)
+/* Reads the answer to the last COMMIT that was not waited for. A connection on which it went wrong is closed; nobody's work hangs on it. */
+static void settle(struct db *db)
 {
+    PGresult *r PL_CLEANUP(db_clearp) = NULL;
+    if (!db->settling)
+        return;
+    db->settling = false;
+    if (db_result(db, "COMMIT", DB_CONNECT_US, &r) != PL_OK || PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+        db_disconnect(db);
+}
+
+/* The old connection may have died since it was used last (restart of the server, fail-over): nothing was done on it yet, so a new one is made silently. */
+enum pl_err db_begin_now(struct db_tx *tx)
+{
+    struct db *db = tx->db;
     for (;;) {
         bool fresh = !db->conn;
         enum pl_err e = fresh ? db_connect(db) : PL_OK;
         if (e != PL_OK)
             return e;
         e = db_exec(db, "BEGIN", "BEGIN", DB_CONNECT_US);
-        if (e == PL_OK)
+        if (e == PL_OK) {
+            tx->begin_due = false;
             return PL_OK;
+        }
         db_disconnect(db);
         if (fresh)
             return PL_UNAVAILABLE;
@@ -92,10 +106,14 @@ enum pl_err db_begin(struct db *db, struct pl_arena *a, struct db_tx **ret)
 {
     if (db->tx.open)
         return PL_INTERNAL;
-    enum pl_err e = begin(db);
-    if (e != PL_OK)
+    settle(db);
+    db->tx = (struct db_tx){ .db = db, .arena = a, .open = true, .begin_due = true };
+    bool alive = db->conn && pl_mono_sub(pl_now_mono(db->clock), db->used_at) < DB_FRESH_US;
+    enum pl_err e = alive ? PL_OK : db_begin_now(&db->tx);
+    if (e != PL_OK) {
+        db->tx = (struct db_tx){ .db = db };
         return e;
-    db->tx = (struct db_tx){ .db = db, .arena = a, .open = true };
+    }
     *ret = &db->tx;
     return PL_OK;
 }
@@ -105,7 +123,7 @@ static void end(struct db_tx **tx)
     struct db *db = (*tx)->db;
     db->tx = (struct db_tx){ .db = db };
     *tx = NULL;
-    if (db->lost || PQtransactionStatus(db->conn) != PQTRANS_IDLE)
+    if (db->lost || (!db->settling && PQtransactionStatus(db->conn) != PQTRANS_IDLE))
         db_disconnect(db);
 }
 
@@ -117,7 +135,17 @@ enum pl_err db_commit(struct db_tx **tx)
         return e;
     }
     struct db *db = (*tx)->db;
-    e = db->lost ? PL_UNAVAILABLE : db_exec(db, "COMMIT", "COMMIT", db->wait_us);
+    if ((*tx)->begin_due)
+        e = PL_OK; /* nothing was asked */
+    else if (db->lost)
+        e = PL_UNAVAILABLE;
+    else if ((*tx)->wrote)
+        e = db_exec(db, "COMMIT", "COMMIT", db->wait_us);
+    else { /* what was read was answered: the end of it changes nothing for the caller */
+        db->settling = PQsendQuery(db->conn, "COMMIT") && PQflush(db->conn) == 0;
+        if (!db->settling)
+            (void)db_lose(db);
+    }
     end(tx);
     return e;
 }
@@ -127,7 +155,7 @@ void db_rollbackp(struct db_tx **tx)
     if (!*tx)
         return;
     struct db *db = (*tx)->db;
-    if (!db->lost && db_exec(db, "ROLLBACK", "ROLLBACK", db->wait_us) != PL_OK)
+    if (!db->lost && !(*tx)->begin_due && db_exec(db, "ROLLBACK", "ROLLBACK", db->wait_us) != PL_OK)
         db_lose(db);
     end(tx);
 }
@@ -154,6 +182,7 @@ enum pl_err db_look(struct db *db, struct pl_arena *a, db_work *fn, void *arg, s
 {
     if (db->tx.open)
         return PL_INTERNAL;
+    settle(db);
     for (;;) {
         struct pl_fail fail = PL_FAIL_INIT;
         struct db_tx *tx = &db->tx;
@@ -176,5 +205,6 @@ enum pl_err db_look(struct db *db, struct pl_arena *a, db_work *fn, void *arg, s
 enum pl_err db_ping(struct db *db)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
-    return db_begin(db, NULL, &tx);
+    enum pl_err e = db_begin(db, NULL, &tx);
+    return e == PL_OK && tx->begin_due ? db_begin_now(tx) : e;
 }

@@ -28,12 +28,14 @@ struct db_conf {
 PL_MUST enum pl_err db_open(const struct db_conf *conf, struct db **ret);
 struct db *db_close(struct db *db);
 
-/* Starts a transaction. A connection that died since it was used last is made again. Waits at most 2 s for the old connection and 2 s for a new one.
- * Rows of its statements live in `a`. PL_UNAVAILABLE when the database is away; PL_INTERNAL when this `db` has a transaction under way. */
+/* Starts a transaction. On a connection that answered within the last second BEGIN goes out with the first statement, in one round trip; else at once. A connection that
+ * died since it was used last is made again, here or by the first statement. Waits at most 2 s for the old connection (with a first statement: as long as for that) and 2 s
+ * for a new one. Rows of its statements live in `a`. PL_UNAVAILABLE when the database is away; PL_INTERNAL when this `db` has a transaction under way. */
 PL_MUST enum pl_err db_begin(struct db *db, struct pl_arena *a, struct db_tx **ret);
 /* The first error of a statement stands: PostgreSQL runs nothing more in that transaction, every later statement and the commit answer the same error. What
  * may be refused without ending the transaction is written with ON CONFLICT.
- * Ends it for good: *tx becomes NULL whatever comes. PL_RETRY: run it again; PL_UNAVAILABLE: the outcome is unknown if the connection died in the commit. */
+ * Ends it for good: *tx becomes NULL whatever comes. PL_RETRY: run it again; PL_UNAVAILABLE: the outcome is unknown if the connection died in the commit. The end of a
+ * transaction that ran nothing but SELECTs is sent and not waited for. */
 PL_MUST enum pl_err db_commit(struct db_tx **tx);
 /* Undoes it; takes NULL. */
 void db_rollbackp(struct db_tx **tx);

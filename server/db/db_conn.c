@@ -107,7 +107,7 @@ void db_disconnect(struct db *db)
 {
     PQfinish(db->conn);
     db->conn = NULL;
-    db->lost = false;
+    db->lost = db->settling = false;
     db->prepared = pl_heap_free(db->prepared);
     db->prepared_n = db->prepared_cap = 0;
 }
@@ -180,8 +180,27 @@ enum pl_err db_result(struct db *db, const char *name, int64_t wait_us, PGresult
         return e;
     if (!last)
         return db_lose(db);
+    db->used_at = pl_now_mono(db->clock);
     *ret = PL_STEAL(last);
     return PL_OK;
+}
+
+enum pl_err db_synced(struct db *db, int64_t wait_us)
+{
+    enum pl_err e = arm(db, wait_us);
+    while (e == PL_OK) {
+        if (PQisBusy(db->conn)) {
+            e = wait_for(db, POLLIN);
+            if (e == PL_OK && !PQconsumeInput(db->conn))
+                e = db_lose(db);
+            continue;
+        }
+        PGresult *r PL_CLEANUP(db_clearp) = PQgetResult(db->conn);
+        if (!r || PQresultStatus(r) != PGRES_PIPELINE_SYNC)
+            return db_lose(db);
+        return PQexitPipelineMode(db->conn) ? PL_OK : db_lose(db);
+    }
+    return e;
 }
 
 enum pl_err db_exec(struct db *db, const char *sql, const char *tag, int64_t wait_us)

@@ -10,6 +10,7 @@
 
 #define DB_CONNECT_US (2 * PL_SECOND)
 #define DB_GRACE_US PL_SECOND /**< how much longer than the server's own statement timeout we wait */
+#define DB_FRESH_US PL_SECOND /**< a connection that answered within this time is taken to be alive */
 #define DB_MAX_PARAMS 48
 
 struct db_tx {
@@ -19,6 +20,8 @@ struct db_tx {
     bool open;
     bool look;              /**< one statement, without BEGIN and COMMIT (db_look) */
     bool looked;            /**< that one statement was sent */
+    bool begin_due;         /**< BEGIN goes out with the first statement */
+    bool wrote;             /**< a statement that is no SELECT was sent */
 };
 
 struct db {
@@ -30,6 +33,8 @@ struct db {
     PGconn *conn; /**< NULL: not connected */
     bool told;    /**< that it cannot connect was logged; silent until it can */
     bool lost;    /**< the connection must not be used for anything more */
+    bool settling; /**< the COMMIT of a transaction that only read is on its way; its answer was not waited for */
+    struct pl_mono used_at; /**< when the connection answered last */
     int timer;    /**< timerfd */
     const struct db_stmt **prepared; /**< open addressing; of this connection */
     size_t prepared_n, prepared_cap;
@@ -43,8 +48,12 @@ PL_MUST enum pl_err db_connect(struct db *db);
 void db_disconnect(struct db *db);
 /* Runs text by the simple protocol (several statements if need be). `tag`: what the last command must call itself, NULL: anything. */
 PL_MUST enum pl_err db_exec(struct db *db, const char *sql, const char *tag, int64_t wait_us);
+/* Sends the BEGIN that is due, on a new connection if the old one has died. */
+PL_MUST enum pl_err db_begin_now(struct db_tx *tx);
 /* Waits for the result of what was sent. *ret is to be cleared by the caller; server errors are mapped and noted under `name`. */
 PL_MUST enum pl_err db_result(struct db *db, const char *name, int64_t wait_us, PGresult **ret);
+/* Waits for the answer to PQpipelineSync and leaves pipeline mode. */
+PL_MUST enum pl_err db_synced(struct db *db, int64_t wait_us);
 /* A PGresult cleanup. */
 void db_clearp(PGresult **r);
 /* The connection is of no use any more: PL_UNAVAILABLE. */

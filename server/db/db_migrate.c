@@ -193,6 +193,8 @@ static enum pl_err apply(struct db_tx *tx, const char *folder, const struct file
     if (e != PL_OK)
         return e;
     db->said[0] = 0;
+    if (tx->begin_due && (e = db_begin_now(tx)) != PL_OK)
+        return e;
     e = db_exec(db, text.p, NULL, LONG_US + DB_GRACE_US);
     if (e != PL_OK)
         return pl_fail(reterr, e, "%s: %s", f->name.p, db->said[0] ? db->said : "the connection to the database was lost");

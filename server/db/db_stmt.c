@@ -242,6 +242,33 @@ static enum pl_err get_rows(struct db_tx *tx, const struct db_stmt *st, const PG
     return PL_OK;
 }
 
+static enum pl_err run_alone(struct db *db, const struct db_stmt *st, const struct db_param *params, unsigned nparams, const struct sent *sent, PGresult **ret)
+{
+    enum pl_err e = is_prepared(db, st) ? PL_OK : prepare(db, st, params, nparams);
+    if (e != PL_OK)
+        return e;
+    if (!PQsendQueryPrepared(db->conn, st->name, (int)nparams, sent->values, sent->lengths, sent->formats, /* resultFormat= */ 1))
+        return db_lose(db);
+    return db_result(db, st->name, wait_us(db), ret);
+}
+
+/* BEGIN and the first statement in one round trip (libpq's pipeline mode). */
+static enum pl_err run_with_begin(struct db_tx *tx, const struct db_stmt *st, unsigned nparams, const struct sent *sent, PGresult **ret)
+{
+    struct db *db = tx->db;
+    PGresult *begun PL_CLEANUP(db_clearp) = NULL;
+    if (!PQenterPipelineMode(db->conn) || !PQsendQueryParams(db->conn, "BEGIN", 0, NULL, NULL, NULL, NULL, 0) ||
+        !PQsendQueryPrepared(db->conn, st->name, (int)nparams, sent->values, sent->lengths, sent->formats, /* resultFormat= */ 1) || !PQpipelineSync(db->conn))
+        return db_lose(db);
+    enum pl_err e = db_result(db, "BEGIN", db->wait_us, &begun);
+    if (e != PL_OK)
+        return db_lose(db);
+    tx->begin_due = false;
+    e = db_result(db, st->name, db->wait_us, ret);
+    enum pl_err synced = db->lost ? PL_UNAVAILABLE : db_synced(db, db->wait_us);
+    return e == PL_OK ? synced : e;
+}
+
 static enum pl_err run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, PGresult **ret)
 {
     struct db *db = tx->db;
@@ -253,11 +280,19 @@ static enum pl_err run(struct db_tx *tx, const struct db_stmt *st, const struct 
         PL_LOG(NULL, PL_ERROR, "db.bad-parameter", PL_F_Z("statement", st->name));
     if (e != PL_OK)
         return e;
-    if (!is_prepared(db, st) && (e = prepare(db, st, params, nparams)) != PL_OK)
+    tx->wrote |= strncmp(st->sql, "SELECT", 6) != 0;
+    if (tx->begin_due && is_prepared(db, st)) {
+        e = run_with_begin(tx, st, nparams, &sent, ret);
+        if (e == PL_OK || !db->lost || PQstatus(db->conn) != CONNECTION_BAD)
+            return e;
+        /* It had died since it was used last; a transaction that never ended has done nothing, so that all of it may be said again. */
+        db_disconnect(db);
+        db_clearp(ret);
+        tx->begin_due = true;
+    }
+    if (tx->begin_due && (e = db_begin_now(tx)) != PL_OK)
         return e;
-    if (!PQsendQueryPrepared(db->conn, st->name, (int)nparams, sent.values, sent.lengths, sent.formats, /* resultFormat= */ 1))
-        return db_lose(db);
-    return db_result(db, st->name, wait_us(db), ret);
+    return run_alone(db, st, params, nparams, &sent, ret);
 }
 
 enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct db_param *params, unsigned nparams, size_t max_rows, void **ret_rows,

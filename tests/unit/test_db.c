@@ -308,6 +308,44 @@ static void a_connection_lost_between_transactions_is_made_again_unseen(void **s
     db_close(other);
 }
 
+/* BEGIN goes out with a first statement that this connection has prepared; what either of the two may meet is met as when they went one by one. */
+static void begin_travels_with_the_first_statement(void **state)
+{
+    (void)state;
+    static const struct db_stmt put_one = { .name = "put_one", .sql = "INSERT INTO counted (a) VALUES (1)" };
+    struct db *db = connect_again(), *other = connect_again();
+    void *rows;
+    int64_t n;
+    for (int time = 0; time < 2; time++) { /* prepared alone; then with BEGIN before it */
+        struct db_tx *tx = begin(db);
+        assert_int_equal(db_stmt_run(tx, &put_one, NULL, 0, 0, &rows, &n), PL_OK);
+        db_rollbackp(&tx);
+        assert_int_equal(pg_do(other, "DELETE FROM counted"), PL_OK); /* waits for nobody: the transaction has ended */
+    }
+    struct db_tx *tx = begin(db);
+    assert_int_equal(db_stmt_run(tx, &put_one, NULL, 0, 0, &rows, &n), PL_OK);
+    int32_t pid = backend_pid(tx);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    tx = begin(db);
+    assert_int_equal(db_stmt_run(tx, &put_one, NULL, 0, 0, &rows, &n), PL_RETRY); /* refused by the constraint */
+    assert_int_equal(pg_do_tx(tx, "SELECT 1"), PL_RETRY);
+    assert_int_equal(db_commit(&tx), PL_RETRY);
+    tx = begin(db);
+    assert_int_equal(db_commit(&tx), PL_OK); /* nothing was asked, nothing was sent */
+    for (int time = 0; time < 3; time++) { /* only read: its end is not waited for, and nothing of it is left */
+        tx = begin(db);
+        assert_int_equal(backend_pid(tx), pid);
+        assert_int_equal(db_commit(&tx), PL_OK);
+    }
+    assert_int_equal(pg_do(other, "DELETE FROM counted"), PL_OK);
+    terminate(other, pid); /* with the answer to that end still unread */
+    tx = begin(db);
+    assert_int_not_equal(backend_pid(tx), pid);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    db_close(db);
+    db_close(other);
+}
+
 /* ---- db_look ---- */
 
 struct seen {
@@ -449,6 +487,12 @@ static void each_allocation_may_fail(void **state)
         a = pl_arena_new(1 << 16);
         e = a ? db_open(&conf, &db) : PL_NO_MEMORY;
         if (e == PL_OK)
+            e = db_begin(db, a, &tx);
+        if (e == PL_OK)
+            e = db_stmt_run(tx, &backend, NULL, 0, 1, &rows, &n);
+        if (e == PL_OK)
+            e = db_commit(&tx);
+        if (e == PL_OK) /* now with BEGIN in one round trip */
             e = db_begin(db, a, &tx);
         if (e == PL_OK)
             e = db_stmt_run(tx, &backend, NULL, 0, 1, &rows, &n);
@@ -657,6 +701,7 @@ int main(void)
         cmocka_unit_test(one_transaction_at_a_time),
         cmocka_unit_test(run_tries_again_on_40001_and_leaves_nothing_behind),
         cmocka_unit_test(a_connection_lost_between_transactions_is_made_again_unseen),
+        cmocka_unit_test(begin_travels_with_the_first_statement),
         cmocka_unit_test(a_look_is_one_statement_and_finds_a_dead_connection_by_itself),
         cmocka_unit_test(a_connection_lost_in_a_transaction_ends_it_as_unavailable),
         cmocka_unit_test(a_server_that_says_nothing_costs_one_deadline),
