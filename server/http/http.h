@@ -2,11 +2,12 @@
  *
  * A row says method, path, who may call, what the body holds and which function answers. The engine checks, in this order: limits (header, body, time), route, method,
  * rate of an unknown caller, access token, rate of the account, content type, body by its table, idempotency key, step-up grant; then it runs the handler on the worker pool
- * inside a transaction, again on PL_RETRY, and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and write rows; they never log or send.
- * HEAD is a GET whose body stays behind; OPTIONS answers 204 with Allow; a body that is absent counts as {}. Failures of ours (5xx) are logged under the request's
- * id and tell the caller nothing inside; 429 and 503 always carry Retry-After. Who drips, idles, or does not read is cut by deadlines of our own.
- * S-F6, S-F8: the rates are buckets in the database, so that all nodes together give no more than one; every counted reply carries RateLimit-Limit, -Remaining and
- * -Reset. When the buckets cannot be asked, calls that send or try secrets are refused, others go on.
+ * inside a transaction, again on PL_RETRY, and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and
+ * write rows; they never log or send. HEAD is a GET whose body stays behind; OPTIONS answers 204 with Allow, and with Accept-Post and Accept-Patch where a body
+ * is not JSON; a body that is absent counts as {}. Failures of ours (5xx) are logged under the request's id and tell the caller nothing inside; 429 and 503
+ * always carry Retry-After. Who drips, idles, or does not read is cut by deadlines of our own.
+ * S-F6, S-F8: the rates are buckets in the database, so that all nodes together give no more than one; every counted reply carries RateLimit-Limit, -Remaining
+ * and -Reset. When the buckets cannot be asked, calls that send or try secrets are refused, others go on.
  * S-S9: a call with an Idempotency-Key acts once in 24 hours: its answer is stored, sealed, in the transaction of its effect, and given again (`Idempotency-Replayed`).
  * Not here: what a token is (hooks below, given by node/), WebSockets (link.h), HTTP/2 (the proxy in front).  Threads: handlers run on pool threads, one call at a time each.
  * Memory: all of a call lives in its arena (8 MiB at most, a reply 2 MiB).
@@ -63,7 +64,7 @@ struct http_call {
     struct db_tx *tx;          /**< HTTP_TX: open. HTTP_OWN_TX: NULL */
     void *self;                /**< what http_mount was given */
     struct http_actor actor;
-    const void *body;          /**< the row's body struct, filled; NULL for a row without one */
+    const void *body;          /**< the row's body struct, filled; of a row with `type` a struct pl_str, empty when none came; NULL for a row without one */
     struct pl_str peer;        /**< caller's address as text */
     struct pl_str user_agent;  /**< cut at 200 bytes */
     /* the reply */
@@ -88,12 +89,15 @@ struct http_route {
     const char *summary;     /**< one line; equal to the OpenAPI summary */
     const struct json_field *fields; /**< body table; NULL: the route takes no body (one that is sent is refused) */
     size_t body_size;
+    const char *type;        /**< the body is of this media type, and not JSON: the handler gets its bytes and looks at them itself */
+    size_t most;             /**< of such a body: bytes at most */
     enum http_tx tx;
     const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none */
     bool idempotent;         /**< takes Idempotency-Key (S-S9): POSTs that create, send or claim; with HTTP_OWN_TX the handler uses http_run */
     enum http_rate rate;     /**< what it counts as */
 };
 #define HTTP_BODY(st, table) .fields = (table), .body_size = sizeof(st)
+#define HTTP_RAW_BODY(media_type, bytes) .type = (media_type), .most = (bytes)
 #define HTTP_END { .path = NULL }
 
 /* Path and query values. The engine has matched the path, so a named parameter is there; one that does not parse is PL_NOT_FOUND. */

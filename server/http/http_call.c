@@ -98,17 +98,35 @@ static bool is_json(struct pl_str type)
            (pl_str_eq_nocase(charset, PL_STR("utf-8")) || pl_str_eq_nocase(charset, PL_STR("\"utf-8\"")));
 }
 
+/* A body that is not JSON: its bytes, for the handler's own parser. */
+static enum pl_err take_raw(struct call *call, struct pl_str text, struct pl_fail *reterr)
+{
+    const struct http_route *r = call->row->route;
+    struct pl_str params, *body = PL_NEW(call->c.arena, struct pl_str);
+    if (!body)
+        return PL_NO_MEMORY;
+    if (text.n > r->most)
+        return pl_fail(reterr, PL_BODY_TOO_LARGE, "This address takes %zu bytes.", r->most);
+    if (text.n && !pl_str_eq_nocase(pl_str_trim(pl_str_split(http_header(&call->c, "Content-Type"), ';', &params)), pl_str_of(r->type)))
+        return pl_fail(reterr, PL_UNSUPPORTED_TYPE, "The body must be %s.", r->type);
+    *body = text;
+    call->c.body = body;
+    return PL_OK;
+}
+
 /* A body that is absent counts as {}: the answer then names the first member that is missing. */
 static enum pl_err take_body(struct call *call, struct pl_fail *reterr)
 {
     const struct http_route *r = call->row->route;
     struct pl_str text = pl_buf_view(&call->body);
+    if (r->type)
+        return take_raw(call, text, reterr);
     if (text.n && !r->fields)
         return pl_fail(reterr, PL_INVALID_REQUEST, "This request takes no body.");
     if (!r->fields)
         return PL_OK;
     if (text.n && !is_json(http_header(&call->c, "Content-Type")))
-        return PL_UNSUPPORTED_TYPE;
+        return pl_fail(reterr, PL_UNSUPPORTED_TYPE, "The body must be application/json.");
     void *body = pl_alloc(call->c.arena, r->body_size);
     if (!body)
         return PL_NO_MEMORY;

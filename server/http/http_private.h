@@ -104,6 +104,7 @@ struct refusal {
     enum pl_err e; /* PL_OK: 204, the answer to OPTIONS */
     struct pl_fail fail;
     char allow[64];
+    const char *accept_post, *accept_patch; /* of OPTIONS: media types; NULL: JSON, or nothing */
     bool close; /* the connection is not to be used further: its framing is in doubt, or we drain */
 };
 
@@ -179,8 +180,8 @@ void http_abandon(struct link *k);
 void http_resume(struct link *k);
 
 /* http_route.c */
-/* Finds the row and fills row and params. PL_NOT_FOUND; PL_METHOD_NOT_ALLOWED and OPTIONS (PL_OK, row NULL) write `allow`. */
-PL_MUST enum pl_err http_match(struct call *call, const char *method, const char *path, char allow[64], struct pl_fail *reterr);
+/* Finds the row and fills row and params. PL_NOT_FOUND; PL_METHOD_NOT_ALLOWED and OPTIONS (PL_OK, row NULL) write what is taken here. */
+PL_MUST enum pl_err http_match(struct call *call, const char *method, const char *path, struct refusal *taken, struct pl_fail *reterr);
 /* Undoes %XX; .p NULL when it is malformed, not UTF-8 or holds a control character. */
 struct pl_str http_unescape(struct pl_arena *a, struct pl_str s);
 
@@ -218,7 +219,7 @@ PL_MUST enum pl_err http_rate_bad_token(struct call *call, struct pl_fail *reter
 enum http_rate http_rate_class(const struct http_route *r);
 
 /* http_reply.c */
-/* The reply that the handler has written; PL_INTERNAL when it is unfinished or too large. */
+/* The reply that the handler has written; PL_INTERNAL when it is unfinished or too large, PL_NO_MEMORY. */
 PL_MUST enum pl_err http_reply_build(struct call *call, struct reply *ret);
 void http_problem(struct pl_buf *out, const struct http *h, enum pl_err e, const struct pl_fail *fail, struct pl_uuid request_id);
 int32_t http_retry_after(enum pl_err e, const struct pl_fail *fail);

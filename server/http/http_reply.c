@@ -105,7 +105,9 @@ enum pl_err http_reply_build(struct call *call, struct reply *ret)
 {
     struct http_call *c = &call->c;
     struct pl_str body = c->raw ? pl_buf_view(&c->buf) : object(c);
-    if (pl_buf_err(&c->buf) != PL_OK || pl_arena_err(c->arena) != PL_OK || (!c->raw && c->out.depth != 1)) {
+    if (pl_arena_err(c->arena) != PL_OK)
+        return pl_arena_err(c->arena);
+    if (pl_buf_err(&c->buf) != PL_OK || (!c->raw && c->out.depth != 1)) {
         PL_LOG(&c->log, PL_ERROR, "http.reply-unfinished", PL_F_Z("route", call->row->route->path));
         return PL_INTERNAL;
     }
@@ -175,6 +177,10 @@ enum MHD_Result http_send_refusal(struct link *k)
         MHD_add_response_header(r, "Content-Type", "application/problem+json");
     if (r && (f->e == PL_OK || status == 405))
         MHD_add_response_header(r, "Allow", f->allow);
+    if (r && f->e == PL_OK && f->accept_post)
+        MHD_add_response_header(r, "Accept-Post", f->accept_post);
+    if (r && f->e == PL_OK && f->accept_patch)
+        MHD_add_response_header(r, "Accept-Patch", f->accept_patch);
     if (r && f->e == PL_OK && k->origin) { /* what a browser asks before it sends anything but the simplest */
         MHD_add_response_header(r, "Access-Control-Allow-Methods", f->allow);
         MHD_add_response_header(r, "Access-Control-Allow-Headers", "Authorization, Content-Type, Challenge-Key, Idempotency-Key, If-Match, Step-Up-Grant");

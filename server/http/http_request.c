@@ -134,7 +134,7 @@ static enum pl_err check_headers(struct link *k, const char *url, const char *me
         return PL_UNAVAILABLE;
     if (content_length(call) > k->h->conf.max_body)
         return PL_BODY_TOO_LARGE;
-    if ((e = http_match(call, method, url, k->refusal.allow, reterr)) != PL_OK || !call->row)
+    if ((e = http_match(call, method, url, &k->refusal, reterr)) != PL_OK || !call->row)
         return e;
     call->bearer = http_bearer(call);
     if (!call->bearer.p && (call->h->bearer || call->row->route->auth == HTTP_USER))

@@ -14,7 +14,7 @@ static unsigned count_params(const char *path)
 static bool row_good(const struct http_route *r)
 {
     return r->path[0] == '/' && r->run && r->summary && count_params(r->path) <= MAX_PARAMS && (r->fields == NULL) == (r->body_size == 0) &&
-           (!r->step_up || r->auth == HTTP_USER) && (!r->idempotent || r->method == HTTP_POST);
+           (r->type == NULL) == (r->most == 0) && !(r->type && r->fields) && (!r->step_up || r->auth == HTTP_USER) && (!r->idempotent || r->method == HTTP_POST);
 }
 
 enum pl_err http_mount(struct http *h, const struct http_route *routes, void *self)
@@ -103,10 +103,11 @@ static void add_allowed(char allow[64], const char *name)
     pl_buf_fmt(&b, "%s%s", b.n ? ", " : "", name);
 }
 
-enum pl_err http_match(struct call *call, const char *method, const char *path, char allow[64], struct pl_fail *reterr)
+enum pl_err http_match(struct call *call, const char *method, const char *path, struct refusal *taken, struct pl_fail *reterr)
 {
     const struct http *h = call->h;
     const struct mounted *best = NULL;
+    char *allow = taken->allow;
     bool head = strcmp(method, "HEAD") == 0, any = strcmp(method, "OPTIONS") == 0 && strcmp(path, "*") == 0, best_literal = false;
     allow[0] = 0;
     for (size_t i = 0; i < h->nroutes; i++) {
@@ -118,6 +119,10 @@ enum pl_err http_match(struct call *call, const char *method, const char *path, 
         const char *name = method_names[r->method];
         if (!strstr(allow, name))
             add_allowed(allow, name);
+        if (r->method == HTTP_POST)
+            taken->accept_post = r->type;
+        if (r->method == HTTP_PATCH)
+            taken->accept_patch = r->type;
         /* "/sessions/current" goes before "/sessions/{id}". */
         if (strcmp(head ? "GET" : method, name) == 0 && (!best || (literal && !best_literal))) {
             best = &h->routes[i];

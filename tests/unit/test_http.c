@@ -112,6 +112,30 @@ static void content_type_and_unwanted_bodies_are_refused(void **state)
     is_problem(once("GET /t/hello HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"), 400, "invalid_request");
 }
 
+/* A row whose body is no JSON gets the bytes as they came, of its own media type and up to its own limit, and OPTIONS says which. */
+static void bodies_that_are_not_json_come_as_they_are(void **state)
+{
+    (void)state;
+    start_with((struct http_conf){ .origins = "https://app.example" });
+    const char *got = post("/t/song", "Content-Type: Text/Song; v=1\r\n", "la \r\n\x01 la");
+    has(got, "HTTP/1.1 201 Created\r\n");
+    has(got, "Content-Type: text/song\r\n");
+    has(got, "\r\n\r\n9: la \r\n\x01 la");
+    has(post("/t/song", "", ""), "\r\n\r\n0: ");
+    has(post("/t/song", "Content-Type: text/song\r\n", "12345678901234567890"), "HTTP/1.1 201 ");
+    is_problem(post("/t/song", "Content-Type: text/song\r\n", "123456789012345678901"), 413, "body_too_large");
+    got = post("/t/song", JSON_TYPE, "{}");
+    is_problem(got, 415, "unsupported_type");
+    has(got, "The body must be text/song.");
+    is_problem(post("/t/song", "", "la"), 415, "unsupported_type");
+    got = once("OPTIONS /t/song HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\n\r\n");
+    has(got, "HTTP/1.1 204 ");
+    has(got, "Accept-Post: text/song\r\n");
+    has(got, "Accept-Patch: text/song-part\r\n");
+    has(got, "Access-Control-Allow-Methods: POST, PATCH, OPTIONS\r\n");
+    has_not(once("OPTIONS /t/things HTTP/1.1\r\nHost: x\r\n\r\n"), "Accept-");
+}
+
 static void large_bodies_and_headers_are_refused(void **state)
 {
     (void)state;
@@ -886,6 +910,7 @@ int main(void)
         CASE(head_and_options),
         CASE(body_is_checked_by_its_table_and_refused_by_name),
         CASE(content_type_and_unwanted_bodies_are_refused),
+        CASE(bodies_that_are_not_json_come_as_they_are),
         CASE(large_bodies_and_headers_are_refused),
         CASE(smuggling_is_refused),
         CASE(tokens_and_grants),

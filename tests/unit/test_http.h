@@ -358,6 +358,16 @@ static enum pl_err on_raw(struct http_call *c, struct pl_fail *reterr)
     pl_buf_z(&c->buf, "metric 1\n");
     return PL_OK;
 }
+static enum pl_err on_song(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct pl_str *words = c->body;
+    (void)reterr;
+    c->raw = true;
+    c->content_type = "text/song";
+    c->status = 201;
+    pl_buf_fmt(&c->buf, "%zu: %.*s", words->n, PL_FMT(*words));
+    return PL_OK;
+}
 static enum pl_err on_huge(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
@@ -393,6 +403,8 @@ static const struct http_route routes[] = {
     { HTTP_POST, "/t/too-soon", HTTP_PUBLIC, on_too_soon, "Soon" },
     { HTTP_GET, "/t/gate", HTTP_PUBLIC, on_gate, "Wait", .tx = HTTP_OWN_TX },
     { HTTP_GET, "/t/raw", HTTP_PUBLIC, on_raw, "Raw", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_NONE },
+    { HTTP_POST, "/t/song", HTTP_PUBLIC, on_song, "Sing", HTTP_RAW_BODY("text/song", 20), .tx = HTTP_OWN_TX },
+    { HTTP_PATCH, "/t/song", HTTP_PUBLIC, on_song, "Sing on", HTTP_RAW_BODY("text/song-part", 20), .tx = HTTP_OWN_TX },
     { HTTP_GET, "/t/huge", HTTP_PUBLIC, on_huge, "Too much", .tx = HTTP_OWN_TX },
     { HTTP_GET, "/t/hungry", HTTP_PUBLIC, on_hungry, "Too much memory", .tx = HTTP_OWN_TX },
     HTTP_END,
