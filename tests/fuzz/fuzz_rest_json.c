@@ -102,9 +102,9 @@ static enum pl_err match(struct call *call, struct pl_str line, struct pl_fail *
     struct pl_str path;
     struct pl_str method = pl_str_split(line, ' ', &path);
     const char *m = pl_str_z(call->c.arena, method), *p = pl_str_z(call->c.arena, path);
-    char allow[64];
+    struct refusal taken = { .fail = PL_FAIL_INIT };
     FUZZ_MUST(m && p);
-    enum pl_err e = http_match(call, m, p, allow, fail);
+    enum pl_err e = http_match(call, m, p, &taken, fail);
     for (unsigned i = 0; e == PL_OK && call->row && i < MAX_PARAMS; i++)
         FUZZ_MUST(!call->params[i].p || (call->params[i].n && pl_str_is_utf8(call->params[i])));
     return e;
