@@ -1,6 +1,6 @@
-/* bench-relay-load PORT SESSIONS VIEWERS SECONDS: hubs and viewers of a measurement, on one core. Closed loop: bursts of 32 packets of 1,200 bytes per source,
- * at most WINDOW packets under way, so that nothing is lost and the other side always has full batches. The first packets of every viewer are decrypted and must
- * be right.
+/* bench-relay-load PORT SESSIONS VIEWERS SECONDS [BURST]: hubs and viewers of a measurement, on one core. Closed loop: bursts of 32 packets of 1,200 bytes per source,
+ * at most WINDOW packets under way, so that nothing is lost and the other side always has full batches. With BURST an open loop: each source sends a frame of so many packets at
+ * once, ten times a second, whatever has become of the one before. The first packets of every viewer are decrypted and must be right.
  * Speaks with the script over stdin and stdout: "ready", waits for a line, measures, prints "packets received, packets missing, seconds". */
 #include "relay_bench.h"
 #include "rtp.h"
@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { MAX_SESSIONS = 256, MAX_VIEWERS = 10, WINDOW = 128, PROVE = 64, DRAIN = 64 };
+enum { MAX_SESSIONS = 256, MAX_VIEWERS = 10, WINDOW = 128, PROVE = 64, DRAIN = 64, SEGMENTS = 50 };
 struct viewer {
     int fd;
     struct pl_srtp *in;
@@ -94,36 +94,14 @@ static void drain(struct viewer *v)
     }
 }
 
-static void burst(struct source *s)
+/* One send of equal segments. */
+static void send_segments(const struct source *s, const uint8_t *p, size_t n)
 {
-    static uint8_t out[BENCH_BURST * (BENCH_PACKET + 64)];
-    size_t at = 0;
-    s->ts += 3000;
-    for (unsigned i = 0; i < BENCH_BURST; i++) {
-        struct rtp_header h = { .payload_type = BENCH_VIDEO_PT, .marker = i == BENCH_BURST - 1, .seq = s->seq++, .timestamp = s->ts, .ssrc = s->leg.ssrc };
-        size_t n = RTP_HEADER + BENCH_PAYLOAD;
-        uint8_t *p = out + at;
-        rtp_write(&h, p);
-        memset(p + RTP_HEADER, 0x5a, BENCH_PAYLOAD);
-        if (i == 0 && !s->started) { /* SPS and PPS in a STAP-A that fills the packet: the one key frame */
-            size_t pps = BENCH_PAYLOAD - 1 - 2 - 40 - 2;
-            memcpy(p + RTP_HEADER, (const uint8_t[]){ 0x78, 0, 40, 0x67 }, 4);
-            memcpy(p + RTP_HEADER + 43, (const uint8_t[]){ (uint8_t)(pps >> 8), (uint8_t)pps, 0x68 }, 3);
-        } else {
-            bool first = i == (s->started ? 0U : 1U), last = i == BENCH_BURST - 1;
-            p[RTP_HEADER] = 0x7c;
-            p[RTP_HEADER + 1] = (uint8_t)((first ? 0x80 : 0) | (last ? 0x40 : 0) | (s->started ? 1 : 5));
-        }
-        if (pl_srtp_protect_rtp(s->out, p, &n, sizeof out - at) != PL_OK)
-            abort();
-        at += n;
-    }
-    s->started = true;
     union {
         struct cmsghdr head;
         uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
     } control;
-    struct iovec iov = { out, at };
+    struct iovec iov = { (void *)(uintptr_t)p, n };
     struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes };
     uint16_t segment = BENCH_PACKET;
     memset(&control, 0, sizeof control);
@@ -134,16 +112,59 @@ static void burst(struct source *s)
     memcpy(CMSG_DATA(c), &segment, sizeof segment);
     if (sendmsg(s->fd, &m, 0) < 0)
         abort();
-    s->sent += BENCH_BURST;
+}
+
+/* A frame of `packets`, all at once. */
+static void burst(struct source *s, unsigned packets)
+{
+    static uint8_t out[SEGMENTS * (BENCH_PACKET + 64)];
+    size_t at = 0;
+    s->ts += 3000;
+    for (unsigned i = 0; i < packets; i++) {
+        struct rtp_header h = { .payload_type = BENCH_VIDEO_PT, .marker = i == packets - 1, .seq = s->seq++, .timestamp = s->ts, .ssrc = s->leg.ssrc };
+        size_t n = RTP_HEADER + BENCH_PAYLOAD;
+        uint8_t *p = out + at;
+        rtp_write(&h, p);
+        memset(p + RTP_HEADER, 0x5a, BENCH_PAYLOAD);
+        if (i == 0 && !s->started) { /* SPS and PPS in a STAP-A that fills the packet: the one key frame */
+            size_t pps = BENCH_PAYLOAD - 1 - 2 - 40 - 2;
+            memcpy(p + RTP_HEADER, (const uint8_t[]){ 0x78, 0, 40, 0x67 }, 4);
+            memcpy(p + RTP_HEADER + 43, (const uint8_t[]){ (uint8_t)(pps >> 8), (uint8_t)pps, 0x68 }, 3);
+        } else {
+            bool first = i == (s->started ? 0U : 1U), last = i == packets - 1;
+            p[RTP_HEADER] = 0x7c;
+            p[RTP_HEADER + 1] = (uint8_t)((first ? 0x80 : 0) | (last ? 0x40 : 0) | (s->started ? 1 : 5));
+        }
+        if (pl_srtp_protect_rtp(s->out, p, &n, sizeof out - at) != PL_OK)
+            abort();
+        at += n;
+        if (i == packets - 1 || (i + 1) % SEGMENTS == 0) {
+            send_segments(s, out, at);
+            at = 0;
+        }
+    }
+    s->started = true;
+    s->sent += packets;
 }
 
 static uint64_t missing;
+static struct pl_mono checked;
+
+static void check_all(struct pl_mono now)
+{
+    if (pl_mono_sub(now, checked) <= 2 * PL_SECOND)
+        return;
+    checked = now;
+    for (unsigned s = 0; s < sessions; s++)
+        for (unsigned v = 0; v < per_session; v++)
+            check(viewers[s][v].fd, &viewers[s][v].leg);
+}
 
 /* Sends in turn to all sources, as the window allows, until `until`. */
 static void run(struct pl_mono until)
 {
     const struct pl_clock *clock = &pl_clock_system;
-    struct pl_mono checked = { 0 }, moved = pl_now_mono(clock);
+    struct pl_mono moved = pl_now_mono(clock);
     uint64_t last = received;
     unsigned turn = 0;
     static uint64_t given_up[MAX_SESSIONS];
@@ -151,12 +172,7 @@ static void run(struct pl_mono until)
         struct pl_mono now = pl_now_mono(clock);
         if (pl_mono_cmp(now, until) >= 0)
             return;
-        if (pl_mono_sub(now, checked) > 2 * PL_SECOND) {
-            checked = now;
-            for (unsigned s = 0; s < sessions; s++)
-                for (unsigned v = 0; v < per_session; v++)
-                    check(viewers[s][v].fd, &viewers[s][v].leg);
-        }
+        check_all(now);
         unsigned busy = 0;
         for (unsigned i = 0; i < sessions && busy * BENCH_BURST < 4 * WINDOW; i++) {
             struct source *s = &sources[turn];
@@ -166,7 +182,7 @@ static void run(struct pl_mono until)
                 least = viewers[turn][v].got < least ? viewers[turn][v].got : least;
             }
             if (s->sent - least - given_up[turn] <= WINDOW - BENCH_BURST)
-                burst(s);
+                burst(s, BENCH_BURST);
             else
                 busy++;
             turn = (turn + 1) % sessions;
@@ -187,12 +203,40 @@ static void run(struct pl_mono until)
     }
 }
 
+static void drain_all(void)
+{
+    for (unsigned s = 0; s < sessions; s++)
+        for (unsigned v = 0; v < per_session; v++)
+            drain(&viewers[s][v]);
+}
+
+/* Each source sends `packets` at once every 100 ms until `until`; then what is under way may still come. Counts what never came to each viewer. */
+static void run_bursts(struct pl_mono until, unsigned packets)
+{
+    const struct pl_clock *clock = &pl_clock_system;
+    uint64_t expected = 0;
+    struct pl_mono next = pl_now_mono(clock);
+    for (struct pl_mono now = next; pl_mono_cmp(now, pl_mono_add(until, PL_SECOND)) < 0; now = pl_now_mono(clock)) {
+        check_all(now);
+        if (pl_mono_cmp(now, next) >= 0 && pl_mono_cmp(now, until) < 0) {
+            next = pl_mono_add(next, 100 * PL_MS);
+            for (unsigned s = 0; s < sessions; s++)
+                burst(&sources[s], packets);
+        }
+        drain_all();
+    }
+    for (unsigned s = 0; s < sessions; s++)
+        expected += sources[s].sent * per_session;
+    missing = expected - received; /* the closed loop before it lost nothing, or it would not have gone on */
+}
+
 int main(int argc, char **argv)
 {
-    uint32_t port, seconds;
+    uint32_t port, seconds, packets = 0;
     char line[64];
-    if (argc != 5 || pl_parse_u32(pl_str_of(argv[1]), 1, 65535, &port) != PL_OK || pl_parse_u32(pl_str_of(argv[2]), 1, MAX_SESSIONS, &sessions) != PL_OK ||
-        pl_parse_u32(pl_str_of(argv[3]), 1, MAX_VIEWERS, &per_session) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 1, 600, &seconds) != PL_OK || stun_mac_new(&mac) != PL_OK)
+    if (argc < 5 || argc > 6 || pl_parse_u32(pl_str_of(argv[1]), 1, 65535, &port) != PL_OK || pl_parse_u32(pl_str_of(argv[2]), 1, MAX_SESSIONS, &sessions) != PL_OK ||
+        pl_parse_u32(pl_str_of(argv[3]), 1, MAX_VIEWERS, &per_session) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 1, 600, &seconds) != PL_OK ||
+        (argc == 6 && pl_parse_u32(pl_str_of(argv[5]), 2, 1000, &packets) != PL_OK) || stun_mac_new(&mac) != PL_OK)
         return 64;
     for (unsigned s = 0; s < sessions; s++) {
         struct source *src = &sources[s];
@@ -224,7 +268,11 @@ int main(int argc, char **argv)
         return 1;
     uint64_t before = received;
     struct pl_mono from = pl_now_mono(&pl_clock_system);
-    run(pl_mono_add(from, (int64_t)seconds * PL_SECOND));
+    struct pl_mono until = pl_mono_add(from, (int64_t)seconds * PL_SECOND);
+    if (packets)
+        run_bursts(until, packets);
+    else
+        run(until);
     printf("%llu %llu %.3f\n", (unsigned long long)(received - before), (unsigned long long)missing, (double)pl_mono_sub(pl_now_mono(&pl_clock_system), from) / (double)PL_SECOND);
     if (wrong) {
         (void)fprintf(stderr, "bench-relay-load: %llu packets were wrong\n", (unsigned long long)wrong);
