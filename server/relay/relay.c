@@ -139,27 +139,29 @@ enum pl_err relay_new(const struct relay_conf *conf, struct relay **ret)
     return PL_OK;
 }
 
-static void end_done(struct relay *r, struct relay_end *end)
+static void end_free(struct relay *r, struct relay_end *end)
 {
     untable_end(r, end);
-    end->in = pl_srtp_free(end->in);
-    end->out = pl_srtp_free(end->out);
-    secure_wipe(&end->ice, sizeof end->ice);
+    relay_end_done(r, end);
 }
 
-static void viewer_free(struct relay *r, struct relay_session *s, unsigned i)
+void relay_viewer_free(struct relay *r, struct relay_viewer *v)
 {
-    end_done(r, &s->viewers[i]->end);
-    s->viewers[i] = pl_heap_free(s->viewers[i]);
-    r->stats.viewers--;
+    struct relay_session *s = v->end.session;
+    end_free(r, &v->end);
+    if (s->viewers[v->slot] == v) {
+        s->viewers[v->slot] = NULL;
+        r->stats.viewers--;
+    }
+    pl_heap_free(v);
 }
 
 static void session_free(struct relay *r, struct relay_session *s)
 {
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
         if (s->viewers[i])
-            viewer_free(r, s, i);
-    end_done(r, &s->source);
+            relay_viewer_free(r, s->viewers[i]);
+    end_free(r, &s->source);
     struct relay_session **at = &r->by_id[hash_of(r, &s->ref.live_id, sizeof s->ref.live_id)];
     while (*at && *at != s)
         at = &(*at)->next_id;
@@ -177,7 +179,7 @@ static void session_free(struct relay *r, struct relay_session *s)
     pl_heap_free(s);
 }
 
-static void session_end(struct relay *r, struct relay_session *s, struct pl_mono now, const char *code)
+void relay_session_end(struct relay *r, struct relay_session *s, struct pl_mono now, const char *code)
 {
     relay_event_add(r, now, RELAY_EV_ENDED, s, NULL, code);
     r->ended[r->ended_n++ % RELAY_ENDED] = s->ref;
@@ -198,53 +200,6 @@ struct relay *relay_free(struct relay *r)
     return pl_heap_free(r);
 }
 
-/* S-M6: a key is used by one leg in one direction, once. What came before is known by a digest, so that nothing secret is kept for it. */
-static enum pl_err key_is_new(struct relay_session *s, const uint8_t *key, size_t n)
-{
-    uint8_t sum[32];
-    uint64_t digest;
-    secure_sha256((struct pl_str){ (const char *)key, n }, sum);
-    memcpy(&digest, sum, sizeof digest);
-    secure_wipe(sum, sizeof sum);
-    if (s->keys_n == PL_COUNT(s->keys))
-        return PL_NODE_FULL;
-    for (unsigned i = 0; i < s->keys_n; i++)
-        if (s->keys[i] == digest)
-            return PL_INVALID_REQUEST;
-    s->keys[s->keys_n++] = digest;
-    return PL_OK;
-}
-
-static enum pl_err end_init(struct relay *r, struct relay_session *s, struct relay_end *end, const struct relay_leg *leg, struct pl_mono now)
-{
-    size_t key_n = pl_srtp_key_bytes(leg->suite);
-    bool source = end == &s->source;
-    end->session = s;
-    end->life = now;
-    if (leg->video.ssrc == 0 || leg->video.ssrc == leg->audio.ssrc || (leg->talk.ssrc && (leg->talk.ssrc == leg->video.ssrc || leg->talk.ssrc == leg->audio.ssrc)))
-        return PL_INVALID_REQUEST;
-    if (!leg->plain && relay_find_ufrag(r, pl_str_of(leg->ice.ufrag)))
-        return PL_INVALID_REQUEST;
-    enum pl_err e = key_is_new(s, leg->receive_key, key_n);
-    if (e == PL_OK)
-        e = key_is_new(s, leg->send_key, key_n);
-    if (e != PL_OK)
-        return e;
-    /* Media comes from the source under its SSRCs and goes to viewers under theirs; the other way there is only RTCP (and talk). */
-    struct pl_srtp_conf media = { .suite = leg->suite, .receive = source, .key = source ? leg->receive_key : leg->send_key, .key_n = key_n,
-        .ssrcs = { leg->video.ssrc, leg->audio.ssrc }, .ssrcs_n = leg->audio.ssrc ? 2 : 1 };
-    struct pl_srtp_conf back = { .suite = leg->suite, .receive = !source, .key = source ? leg->send_key : leg->receive_key, .key_n = key_n,
-        .ssrcs = { leg->talk.ssrc }, .ssrcs_n = leg->talk.ssrc ? 1 : 0 };
-    e = pl_srtp_new(&media, source ? &end->in : &end->out);
-    if (e == PL_OK)
-        e = pl_srtp_new(&back, source ? &end->out : &end->in);
-    if (e != PL_OK)
-        return e;
-    if (!leg->plain)
-        end->ice.cred = leg->ice;
-    return PL_OK;
-}
-
 static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
 {
     for (unsigned i = 0; i < RELAY_ENDED && i < r->ended_n; i++)
@@ -254,7 +209,7 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
     if (old && old->ref.generation >= c->ref.generation)
         return old->ref.generation == c->ref.generation ? PL_OK : PL_FENCED;
     if (old)
-        session_end(r, old, now, "closed");
+        relay_session_end(r, old, now, "closed");
     unsigned slot = 0;
     while (slot < r->conf.max_sessions && r->sessions[slot])
         slot++;
@@ -265,19 +220,19 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
         return PL_NO_MEMORY;
     s->slot = slot;
     s->ref = c->ref;
-    enum pl_err e = relay_ring_init(&s->ring, r->conf.ring_bytes);
-    if (e == PL_OK)
-        e = end_init(r, s, &s->source, &c->leg, now);
-    if (e != PL_OK) {
-        s->source.ice.cred.ufrag[0] = 0; /* not in the table */
-        session_free(r, s);
-        return e;
-    }
     s->expires_at = pl_mono_add(now, c->expires_in_us);
     s->tracks[RELAY_VIDEO].conf = c->leg.video;
     s->tracks[RELAY_AUDIO].conf = c->leg.audio;
     s->talk_ssrc = c->leg.talk.ssrc;
     s->plain = c->leg.plain;
+    s->source.session = s;
+    enum pl_err e = relay_ring_init(&s->ring, r->conf.ring_bytes);
+    if (e == PL_OK)
+        e = relay_end_init(r, &s->source, &c->leg, now);
+    if (e != PL_OK) {
+        session_free(r, s);
+        return e;
+    }
     if (s->plain) {
         s->next_plain = r->plain;
         r->plain = s;
@@ -326,18 +281,18 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
     struct relay_viewer *v = pl_heap(sizeof *v);
     if (!v)
         return PL_NO_MEMORY;
-    enum pl_err e = end_init(r, s, &v->end, &c->leg, now);
-    if (e != PL_OK) {
-        v->end.ice.cred.ufrag[0] = 0;
-        end_done(r, &v->end);
-        pl_heap_free(v);
-        return e;
-    }
+    v->end.session = s;
     v->end.viewer = v;
+    v->slot = slot;
     memcpy(v->id, c->viewer_id, sizeof v->id);
     out_init(r, &v->out[RELAY_VIDEO], c->leg.video);
     out_init(r, &v->out[RELAY_AUDIO], c->leg.audio);
     v->wait_key = true;
+    enum pl_err e = relay_end_init(r, &v->end, &c->leg, now);
+    if (e != PL_OK) {
+        relay_viewer_free(r, v);
+        return e;
+    }
     s->viewers[slot] = v;
     r->stats.viewers++;
     table_end(r, &v->end);
@@ -351,7 +306,7 @@ static enum pl_err cmd_viewer_remove(struct relay *r, struct pl_mono now, const 
     if (i < 0)
         return PL_NOT_FOUND;
     relay_event_add(r, now, RELAY_EV_VIEWER_GONE, s, s->viewers[i], "removed");
-    viewer_free(r, s, (unsigned)i);
+    relay_viewer_free(r, s->viewers[i]);
     return PL_OK;
 }
 
@@ -365,7 +320,7 @@ static enum pl_err cmd_session(struct relay *r, struct pl_mono now, const struct
     if (c->kind == RELAY_EXTEND)
         s->expires_at = pl_mono_add(now, c->expires_in_us);
     else
-        session_end(r, s, now, c->code ? c->code : "closed");
+        relay_session_end(r, s, now, c->code ? c->code : "closed");
     return PL_OK;
 }
 
@@ -377,11 +332,11 @@ static void cmd_sync(struct relay *r, struct pl_mono now, const struct relay_cmd
         for (size_t k = 0; s && !keep && k < c->keep_n; k++)
             keep = pl_uuid_eq(c->keep[k].live_id, s->ref.live_id) && c->keep[k].generation == s->ref.generation;
         if (!keep)
-            session_end(r, s, now, "closed");
+            relay_session_end(r, s, now, "closed");
     }
 }
 
-enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd)
+static enum pl_err apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd)
 {
     switch (cmd->kind) {
     case RELAY_OPEN: return cmd_open(r, now, cmd);
@@ -400,6 +355,14 @@ enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_
     return PL_INVALID_REQUEST;
 }
 
+enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd, struct relay_sink *sink)
+{
+    r->sink = sink;
+    enum pl_err e = apply(r, now, cmd);
+    r->sink = NULL;
+    return e;
+}
+
 /* ---- Time. */
 
 static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mono now)
@@ -409,13 +372,14 @@ static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mon
         if (!v)
             continue;
         int64_t silent = pl_mono_sub(now, v->end.life);
-        if (silent >= RELAY_GONE) {
+        if (silent >= (v->end.assoc ? RELAY_ICE_GONE : RELAY_GONE)) {
             relay_event_add(r, now, RELAY_EV_VIEWER_GONE, s, v, "viewer_lost");
-            viewer_free(r, s, i);
+            relay_viewer_free(r, v);
             continue;
         }
         if (silent >= RELAY_PAUSE && v->end.connected && !v->paused)
             relay_viewer_pause(v);
+        relay_end_tick(r, &v->end, now);
         if (v->catching)
             relay_viewer_pump(r, v, now);
     }
@@ -425,7 +389,8 @@ static const char *session_over(const struct relay *r, const struct relay_sessio
 {
     if (pl_mono_cmp(now, s->expires_at) >= 0)
         return "expired";
-    if (pl_mono_sub(now, s->source.life) >= (s->plain && !s->source.connected ? RELAY_PLAIN_START : RELAY_GONE))
+    int64_t patience = s->source.connected ? RELAY_GONE : s->plain ? RELAY_PLAIN_START : s->source.assoc ? RELAY_ICE_GONE : RELAY_GONE;
+    if (pl_mono_sub(now, s->source.life) >= patience)
         return "hub_lost";
     if (r->control_down && pl_mono_sub(now, r->control_since) >= RELAY_CONTROL_LOST)
         return "control_lost";
@@ -442,9 +407,10 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
         if (!s)
             continue;
         if (over) {
-            session_end(r, s, now, over);
+            relay_session_end(r, s, now, over);
             continue;
         }
+        relay_end_tick(r, &s->source, now);
         tick_viewers(r, s, now);
         relay_ask_again(r, s, now);
         relay_governor(r, s, now);

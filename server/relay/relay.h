@@ -4,9 +4,10 @@
  * ring, and for each viewer gets a new header and is encrypted into that viewer's run. A viewer starts at a key frame, with numbers that are contiguous from
  * there on: the cached key frame at once when it is whole, else the next one, which the governor asks for (one request per 2 s and source at most).
  * Verify, then change state: addresses, numbers and life move only after a tag or a MESSAGE-INTEGRITY was right (S-M1, S-M2). Keys are used in one generation
- * of one session, each by one context; a key that comes twice is refused (S-M6). On the packet path nothing is allocated, locked or logged.
+ * of one session, each by one context; a key that comes twice is refused (S-M6). A WebRTC peer's keys come from a handshake elsewhere: until then its media
+ * is held. On the packet path nothing is allocated, locked or logged.
  * Not here: sockets and threads (relay_worker.h), JSON (relay_control.h), who may watch (live/).  Threads: one at a time.  Memory: fixed when a session or viewer opens.
- *     e = relay_apply(relay, now, &cmd);
+ *     e = relay_apply(relay, now, &cmd, &sink);
  *     relay_step(relay, now, packets, n, &sink);
  *     while (relay_take_event(relay, &event)) tell(&event);
  */
@@ -21,6 +22,8 @@ enum {
     RELAY_PACKET_MAX = 1300,  /**< bytes of a media packet; larger ones are dropped and said once */
     RELAY_VIEWERS = 10,       /**< a session */
     RELAY_ID_TEXT = 96,       /**< viewer and request ids, with NUL */
+    RELAY_FINGERPRINT = 32,   /**< SHA-256 of a certificate */
+    RELAY_MID_TEXT = 17,      /**< with NUL */
     RELAY_RING_BYTES = 4 << 20
 };
 
@@ -39,8 +42,22 @@ struct relay_track_conf {
     uint32_t ssrc; /**< 0: this track is not there */
     uint8_t payload_type;
 };
+struct relay_webrtc { /* what an offer and its answer agreed on; keys come from a DTLS handshake */
+    bool on;                              /**< false: suite and keys are in the leg, and nothing of this counts */
+    bool active;                          /**< the ClientHello is ours */
+    uint8_t fingerprint[RELAY_FINGERPRINT]; /**< of the peer's certificate */
+    enum pl_srtp_suite suites[2];         /**< what we take, first choice first */
+    unsigned suites_n;
+    uint8_t ext_transport_cc, ext_abs_send_time, ext_audio_level, ext_mid; /**< RFC 8285 ids, 1..14; 0: not agreed */
+    struct relay_track_conf rtx;          /**< of the video, RFC 4588 */
+    bool nack, pli, fir, remb;            /**< feedback that was agreed */
+    bool has_talk;                        /**< the peer may speak */
+    struct relay_track_conf talk;         /**< has_talk; SSRC 0: the first that proves itself */
+    char talk_mid[RELAY_MID_TEXT];
+};
 struct relay_leg { /* one peer, as the relay sees it */
     struct ice_cred ice;                  /**< ufrag and pwd are the relay's */
+    struct relay_webrtc webrtc;
     enum pl_srtp_suite suite;
     uint8_t receive_key[PL_SRTP_KEY_MAX]; /**< peer to relay: master key || salt */
     uint8_t send_key[PL_SRTP_KEY_MAX];    /**< relay to peer */
@@ -64,9 +81,11 @@ struct relay_cmd {
     struct relay_ref *keep;        /**< SYNC: what stays; the caller's */
     size_t keep_n;
 };
-/* Carries one command out. OPEN: PL_NODE_FULL, PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_INVALID_REQUEST (a key or ufrag that
- * was used before, SSRCs that are not distinct), PL_NO_MEMORY. VIEWER_ADD: PL_NOT_FOUND, PL_FENCED, PL_NODE_FULL. Repeating a command that took effect is PL_OK. */
-PL_MUST enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd);
+struct relay_sink;
+/* Carries one command out; the sink hears of DTLS associations only. Repeating a command that took effect is PL_OK.
+ * OPEN: PL_NODE_FULL, PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_INVALID_REQUEST (a key or ufrag that was used
+ * before, SSRCs that are not distinct), PL_NO_MEMORY, PL_OVERLOADED (the sink takes no further association). VIEWER_ADD: PL_NOT_FOUND, PL_FENCED and these. */
+PL_MUST enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd, struct relay_sink *sink);
 
 /* ---- Packets. */
 struct relay_in {
@@ -81,9 +100,45 @@ struct relay_run {
     size_t n;
     size_t segment;
 };
+/* The other side of DTLS: handshakes happen elsewhere (another thread, with queues in between), here is only what goes there and what comes back.
+ * An association is one handshake of one peer; its id is never 0 and never used again. */
+enum relay_dtls_out_kind {
+    RELAY_DTLS_START, /**< make what it needs; a ClientHello of ours may come back at once: it waits here for the path */
+    RELAY_DTLS_PATH,  /**< what is sent leaves from now on: time for answers starts here (again, when the path moves before KEYS) */
+    RELAY_DTLS_DATA,  /**< a datagram of the peer; may come before PATH */
+    RELAY_DTLS_END    /**< forget it: the peer is gone, or its first SRTP has verified, or 5 s after FINISHED */
+};
+struct relay_dtls_out {
+    enum relay_dtls_out_kind kind;
+    uint64_t assoc;
+    const struct relay_webrtc *webrtc; /**< START: role, fingerprint, suites. Good only during the call */
+    const uint8_t *p;                  /**< DATA; good only during the call */
+    size_t n;
+};
 struct relay_sink {
     void (*send)(struct relay_sink *self, const struct relay_run *run);
+    /* False: no room. A START that is not taken refuses its command; DATA that is not taken is lost as any datagram may be; an END is always taken. NULL: WebRTC peers are
+     * refused with PL_UNAVAILABLE. */
+    bool (*dtls)(struct relay_sink *self, const struct relay_dtls_out *out);
 };
+enum relay_dtls_in_kind {
+    RELAY_DTLS_SEND,     /**< a datagram for the peer: leaves at once, or with the answer to the check that nominates its path */
+    RELAY_DTLS_KEYS,     /**< the peer's flight has verified, its fingerprint is the right one, ours is on its way: media may be sent */
+    RELAY_DTLS_FINISHED, /**< the peer's Finished has verified: SRTP from it is believed from now on. After KEYS */
+    RELAY_DTLS_FAILED    /**< the peer's viewer or session ends with `code` */
+};
+struct relay_dtls_in {
+    enum relay_dtls_in_kind kind;
+    uint64_t assoc;
+    const uint8_t *p; /**< SEND */
+    size_t n;
+    enum pl_srtp_suite suite;                                              /**< KEYS */
+    uint8_t receive_key[PL_SRTP_KEY_MAX], send_key[PL_SRTP_KEY_MAX];       /**< KEYS: master key || salt, peer to relay and relay to peer; the caller wipes */
+    bool peer_finished;                                                    /**< KEYS: FINISHED at the same time */
+    const char *code;                                                      /**< FAILED: a literal */
+};
+/* What became of an association. One that is gone is ignored. */
+void relay_dtls(struct relay *r, struct pl_mono now, const struct relay_dtls_in *in, struct relay_sink *sink);
 /* Takes a batch of datagrams; hands runs to the sink before it returns. */
 void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n, struct relay_sink *sink);
 /* Time alone: expiry, silence, key-frame requests, viewers that catch up. Call at relay_due, or later. */
@@ -114,6 +169,7 @@ struct relay_stats {
     uint64_t checks;                  /**< proved and answered */
     uint64_t unproved;                /**< STUN, SRTP or SRTCP that failed its proof */
     uint64_t replayed;
+    uint64_t talk_in;                 /**< proved sound of viewers; not passed on */
     uint64_t unknown;                 /**< of nobody, or of no kind that is known here */
     uint64_t too_large;
     uint64_t lost;                    /**< source packets that never came, as far as numbers tell */

@@ -5,8 +5,21 @@
 struct ice_msg { struct pl_str ufrag, pwd, peer_ufrag; };
 struct keys_msg { struct pl_str receive, send; };
 struct track_msg { int64_t ssrc, payload_type; };
+struct ext_msg { int64_t transport_cc, abs_send_time, audio_level, mid; };
+struct talk_msg { int64_t ssrc, payload_type; struct pl_str mid; };
+struct webrtc_msg {
+    struct pl_str fingerprint;
+    int setup;
+    struct json_list suites;
+    struct ext_msg ext;
+    struct track_msg rtx;
+    bool nack, pli, fir, remb, has_talk;
+    struct talk_msg talk;
+};
 struct leg_msg {
     struct ice_msg ice;
+    bool has_webrtc, has_keys;
+    struct webrtc_msg webrtc;
     struct pl_str suite;
     struct keys_msg keys;
     struct track_msg video, audio, talk;
@@ -26,10 +39,22 @@ static const struct json_field keys_fields[] = { JSON_F(struct keys_msg, receive
     JSON_F(struct keys_msg, send, J_B64, J_REQUIRED, .lo = 28, .hi = PL_SRTP_KEY_MAX), J_END };
 static const struct json_field track_fields[] = { JSON_F(struct track_msg, ssrc, J_INT, J_REQUIRED, .lo = 1, .hi = UINT32_MAX),
     JSON_F(struct track_msg, payload_type, J_INT, J_REQUIRED, .lo = 0, .hi = 127), J_END };
+#define F_EXT(member) JSON_F(struct ext_msg, member, J_INT, J_OPTIONAL, .lo = 1, .hi = 14)
+static const struct json_field ext_fields[] = { F_EXT(transport_cc), F_EXT(abs_send_time), F_EXT(audio_level), F_EXT(mid), J_END };
+static const struct json_field talk_fields[] = { JSON_F(struct talk_msg, ssrc, J_INT, J_REQUIRED, .lo = 0, .hi = UINT32_MAX),
+    JSON_F(struct talk_msg, payload_type, J_INT, J_REQUIRED, .lo = 0, .hi = 127), JSON_F(struct talk_msg, mid, J_STR, J_OPTIONAL, .hi = RELAY_MID_TEXT - 1), J_END };
+static const char *const setup_words[] = { "active", "passive", NULL };
+static const struct json_field webrtc_fields[] = {
+    JSON_F(struct webrtc_msg, fingerprint, J_B64, J_REQUIRED, .lo = RELAY_FINGERPRINT, .hi = RELAY_FINGERPRINT),
+    JSON_F(struct webrtc_msg, setup, J_ENUM, J_REQUIRED, .words = setup_words), JSON_F(struct webrtc_msg, suites, J_STRS, J_REQUIRED, .hi = 8),
+    JSON_F(struct webrtc_msg, ext, J_OBJECT, J_OPTIONAL, .fields = ext_fields), JSON_F(struct webrtc_msg, rtx, J_OBJECT, J_OPTIONAL, .fields = track_fields),
+    JSON_F(struct webrtc_msg, nack, J_BOOL, J_OPTIONAL), JSON_F(struct webrtc_msg, pli, J_BOOL, J_OPTIONAL), JSON_F(struct webrtc_msg, fir, J_BOOL, J_OPTIONAL),
+    JSON_F(struct webrtc_msg, remb, J_BOOL, J_OPTIONAL), JSON_OPT(struct webrtc_msg, talk, J_OBJECT, .fields = talk_fields), J_END };
 #define LEG_FIELDS(st, at) \
     { .name = "ice", .type = J_OBJECT, .offset = offsetof(st, at ice), .fields = ice_fields }, \
-    { .name = "suite", .type = J_STR, .required = J_REQUIRED, .offset = offsetof(st, at suite), .hi = 40 }, \
-    { .name = "keys", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, at keys), .fields = keys_fields }, \
+    { .name = "suite", .type = J_STR, .offset = offsetof(st, at suite), .hi = 40 }, \
+    { .name = "keys", .type = J_OBJECT, .offset = offsetof(st, at keys), .has = offsetof(st, at has_keys) + 1, .fields = keys_fields }, \
+    { .name = "webrtc", .type = J_OBJECT, .offset = offsetof(st, at webrtc), .has = offsetof(st, at has_webrtc) + 1, .fields = webrtc_fields }, \
     { .name = "video", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, at video), .fields = track_fields }, \
     { .name = "audio", .type = J_OBJECT, .offset = offsetof(st, at audio), .fields = track_fields }, \
     { .name = "talk", .type = J_OBJECT, .offset = offsetof(st, at talk), .fields = track_fields }, \
@@ -67,24 +92,54 @@ static const struct command {
 
 static struct relay_track_conf track(const struct track_msg *m) { return (struct relay_track_conf){ (uint32_t)m->ssrc, (uint8_t)m->payload_type }; }
 
+/* Suites that are not spoken here are passed over: they are the other side's order of choice, not an order. */
+static enum pl_err read_suites(const struct json_list *list, struct relay_webrtc *w, struct pl_fail *reterr)
+{
+    const struct pl_str *names = list->items;
+    for (size_t i = 0; i < list->n && w->suites_n < PL_COUNT(w->suites); i++)
+        if (pl_srtp_suite_of(names[i], &w->suites[w->suites_n]) == PL_OK && (w->suites_n == 0 || w->suites[0] != w->suites[1]))
+            w->suites_n++;
+    return w->suites_n ? PL_OK : pl_fail_field(reterr, PL_UNSUPPORTED_MEDIA, "suites", "None of these suites is spoken here.");
+}
+
+static enum pl_err read_webrtc(const struct webrtc_msg *m, struct relay_leg *l, struct pl_fail *reterr)
+{
+    struct relay_webrtc *w = &l->webrtc;
+    *w = (struct relay_webrtc){ .on = true, .active = m->setup == 0, .rtx = track(&m->rtx), .nack = m->nack, .pli = m->pli, .fir = m->fir, .remb = m->remb,
+        .ext_transport_cc = (uint8_t)m->ext.transport_cc, .ext_abs_send_time = (uint8_t)m->ext.abs_send_time, .ext_audio_level = (uint8_t)m->ext.audio_level,
+        .ext_mid = (uint8_t)m->ext.mid, .has_talk = m->has_talk, .talk = { (uint32_t)m->talk.ssrc, (uint8_t)m->talk.payload_type } };
+    if (m->talk.mid.n >= RELAY_MID_TEXT)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "mid", "A mid has at most %d bytes.", RELAY_MID_TEXT - 1);
+    if (m->talk.mid.n)
+        memcpy(w->talk_mid, m->talk.mid.p, m->talk.mid.n);
+    memcpy(w->fingerprint, m->fingerprint.p, RELAY_FINGERPRINT);
+    return read_suites(&m->suites, w, reterr);
+}
+
+static enum pl_err read_keys(const struct leg_msg *m, struct relay_leg *l, struct pl_fail *reterr)
+{
+    enum pl_err e = pl_srtp_suite_of(m->suite, &l->suite);
+    if (e != PL_OK)
+        return pl_fail_field(reterr, e, "suite", "This suite is not spoken here.");
+    size_t n = pl_srtp_key_bytes(l->suite);
+    if (m->keys.receive.n != n || m->keys.send.n != n)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "keys", "Keys of this suite have %zu bytes.", n);
+    memcpy(l->receive_key, m->keys.receive.p, n);
+    memcpy(l->send_key, m->keys.send.p, n);
+    return PL_OK;
+}
+
 static enum pl_err read_leg(const struct leg_msg *m, struct relay_leg *ret, struct pl_fail *reterr)
 {
     struct relay_leg l = { .plain = m->plain, .video = track(&m->video), .audio = track(&m->audio), .talk = track(&m->talk) };
-    enum pl_err e = pl_srtp_suite_of(m->suite, &l.suite);
-    if (e != PL_OK)
-        return pl_fail_field(reterr, e, "suite", "This suite is not spoken here.");
-    size_t n = pl_srtp_key_bytes(l.suite);
-    if (m->keys.receive.n != n || m->keys.send.n != n)
-        return pl_fail_field(reterr, PL_INVALID_REQUEST, "keys", "Keys of this suite have %zu bytes.", n);
-    memcpy(l.receive_key, m->keys.receive.p, n);
-    memcpy(l.send_key, m->keys.send.p, n);
-    if (!l.plain && ice_cred_set(&l.ice, m->ice.ufrag, m->ice.pwd, m->ice.peer_ufrag) != PL_OK) {
-        secure_wipe(&l, sizeof l);
-        return pl_fail_field(reterr, PL_INVALID_REQUEST, "ice", "ufrag and peer_ufrag have 4 to 32 characters, pwd 22 to 64.");
-    }
-    *ret = l;
+    enum pl_err e = m->has_webrtc == m->has_keys ? pl_fail_field(reterr, PL_INVALID_REQUEST, "keys", "A leg has either keys or webrtc.")
+        : m->has_webrtc ? read_webrtc(&m->webrtc, &l, reterr) : read_keys(m, &l, reterr);
+    if (e == PL_OK && !l.plain && ice_cred_set(&l.ice, m->ice.ufrag, m->ice.pwd, m->ice.peer_ufrag) != PL_OK)
+        e = pl_fail_field(reterr, PL_INVALID_REQUEST, "ice", "ufrag and peer_ufrag have 4 to 32 characters, pwd 22 to 64.");
+    if (e == PL_OK)
+        *ret = l;
     secure_wipe(&l, sizeof l);
-    return PL_OK;
+    return e;
 }
 
 static enum pl_err read_keep(const struct json_list *list, struct relay_cmd *c)

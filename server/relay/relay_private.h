@@ -1,4 +1,4 @@
-/* relay_private.h - the structures behind relay.h; only relay*.c and relay_source.c, relay_viewer.c, relay_ring.c include it. */
+/* relay_private.h - the structures behind relay.h; only relay*.c and relay_end.c, relay_source.c, relay_step.c, relay_viewer.c include it. */
 #pragma once
 #include "h264.h"
 #include "relay.h"
@@ -11,6 +11,8 @@
 #define RELAY_KEY_EVERY (2 * PL_SECOND)      /* V-A5 */
 #define RELAY_KEY_ANSWER (500 * PL_MS)
 #define RELAY_NO_KEY (10 * PL_SECOND)
+#define RELAY_ICE_GONE (30 * PL_SECOND)      /* a WebRTC peer's ICE and keys go */
+#define RELAY_ASSOC_LEFT (5 * PL_SECOND)     /* after FINISHED an association lives on for a peer that asks for our last flight again */
 #define RELAY_PACE (5 * PL_MS)
 enum {
     RELAY_PACE_PACKETS = 16,   /* a catching-up viewer gets these per 5 ms */
@@ -21,6 +23,8 @@ enum {
     RELAY_REORDER = 8,
     RELAY_PARAM_MAX = 256,
     RELAY_BUCKETS = 4096,
+    RELAY_FLIGHT = 3,          /* datagrams of a DTLS flight */
+    RELAY_ENDS = 1 + RELAY_VIEWERS,
     RELAY_OUT_BYTES = 65000,   /* one UDP_SEGMENT send: less than 64 KiB and at most 64 segments */
     RELAY_OUT_SEGMENTS = 64
 };
@@ -31,15 +35,25 @@ enum { RELAY_MISSING = 64, /* a track's packets that are asked for at a time; a 
 struct relay_session;
 struct relay_viewer;
 
+struct relay_assoc { /* of a WebRTC peer */
+    uint64_t id;                 /**< 0: it has ended */
+    struct relay_webrtc conf;
+    bool finished;
+    struct pl_mono finished_at;
+    uint16_t held_n[RELAY_FLIGHT]; /**< datagrams that wait for a path; 0: none */
+    uint8_t held[RELAY_FLIGHT][RELAY_PACKET_MAX];
+};
 struct relay_end { /* a peer: a session's source or one of its viewers */
     struct relay_end *next_ufrag, *next_addr;
     struct relay_session *session;
     struct relay_viewer *viewer; /**< NULL: the source */
+    struct relay_assoc *assoc;   /**< NULL: its keys came with the command */
     struct ice_lite ice;
     struct ice_addr addr;        /**< family 0: not known yet */
-    struct pl_srtp *in, *out;
+    struct pl_srtp *in, *out;    /**< NULL: no keys yet */
     struct pl_mono life;         /**< last proved packet */
-    bool connected;
+    bool nominated;              /**< it has a path */
+    bool connected;              /**< a path and keys */
 };
 
 struct relay_missing { /* a number that was passed over */
@@ -92,6 +106,7 @@ struct relay_out {
 
 struct relay_viewer {
     struct relay_end end;
+    unsigned slot;
     char id[RELAY_ID_TEXT];
     struct relay_out out[RELAY_TRACKS];
     uint64_t at[RELAY_TRACKS];  /**< ring index to look at next */
@@ -142,6 +157,7 @@ struct relay {
     unsigned ended_n;
     struct relay_event *events;  /**< ring of events_cap */
     size_t events_cap, events_first, events_n;
+    uint64_t assocs;             /**< ever made */
     struct relay_stats stats;
     struct relay_sink *sink;     /**< during a step or tick */
     size_t out_n, out_segment, out_segments;
@@ -155,6 +171,17 @@ struct relay_end *relay_find_ufrag(const struct relay *r, struct pl_str ufrag);
 struct relay_end *relay_first_at(const struct relay *r, const struct ice_addr *addr); /* then ->next_addr; others share the bucket */
 void relay_bind(struct relay *r, struct relay_end *end, const struct ice_addr *addr);
 struct relay_session *relay_find_plain(const struct relay *r, uint32_t ssrc);
+
+void relay_viewer_free(struct relay *r, struct relay_viewer *v);
+void relay_session_end(struct relay *r, struct relay_session *s, struct pl_mono now, const char *code);
+
+/* relay_end.c */
+enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct relay_leg *leg, struct pl_mono now); /* session, viewer and SSRCs are set */
+void relay_end_done(struct relay *r, struct relay_end *end);
+void relay_end_nominated(struct relay *r, struct relay_end *end, const struct ice_addr *addr); /* its path is this one */
+void relay_end_heard(struct relay *r, struct relay_end *end);            /* SRTP of it has verified */
+void relay_end_tick(struct relay *r, struct relay_end *end, struct pl_mono now);
+bool relay_end_dtls(struct relay *r, const struct relay_in *in);          /* false: of nobody */
 
 /* relay_source.c: after the tag was checked */
 void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt);
@@ -171,7 +198,8 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, const uint8_t *p
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, unsigned track);
 void relay_viewer_pause(struct relay_viewer *v);
 
-/* relay_step.c: out */
+/* relay_step.c */
+void relay_connected(struct relay *r, struct relay_end *end, struct pl_mono now); /* once there are a path and keys; more often does nothing */
 void relay_out_one(struct relay *r, const struct ice_addr *to, const uint8_t *p, size_t n); /* a datagram alone */
 uint8_t *relay_out_room(struct relay *r, const struct ice_addr *to, size_t most);           /* where the next packet of the run to `to` goes */
 void relay_out_took(struct relay *r, size_t n);

@@ -56,9 +56,12 @@ static void proved(struct relay *r, struct relay_end *end, struct pl_mono now)
     }
 }
 
-static void connected(struct relay *r, struct relay_end *end, struct pl_mono now)
+/* SRTP of this peer may be looked at: its keys are there, and it has proved that they are its own. */
+static bool believed(const struct relay_end *end) { return end->in && (!end->assoc || end->assoc->finished); }
+
+void relay_connected(struct relay *r, struct relay_end *end, struct pl_mono now)
 {
-    if (end->connected)
+    if (end->connected || !end->out || !(end->nominated || end->session->plain))
         return;
     end->connected = true;
     relay_event_add(r, now, end->viewer ? RELAY_EV_VIEWER_CONNECTED : RELAY_EV_SOURCE_CONNECTED, end->session, end->viewer, NULL);
@@ -94,11 +97,13 @@ static void on_stun(struct relay *r, struct pl_mono now, const struct relay_in *
     }
     r->stats.checks++;
     relay_out_one(r, &in->from, answer, res.answer_n);
+    /* A WebRTC peer may speak DTLS from where it was proved, before it has decided for that path; nothing is sent there yet. */
     if (res.nominated)
+        relay_end_nominated(r, end, &in->from);
+    else if (end->assoc && !end->addr.family)
         relay_bind(r, end, &in->from);
     proved(r, end, now);
-    if (res.nominated)
-        connected(r, end, now);
+    relay_connected(r, end, now);
 }
 
 static void refused(struct relay *r, enum pl_err e)
@@ -135,12 +140,57 @@ static void too_large(struct relay *r, struct relay_session *s, struct pl_mono n
     }
 }
 
+typedef enum pl_err (*unprotect)(struct pl_srtp *s, uint8_t *p, size_t *n);
+
+/* A viewer is known by its address and proves itself by its key. Several on one address (an app that watches two cameras through one socket) are told apart by trying,
+ * each on a copy, because a failed try leaves worthless bytes. NULL: it is nobody's; *last says what the last one failed by. */
+static struct relay_end *prove_viewer(struct relay *r, struct pl_mono now, const struct relay_in *in, unprotect f, uint8_t copy[RELAY_PACKET_MAX], size_t *n, enum pl_err *last)
+{
+    for (struct relay_end *e = relay_first_at(r, &in->from); e; e = e->next_addr) {
+        if (!e->viewer || !believed(e) || !ice_addr_eq(&e->addr, &in->from))
+            continue;
+        memcpy(copy, in->p, in->n);
+        *n = in->n;
+        *last = f(e->in, copy, n);
+        if (*last == PL_OK) {
+            proved(r, e, now);
+            relay_end_heard(r, e);
+            return e;
+        }
+    }
+    return NULL;
+}
+
+static void count_failed(struct relay *r, enum pl_err e)
+{
+    if (e == PL_NOT_FOUND)
+        r->stats.unknown++;
+    else
+        refused(r, e);
+}
+
+/* What a viewer says into its microphone: proved, and that is life. Nobody listens to it yet. */
+static void on_talk(struct relay *r, struct pl_mono now, const struct relay_in *in)
+{
+    uint8_t copy[RELAY_PACKET_MAX];
+    size_t n;
+    enum pl_err e = PL_NOT_FOUND;
+    if (in->n <= RELAY_PACKET_MAX && prove_viewer(r, now, in, pl_srtp_unprotect_rtp, copy, &n, &e))
+        r->stats.talk_in++;
+    else
+        count_failed(r, e);
+}
+
 static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
 {
     struct rtp_header h;
-    struct relay_session *s = rtp_peek(in->p, in->n, &h) == PL_OK ? source_of(r, &in->from, h.ssrc) : NULL;
-    if (!s) {
+    if (rtp_peek(in->p, in->n, &h) != PL_OK) {
         r->stats.unknown++;
+        return;
+    }
+    struct relay_session *s = source_of(r, &in->from, h.ssrc);
+    if (!s || !believed(&s->source)) {
+        on_talk(r, now, in);
         return;
     }
     unsigned track = (unsigned)track_of(s, h.ssrc);
@@ -153,7 +203,8 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
     if (s->plain && !ice_addr_eq(&s->source.addr, &in->from))
         relay_bind(r, &s->source, &in->from);
     proved(r, &s->source, now);
-    connected(r, &s->source, now);
+    relay_end_heard(r, &s->source);
+    relay_connected(r, &s->source, now);
     struct rtp_packet pkt;
     if (in->n > RELAY_PACKET_MAX) {
         too_large(r, s, now);
@@ -173,51 +224,34 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
     }
 }
 
-/* A viewer is known by its address and proves itself by its key. Several on one address (an app that watches two cameras through one socket) are told apart by trying,
- * each on a copy, because a failed try leaves worthless bytes. */
-static bool viewer_rtcp(struct relay *r, struct pl_mono now, const struct relay_in *in, enum pl_err *last)
-{
-    uint8_t copy[RELAY_PACKET_MAX];
-    for (struct relay_end *e = relay_first_at(r, &in->from); e; e = e->next_addr) {
-        size_t n = in->n;
-        if (!e->viewer || !ice_addr_eq(&e->addr, &in->from))
-            continue;
-        memcpy(copy, in->p, n);
-        *last = pl_srtp_unprotect_rtcp(e->in, copy, &n);
-        if (*last == PL_OK) {
-            proved(r, e, now);
-            relay_viewer_rtcp(r, e->viewer, copy, n);
-            relay_governor(r, e->session, now);
-            return true;
-        }
-    }
-    return false;
-}
-
 static void on_rtcp(struct relay *r, struct pl_mono now, struct relay_in *in)
 {
+    uint8_t copy[RELAY_PACKET_MAX];
     enum pl_err e = PL_NOT_FOUND;
+    size_t n = in->n;
     if (in->n < 8 || in->n > RELAY_PACKET_MAX) {
         r->stats.unknown++;
         return;
     }
     uint32_t ssrc = (uint32_t)in->p[4] << 24 | (uint32_t)in->p[5] << 16 | (uint32_t)in->p[6] << 8 | in->p[7];
     struct relay_session *s = source_of(r, &in->from, ssrc);
-    if (s && ice_addr_eq(&s->source.addr, &in->from)) {
-        size_t n = in->n;
+    if (s && believed(&s->source) && ice_addr_eq(&s->source.addr, &in->from)) {
         e = pl_srtp_unprotect_rtcp(s->source.in, in->p, &n);
         if (e == PL_OK) {
             proved(r, &s->source, now);
+            relay_end_heard(r, &s->source);
             relay_source_rtcp(r, s, now, in->p, n);
             return;
         }
-    } else if (viewer_rtcp(r, now, in, &e)) {
-        return;
+    } else {
+        struct relay_end *end = prove_viewer(r, now, in, pl_srtp_unprotect_rtcp, copy, &n, &e);
+        if (end) {
+            relay_viewer_rtcp(r, end->viewer, copy, n);
+            relay_governor(r, end->session, now);
+            return;
+        }
     }
-    if (e == PL_NOT_FOUND)
-        r->stats.unknown++;
-    else
-        refused(r, e);
+    count_failed(r, e);
 }
 
 void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n, struct relay_sink *sink)
@@ -229,6 +263,9 @@ void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t
         case RTP_CLASS_RTP: on_rtp(r, now, &in[i]); break;
         case RTP_CLASS_RTCP: on_rtcp(r, now, &in[i]); break;
         case RTP_CLASS_DTLS:
+            if (!relay_end_dtls(r, &in[i]))
+                r->stats.unknown++;
+            break;
         case RTP_CLASS_OTHER: r->stats.unknown++; break;
         }
     }

@@ -173,7 +173,7 @@ static void obey(struct relay_worker *w, struct pl_mono now)
         if (p->ask == RELAY_ASK_RUNNING)
             running(w, n);
         else
-            e = relay_apply(w->relay, now, &p->cmd);
+            e = relay_apply(w->relay, now, &p->cmd, &w->sink);
         if (n) {
             n->connection = p->connection;
             n->result = e;

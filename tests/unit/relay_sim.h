@@ -13,6 +13,14 @@ struct sim_datagram {
     size_t n;
     uint8_t p[SIM_PACKET];
 };
+struct sim_dtls { /* what the relay has told the other side of DTLS */
+    enum relay_dtls_out_kind kind;
+    uint64_t assoc;
+    size_t n;
+    uint8_t first; /* byte of the datagram */
+    bool active;
+};
+enum { SIM_DTLS = 256 };
 struct sim {
     struct relay_sink sink;
     struct relay *relay;
@@ -23,6 +31,9 @@ struct sim {
     size_t queued, largest_run;
     struct sim_datagram *queue; /* what the relay has sent and nobody has taken */
     uint8_t check_no;
+    struct sim_dtls dtls[SIM_DTLS];
+    size_t dtls_n;
+    bool dtls_full; /* it takes no further association */
 };
 struct sim_peer {
     struct ice_addr addr;
@@ -30,6 +41,7 @@ struct sim_peer {
     char id[RELAY_ID_TEXT];
     struct pl_srtp *media; /* hub: protects, viewer: unprotects */
     struct pl_srtp *back;  /* RTCP the other way */
+    uint64_t assoc;        /* WebRTC */
     /* hub */
     uint16_t seq[2];
     uint32_t ts;
@@ -62,10 +74,22 @@ static void sim_take(struct relay_sink *self, const struct relay_run *run)
     s->largest_run = segments > s->largest_run ? segments : s->largest_run;
 }
 
+static bool sim_dtls_take(struct relay_sink *self, const struct relay_dtls_out *out)
+{
+    struct sim *s = (struct sim *)self;
+    if (s->dtls_full && out->kind == RELAY_DTLS_START)
+        return false;
+    assert_true(s->dtls_n < SIM_DTLS && out->assoc != 0);
+    s->dtls[s->dtls_n++] = (struct sim_dtls){ .kind = out->kind, .assoc = out->assoc, .n = out->n, .first = out->n ? out->p[0] : 0,
+        .active = out->kind == RELAY_DTLS_START && out->webrtc->active };
+    return true;
+}
+
 static inline void sim_new(struct sim *s, unsigned max_sessions, size_t ring)
 {
     memset(s, 0, sizeof *s);
     s->sink.send = sim_take;
+    s->sink.dtls = sim_dtls_take;
     s->now.us = 1000 * PL_SECOND;
     s->queue = pl_heap(SIM_QUEUE * sizeof *s->queue);
     pl_rand_seed(&s->rand, 42);
@@ -120,14 +144,14 @@ static inline void sim_peer_free(struct sim_peer *p)
 static inline enum pl_err sim_open(struct sim *s, const struct sim_peer *hub, int64_t generation)
 {
     struct relay_cmd c = { .kind = RELAY_OPEN, .ref = { s->live_id, generation }, .expires_in_us = PL_HOUR, .leg = hub->leg };
-    return relay_apply(s->relay, s->now, &c);
+    return relay_apply(s->relay, s->now, &c, &s->sink);
 }
 
 static inline enum pl_err sim_add(struct sim *s, const struct sim_peer *v, int64_t generation)
 {
     struct relay_cmd c = { .kind = RELAY_VIEWER_ADD, .ref = { s->live_id, generation }, .leg = v->leg };
     memcpy(c.viewer_id, v->id, sizeof c.viewer_id);
-    return relay_apply(s->relay, s->now, &c);
+    return relay_apply(s->relay, s->now, &c, &s->sink);
 }
 
 static inline void sim_in(struct sim *s, const struct ice_addr *from, const uint8_t *p, size_t n)

@@ -396,7 +396,7 @@ static void expiry_by_the_relays_own_clock(void **state)
     session(&s, &hub, PL_SRTP_GCM);
     struct sim_peer *alive[] = { &hub };
     struct relay_cmd extend = { .kind = RELAY_EXTEND, .ref = { s.live_id, 1 }, .expires_in_us = 30 * PL_SECOND };
-    assert_int_equal(relay_apply(s.relay, s.now, &extend), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &extend, &s.sink), PL_OK);
     sim_pass(&s, 30 * PL_SECOND - 5 * PL_MS, alive, 1);
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
     sim_pass(&s, 5 * PL_MS, alive, 1);
@@ -481,16 +481,16 @@ static void s_m7_control_lost(void **state)
     session(&s, &hub, PL_SRTP_GCM);
     struct sim_peer *alive[] = { &hub };
     struct relay_cmd down = { .kind = RELAY_CONTROL_DOWN }, up = { .kind = RELAY_CONTROL_UP };
-    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &down, &s.sink), PL_OK);
     sim_pass(&s, 9 * PL_MINUTE, alive, 1);
-    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK); /* another failed try does not start the count again */
+    assert_int_equal(relay_apply(s.relay, s.now, &down, &s.sink), PL_OK); /* another failed try does not start the count again */
     sim_pass(&s, 59 * PL_SECOND, alive, 1);
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
-    assert_int_equal(relay_apply(s.relay, s.now, &up), PL_OK);
-    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &up, &s.sink), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &down, &s.sink), PL_OK);
     sim_pass(&s, 2 * PL_MINUTE, alive, 1);
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
-    assert_int_equal(relay_apply(s.relay, s.now, &down), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &down, &s.sink), PL_OK);
     sim_pass(&s, 8 * PL_MINUTE, alive, 1);
     assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
     assert_string_equal(e.code, "control_lost");
@@ -518,7 +518,7 @@ static void commands_are_fenced_and_repeatable(void **state)
     assert_int_equal(sim_open(&s, &hub, 1), PL_LIVE_ENDED);
     struct relay_ref keep = { s.live_id, 1 };
     struct relay_cmd sync = { .kind = RELAY_SYNC, .keep = &keep, .keep_n = 1 };
-    assert_int_equal(relay_apply(s.relay, s.now, &sync), PL_OK); /* generation 2 is not wanted */
+    assert_int_equal(relay_apply(s.relay, s.now, &sync, &s.sink), PL_OK); /* generation 2 is not wanted */
     assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
     assert_int_equal(e.ref.generation, 2);
     struct relay_stats st;

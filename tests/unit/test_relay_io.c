@@ -9,6 +9,11 @@
 #define KEY28 "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGw"
 #define LEG(suite, key) "\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\",\"peer_ufrag\":\"pee1\"},\"suite\":\"" suite "\",\"keys\":{\"receive\":\"" key \
     "\",\"send\":\"" key "\"},\"video\":{\"ssrc\":4294967295,\"payload_type\":96,\"codec\":\"H264\"},\"audio\":{\"ssrc\":2,\"payload_type\":111}"
+#define WEBRTC_LEG(setup, suites, fp) "\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\",\"peer_ufrag\":\"pee1\"},\"webrtc\":{\"fingerprint\":\"" fp \
+    "\",\"setup\":\"" setup "\",\"suites\":[" suites "],\"ext\":{\"transport_cc\":3,\"mid\":14},\"rtx\":{\"ssrc\":9,\"payload_type\":97},\"nack\":true,\"remb\":false," \
+    "\"talk\":{\"ssrc\":0,\"payload_type\":111,\"mid\":\"0\"}},\"video\":{\"ssrc\":1,\"payload_type\":96}"
+#define FINGERPRINT "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+#define BOTH "\"AES_CM_128_HMAC_SHA1_32\",\"AEAD_AES_128_GCM\",\"AEAD_AES_128_GCM\",\"AES_CM_128_HMAC_SHA1_80\""
 #define LIVE "\"live_id\":\"01890000-0000-7000-8000-000000000001\""
 
 static void commands_are_read(void **state)
@@ -54,6 +59,42 @@ static void commands_are_read(void **state)
         if (i == 8) /* live.sync: what stays */
             assert_true(p.cmd.keep_n == 2 && p.cmd.keep[1].live_id.b[15] == 2 && p.cmd.keep[1].generation == 4);
         pl_heap_free(p.cmd.keep);
+        pl_arena_free(a);
+    }
+}
+
+/* In the place of keys: what an offer and its answer agreed on. */
+static void webrtc_legs_are_read(void **state)
+{
+    (void)state;
+#define ADD(rest) "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"," rest "}"
+    static const struct {
+        const char *text;
+        enum pl_err e;
+        const char *field;
+    } cases[] = {
+        { ADD(WEBRTC_LEG("active", BOTH, FINGERPRINT)), PL_OK, "" },
+        { ADD(WEBRTC_LEG("passive", BOTH, FINGERPRINT)), PL_OK, "" },
+        { ADD(WEBRTC_LEG("actpass", BOTH, FINGERPRINT)), PL_INVALID_REQUEST, "webrtc.setup" },
+        { ADD(WEBRTC_LEG("active", "\"AES_CM_128_HMAC_SHA1_32\"", FINGERPRINT)), PL_UNSUPPORTED_MEDIA, "suites" },
+        { ADD(WEBRTC_LEG("active", "", FINGERPRINT)), PL_UNSUPPORTED_MEDIA, "suites" },
+        { ADD(WEBRTC_LEG("active", BOTH, "AAEC")), PL_INVALID_REQUEST, "webrtc.fingerprint" },
+        { ADD(WEBRTC_LEG("active", BOTH, FINGERPRINT) ",\"suite\":\"AEAD_AES_128_GCM\",\"keys\":{\"receive\":\"" KEY28 "\",\"send\":\"" KEY28 "\"}"), PL_INVALID_REQUEST, "keys" },
+        { ADD("\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\",\"peer_ufrag\":\"pee1\"},\"video\":{\"ssrc\":1,\"payload_type\":96}"), PL_INVALID_REQUEST, "keys" },
+    };
+    for (size_t i = 0; i < PL_COUNT(cases); i++) {
+        struct pl_arena *a = pl_arena_new(1 << 20);
+        struct relay_post p = { .ask = RELAY_ASK_CMD };
+        struct pl_fail fail = PL_FAIL_INIT;
+        bool known = false;
+        enum pl_err e = relay_control_read(pl_str_of(cases[i].text), a, &p, &known, &fail);
+        const struct relay_webrtc *w = &p.cmd.leg.webrtc;
+        if (e != cases[i].e || strcmp(fail.field, cases[i].field) != 0)
+            fail_msg("case %zu: %s, field %s", i, pl_err_code(e), fail.field);
+        if (e == PL_OK)
+            assert_true(w->on && w->active == (i == 0) && w->fingerprint[31] == 31 && w->suites_n == 2 && w->suites[0] == PL_SRTP_GCM && w->suites[1] == PL_SRTP_SHA1_80 &&
+                w->ext_transport_cc == 3 && w->ext_abs_send_time == 0 && w->ext_mid == 14 && w->rtx.ssrc == 9 && w->rtx.payload_type == 97 && w->nack && !w->pli && !w->remb &&
+                w->has_talk && w->talk.ssrc == 0 && w->talk.payload_type == 111 && strcmp(w->talk_mid, "0") == 0);
         pl_arena_free(a);
     }
 }
@@ -234,7 +275,7 @@ static void a_port_in_use_is_said(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(commands_are_read), cmocka_unit_test(news_is_written), cmocka_unit_test(media_through_real_sockets),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(commands_are_read), cmocka_unit_test(webrtc_legs_are_read), cmocka_unit_test(news_is_written), cmocka_unit_test(media_through_real_sockets),
         cmocka_unit_test(a_port_in_use_is_said) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,312 @@
+/* WebRTC ends of the relay's pure step. A handshake is what its doors say of it: keys are handed in. Rules: V-A2, S-M2, S-M6, RFC 7983. */
+#include "relay_sim.h"
+
+static size_t ignore;
+static const uint8_t hello[] = { 22, 254, 253, 0, 0 };
+
+static void hub_on(struct sim *s, struct sim_peer *hub)
+{
+    sim_new(s, 4, 0);
+    sim_peer_new(s, hub, 1, PL_SRTP_GCM, true);
+    assert_int_equal(sim_open(s, hub, 1), PL_OK);
+    sim_check(s, hub, true);
+    sim_deliver(s, hub, &ignore);
+}
+
+/* The peer's media contexts stay as sim_peer_new made them: its keys become the association's. */
+static void as_webrtc(struct sim_peer *p, bool active)
+{
+    p->leg.webrtc = (struct relay_webrtc){ .on = true, .active = active, .fingerprint = { 7 }, .suites = { p->leg.suite }, .suites_n = 1, .nack = true, .pli = true };
+}
+
+static uint64_t last_start(const struct sim *s)
+{
+    assert_true(s->dtls_n > 0 && s->dtls[s->dtls_n - 1].kind == RELAY_DTLS_START);
+    return s->dtls[s->dtls_n - 1].assoc;
+}
+
+static void webrtc_viewer(struct sim *s, struct sim_peer *v, unsigned no, bool active)
+{
+    sim_peer_new(s, v, no, PL_SRTP_GCM, false);
+    as_webrtc(v, active);
+    assert_int_equal(sim_add(s, v, 1), PL_OK);
+    v->assoc = last_start(s);
+}
+
+static void dtls(struct sim *s, const struct sim_peer *p, enum relay_dtls_in_kind kind, bool peer_finished)
+{
+    struct relay_dtls_in in = { .kind = kind, .assoc = p->assoc, .suite = p->leg.suite, .peer_finished = peer_finished, .p = hello, .n = sizeof hello, .code = "dtls_failed" };
+    memcpy(in.receive_key, p->leg.receive_key, sizeof in.receive_key);
+    memcpy(in.send_key, p->leg.send_key, sizeof in.send_key);
+    relay_dtls(s->relay, s->now, &in, &s->sink);
+}
+
+static size_t count(const struct sim *s, enum relay_dtls_out_kind kind, uint64_t assoc)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->dtls_n; i++)
+        n += s->dtls[i].kind == kind && s->dtls[i].assoc == assoc;
+    return n;
+}
+
+static void done(struct sim *s, struct sim_peer *a, struct sim_peer *b)
+{
+    struct relay_stats st;
+    relay_stats(s->relay, &st);
+    assert_true(st.events_dropped == 0 && st.not_sent == 0);
+    sim_free(s);
+    sim_peer_free(a);
+    if (b)
+        sim_peer_free(b);
+}
+
+/* A key frame that was there before the keys is the first that the viewer sees, whole; our ClientHello leaves right behind the answer to the check that nominates. */
+static void v_a2_media_waits_for_keys(void **state)
+{
+    (void)state;
+    for (int order = 0; order < 2; order++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        hub_on(&s, &hub);
+        webrtc_viewer(&s, &v, 2, true);
+        assert_true(s.dtls[0].active);
+        dtls(&s, &v, RELAY_DTLS_SEND, false); /* the path is not there: it is held */
+        assert_int_equal(s.queued, 0);
+        sim_check(&s, &v, true);
+        assert_int_equal(s.queued, 2);
+        assert_int_equal(rtp_classify(s.queue[0].p, s.queue[0].n), RTP_CLASS_STUN);
+        assert_int_equal(rtp_classify(s.queue[1].p, s.queue[1].n), RTP_CLASS_DTLS);
+        s.queued = 0;
+        sim_check(&s, &v, true);
+        assert_true(s.queued == 1 && count(&s, RELAY_DTLS_PATH, v.assoc) == 1); /* once, and again when it moves */
+        v.addr.port++;
+        sim_check(&s, &v, true);
+        assert_int_equal(count(&s, RELAY_DTLS_PATH, v.assoc), 2);
+        s.queued = 0;
+        sim_in(&s, &v.addr, hello, sizeof hello);
+        assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 1);
+        sim_hub_frame(&s, &hub, true, false, 5, -1);
+        sim_hub_frame(&s, &hub, false, false, 2, -1);
+        assert_int_equal(s.queued, 0); /* not a byte of media without keys */
+        dtls(&s, &v, RELAY_DTLS_KEYS, order == 1);
+        sim_hub_frame(&s, &hub, false, false, 2, -1);
+        sim_deliver(&s, &v, &ignore);
+        assert_true(v.frames == 3 && v.keys == 1 && v.incomplete == 0 && v.first_is_key);
+        struct relay_event e;
+        assert_true(sim_event(&s, RELAY_EV_VIEWER_CONNECTED, &e) && sim_event(&s, RELAY_EV_VIEWER_KEYFRAME, &e));
+        done(&s, &hub, &v);
+    }
+}
+
+/* Keys first and path second is the same: passive, and a peer that nominates late. */
+static void keys_before_the_path(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    hub_on(&s, &hub);
+    sim_hub_frame(&s, &hub, true, false, 5, -1);
+    webrtc_viewer(&s, &v, 2, false);
+    sim_in(&s, &v.addr, hello, sizeof hello); /* of a stranger so far */
+    assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 0);
+    sim_check(&s, &v, false); /* proved, not nominated: its ClientHello is taken, the answer waits */
+    sim_in(&s, &v.addr, hello, sizeof hello);
+    assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 1);
+    s.queued = 0;
+    dtls(&s, &v, RELAY_DTLS_SEND, false);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    assert_int_equal(s.queued, 0);
+    sim_check(&s, &v, true);
+    assert_int_equal(rtp_classify(s.queue[1].p, s.queue[1].n), RTP_CLASS_DTLS);
+    memmove(&s.queue[1], &s.queue[2], (s.queued - 2) * sizeof *s.queue);
+    s.queued--;
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 1 && v.keys == 1 && v.first_is_key);
+    done(&s, &hub, &v);
+}
+
+/* S-M2: what the peer sends is believed after its Finished, not before; its first packet that verifies ends the association, a timer does so for one that is silent. */
+static void believed_after_finished(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, quiet;
+    struct relay_stats a, b;
+    hub_on(&s, &hub);
+    webrtc_viewer(&s, &v, 2, true);
+    sim_check(&s, &v, true);
+    dtls(&s, &v, RELAY_DTLS_FINISHED, false); /* without keys it means nothing */
+    dtls(&s, &v, RELAY_DTLS_KEYS, false);
+    relay_stats(s.relay, &a);
+    sim_rtcp(&s, &v, true, false);
+    relay_stats(s.relay, &b);
+    assert_int_equal(b.unknown, a.unknown + 1);
+    assert_int_equal(count(&s, RELAY_DTLS_END, v.assoc), 0);
+    dtls(&s, &v, RELAY_DTLS_FINISHED, false);
+    sim_rtcp(&s, &v, true, false);
+    assert_int_equal(count(&s, RELAY_DTLS_END, v.assoc), 1);
+    relay_stats(s.relay, &a);
+    assert_int_equal(a.unknown, b.unknown);
+    sim_in(&s, &v.addr, hello, sizeof hello); /* nobody takes it any more */
+    assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 0);
+    uint8_t talk[SIM_PACKET] = { 0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 9, 9 };
+    size_t n = 60;
+    assert_int_equal(pl_srtp_protect_rtp(v.back, talk, &n, sizeof talk), PL_OK);
+    sim_in(&s, &v.addr, talk, n);
+    relay_stats(s.relay, &a);
+    assert_int_equal(a.talk_in, 1);
+    webrtc_viewer(&s, &quiet, 3, true);
+    sim_check(&s, &quiet, true);
+    dtls(&s, &quiet, RELAY_DTLS_KEYS, true);
+    sim_pass(&s, 6 * PL_SECOND, (struct sim_peer *[]){ &hub, &v, &quiet }, 3);
+    assert_int_equal(count(&s, RELAY_DTLS_END, quiet.assoc), 1);
+    sim_peer_free(&quiet);
+    done(&s, &hub, &v);
+}
+
+/* Ends come with a word to the other side; results for an association that is gone move nothing; ids are never the same. */
+static void associations_end(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, again;
+    struct relay_event e;
+    hub_on(&s, &hub);
+    webrtc_viewer(&s, &v, 2, true);
+    dtls(&s, &v, RELAY_DTLS_FAILED, false);
+    assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    assert_string_equal(e.code, "dtls_failed");
+    assert_int_equal(count(&s, RELAY_DTLS_END, v.assoc), 1);
+    webrtc_viewer(&s, &again, 2, true); /* the same place */
+    assert_true(again.assoc != v.assoc);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    dtls(&s, &v, RELAY_DTLS_FAILED, false);
+    assert_false(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    struct relay_cmd remove = { .kind = RELAY_VIEWER_REMOVE, .ref = { s.live_id, 1 } };
+    memcpy(remove.viewer_id, again.id, sizeof again.id);
+    assert_int_equal(relay_apply(s.relay, s.now, &remove, &s.sink), PL_OK);
+    assert_int_equal(count(&s, RELAY_DTLS_END, again.assoc), 1);
+    s.dtls_full = true;
+    assert_int_equal(sim_add(&s, &again, 1), PL_OVERLOADED);
+    s.dtls_full = false;
+    s.sink.dtls = NULL;
+    assert_int_equal(sim_add(&s, &again, 1), PL_UNAVAILABLE);
+    s.sink.dtls = sim_dtls_take;
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.viewers, 0);
+    sim_peer_free(&again);
+    done(&s, &hub, &v);
+}
+
+/* S-M6: keys that a handshake brings are as new as any. */
+static void s_m6_keys_of_a_handshake_are_new(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, a, b;
+    struct relay_event e;
+    hub_on(&s, &hub);
+    webrtc_viewer(&s, &a, 2, true);
+    webrtc_viewer(&s, &b, 3, true);
+    memcpy(b.leg.send_key, a.leg.send_key, PL_SRTP_KEY_MAX);
+    dtls(&s, &a, RELAY_DTLS_KEYS, true);
+    dtls(&s, &b, RELAY_DTLS_KEYS, true);
+    assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    assert_string_equal(e.viewer_id, b.id);
+    sim_peer_free(&b);
+    done(&s, &hub, &a);
+}
+
+/* A peer that nobody hears of again: its ICE and keys stay 30 s, its media stops after 5; a check in between brings the picture back without a word to the cloud. */
+static void v_f4_a_browser_that_is_gone(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_event e;
+    hub_on(&s, &hub);
+    webrtc_viewer(&s, &v, 2, true);
+    sim_check(&s, &v, true);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    sim_pass(&s, 20 * PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
+    s.queued = 0;
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 0);
+    sim_check(&s, &v, true);
+    assert_true(sim_deliver(&s, &v, &ignore) > 3 && v.keys == 1);
+    sim_pass(&s, 29 * PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
+    assert_false(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    sim_pass(&s, 2 * PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
+    assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    assert_string_equal(e.code, "viewer_lost");
+    done(&s, &hub, &v);
+}
+
+/* WHIP: the session's source is a WebRTC peer. */
+static void a_source_by_webrtc(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_event e;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    as_webrtc(&hub, false);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    hub.assoc = last_start(&s);
+    sim_peer_new(&s, &v, 2, PL_SRTP_SHA1_80, false);
+    assert_int_equal(sim_add(&s, &v, 1), PL_OK);
+    sim_check(&s, &v, true);
+    sim_check(&s, &hub, true);
+    sim_hub_frame(&s, &hub, true, false, 3, -1); /* before there are keys here */
+    assert_false(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e));
+    dtls(&s, &hub, RELAY_DTLS_KEYS, false);
+    sim_hub_frame(&s, &hub, true, false, 3, -1); /* before its Finished */
+    assert_true(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e));
+    assert_false(sim_event(&s, RELAY_EV_SOURCE_MEDIA, &e));
+    dtls(&s, &hub, RELAY_DTLS_FINISHED, false);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    assert_int_equal(count(&s, RELAY_DTLS_END, hub.assoc), 1);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 1 && v.keys == 1 && v.first_is_key);
+    struct relay_cmd close = { .kind = RELAY_CLOSE, .ref = { s.live_id, 1 } };
+    assert_int_equal(relay_apply(s.relay, s.now, &close, &s.sink), PL_OK);
+    done(&s, &hub, &v);
+}
+
+/* A handshake with the publisher that fails ends the session with its code; one that never comes does after 30 s. */
+static void a_publisher_that_fails(void **state)
+{
+    (void)state;
+    for (int silent = 0; silent < 2; silent++) {
+        struct sim s;
+        struct sim_peer hub;
+        struct relay_event e;
+        sim_new(&s, 1, 0);
+        sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+        as_webrtc(&hub, true);
+        assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+        hub.assoc = last_start(&s);
+        if (silent) {
+            sim_pass(&s, 29 * PL_SECOND, NULL, 0);
+            assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+            sim_pass(&s, 2 * PL_SECOND, NULL, 0);
+        } else {
+            dtls(&s, &hub, RELAY_DTLS_FAILED, false);
+        }
+        assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
+        assert_string_equal(e.code, silent ? "hub_lost" : "dtls_failed");
+        assert_int_equal(count(&s, RELAY_DTLS_END, hub.assoc), 1);
+        done(&s, &hub, NULL);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(believed_after_finished),
+        cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
+        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
