@@ -12,12 +12,30 @@ static uint32_t hash_of(const struct relay *r, const void *p, size_t n)
     return (uint32_t)(h >> 32 ^ h) % RELAY_BUCKETS;
 }
 
-struct relay_end *relay_find_ufrag(const struct relay *r, struct pl_str ufrag)
+struct relay_name *relay_find_ufrag(const struct relay *r, struct pl_str ufrag)
 {
-    struct relay_end *e = r->by_ufrag[hash_of(r, ufrag.p, ufrag.n)];
-    while (e && !pl_str_eqz(ufrag, e->ice.cred.ufrag))
-        e = e->next_ufrag;
-    return e;
+    struct relay_name *n = r->by_ufrag[hash_of(r, ufrag.p, ufrag.n)];
+    while (n && !pl_str_eqz(ufrag, n->ice.cred.ufrag))
+        n = n->next;
+    return n;
+}
+
+void relay_name_add(struct relay *r, struct relay_end *end, unsigned which, const struct ice_cred *cred)
+{
+    struct relay_name *n = &end->names[which], **at = &r->by_ufrag[hash_of(r, cred->ufrag, strlen(cred->ufrag))];
+    *n = (struct relay_name){ .next = *at, .end = end, .ice.cred = *cred };
+    *at = n;
+}
+
+void relay_name_drop(struct relay *r, struct relay_name *n)
+{
+    if (!n->ice.cred.ufrag[0])
+        return;
+    struct relay_name **at = &r->by_ufrag[hash_of(r, n->ice.cred.ufrag, strlen(n->ice.cred.ufrag))];
+    while (*at != n)
+        at = &(*at)->next;
+    *at = n->next;
+    secure_wipe(n, sizeof *n);
 }
 
 struct relay_end *relay_first_at(const struct relay *r, const struct ice_addr *addr) { return r->by_addr[hash_of(r, addr, sizeof *addr)]; }
@@ -39,7 +57,7 @@ static struct relay_session *find_session(const struct relay *r, struct pl_uuid 
     return s;
 }
 
-static void unbind(struct relay *r, struct relay_end *end)
+void relay_unbind(struct relay *r, struct relay_end *end)
 {
     if (end->addr.family == 0)
         return;
@@ -56,32 +74,11 @@ void relay_bind(struct relay *r, struct relay_end *end, const struct ice_addr *a
 {
     if (ice_addr_eq(&end->addr, addr))
         return;
-    unbind(r, end);
+    relay_unbind(r, end);
     end->addr = *addr;
     struct relay_end **at = &r->by_addr[hash_of(r, addr, sizeof *addr)];
     end->next_addr = *at;
     *at = end;
-}
-
-static void table_end(struct relay *r, struct relay_end *end)
-{
-    if (!end->ice.cred.ufrag[0])
-        return;
-    struct relay_end **at = &r->by_ufrag[hash_of(r, end->ice.cred.ufrag, strlen(end->ice.cred.ufrag))];
-    end->next_ufrag = *at;
-    *at = end;
-}
-
-static void untable_end(struct relay *r, struct relay_end *end)
-{
-    unbind(r, end);
-    if (!end->ice.cred.ufrag[0])
-        return;
-    struct relay_end **at = &r->by_ufrag[hash_of(r, end->ice.cred.ufrag, strlen(end->ice.cred.ufrag))];
-    while (*at && *at != end)
-        at = &(*at)->next_ufrag;
-    if (*at)
-        *at = end->next_ufrag;
 }
 
 /* ---- Events. */
@@ -139,16 +136,10 @@ enum pl_err relay_new(const struct relay_conf *conf, struct relay **ret)
     return PL_OK;
 }
 
-static void end_free(struct relay *r, struct relay_end *end)
-{
-    untable_end(r, end);
-    relay_end_done(r, end);
-}
-
 void relay_viewer_free(struct relay *r, struct relay_viewer *v)
 {
     struct relay_session *s = v->end.session;
-    end_free(r, &v->end);
+    relay_end_done(r, &v->end);
     if (s->viewers[v->slot] == v) {
         s->viewers[v->slot] = NULL;
         r->stats.viewers--;
@@ -161,7 +152,7 @@ static void session_free(struct relay *r, struct relay_session *s)
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
         if (s->viewers[i])
             relay_viewer_free(r, s->viewers[i]);
-    end_free(r, &s->source);
+    relay_end_done(r, &s->source);
     struct relay_session **at = &r->by_id[hash_of(r, &s->ref.live_id, sizeof s->ref.live_id)];
     while (*at && *at != s)
         at = &(*at)->next_id;
@@ -200,6 +191,40 @@ struct relay *relay_free(struct relay *r)
     return pl_heap_free(r);
 }
 
+/* Who sends: known when the session opens, or brought by a second OPEN of the same generation. */
+static enum pl_err set_source(struct relay *r, struct relay_session *s, const struct relay_leg *leg, struct pl_mono now)
+{
+    s->tracks[RELAY_VIDEO].conf = leg->video;
+    s->tracks[RELAY_AUDIO].conf = leg->audio;
+    s->talk_ssrc = leg->talk.ssrc;
+    s->plain = leg->plain;
+    s->no_key_frames = leg->no_key_frames;
+    s->source.session = s;
+    enum pl_err e = relay_end_init(r, &s->source, leg, now);
+    if (e != PL_OK) {
+        relay_end_done(r, &s->source);
+        s->source = (struct relay_end){ .session = s };
+        return e;
+    }
+    s->pending = false;
+    if (s->plain) {
+        s->next_plain = r->plain;
+        r->plain = s;
+    }
+    return PL_OK;
+}
+
+static enum pl_err open_again(struct relay *r, struct relay_session *s, const struct relay_leg *leg, struct pl_mono now)
+{
+    if (leg->pending)
+        return PL_OK;
+    if (s->pending)
+        return set_source(r, s, leg, now);
+    const struct ice_cred *had = &s->source.names[s->source.name].ice.cred;
+    bool same = leg->plain ? s->plain && leg->video.ssrc == s->tracks[RELAY_VIDEO].conf.ssrc : strcmp(had->ufrag, leg->ice.ufrag) == 0;
+    return same ? PL_OK : PL_VERSION_CONFLICT;
+}
+
 static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
 {
     for (unsigned i = 0; i < RELAY_ENDED && i < r->ended_n; i++)
@@ -207,7 +232,7 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
             return PL_LIVE_ENDED;
     struct relay_session *old = find_session(r, c->ref.live_id);
     if (old && old->ref.generation >= c->ref.generation)
-        return old->ref.generation == c->ref.generation ? PL_OK : PL_FENCED;
+        return old->ref.generation == c->ref.generation ? open_again(r, old, &c->leg, now) : PL_FENCED;
     if (old)
         relay_session_end(r, old, now, "closed");
     unsigned slot = 0;
@@ -221,26 +246,17 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
     s->slot = slot;
     s->ref = c->ref;
     s->expires_at = pl_mono_add(now, c->expires_in_us);
-    s->tracks[RELAY_VIDEO].conf = c->leg.video;
-    s->tracks[RELAY_AUDIO].conf = c->leg.audio;
-    s->talk_ssrc = c->leg.talk.ssrc;
-    s->plain = c->leg.plain;
-    s->source.session = s;
+    s->pending = true;
     enum pl_err e = relay_ring_init(&s->ring, r->conf.ring_bytes);
-    if (e == PL_OK)
-        e = relay_end_init(r, &s->source, &c->leg, now);
+    if (e == PL_OK && !c->leg.pending)
+        e = set_source(r, s, &c->leg, now);
     if (e != PL_OK) {
         session_free(r, s);
         return e;
     }
-    if (s->plain) {
-        s->next_plain = r->plain;
-        r->plain = s;
-    }
     struct relay_session **at = &r->by_id[hash_of(r, &s->ref.live_id, sizeof s->ref.live_id)];
     s->next_id = *at;
     *at = s;
-    table_end(r, &s->source);
     r->sessions[slot] = s;
     r->stats.sessions++;
     return PL_OK;
@@ -270,7 +286,7 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
         return PL_NOT_FOUND;
     if (s->ref.generation != c->ref.generation)
         return PL_FENCED;
-    if (c->leg.plain || !c->viewer_id[0])
+    if (c->leg.plain || c->leg.pending || !c->viewer_id[0])
         return PL_INVALID_REQUEST;
     if (find_viewer(s, c->viewer_id) >= 0)
         return PL_OK;
@@ -295,7 +311,6 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
     }
     s->viewers[slot] = v;
     r->stats.viewers++;
-    table_end(r, &v->end);
     return PL_OK;
 }
 
@@ -308,6 +323,15 @@ static enum pl_err cmd_viewer_remove(struct relay *r, struct pl_mono now, const 
     relay_event_add(r, now, RELAY_EV_VIEWER_GONE, s, s->viewers[i], "removed");
     relay_viewer_free(r, s->viewers[i]);
     return PL_OK;
+}
+
+static enum pl_err cmd_viewer_restart(struct relay *r, const struct relay_cmd *c)
+{
+    struct relay_session *s = find_session(r, c->ref.live_id);
+    int i = s ? find_viewer(s, c->viewer_id) : -1;
+    if (i < 0)
+        return PL_NOT_FOUND;
+    return s->ref.generation == c->ref.generation ? relay_end_restart(r, &s->viewers[i]->end, &c->leg.ice) : PL_FENCED;
 }
 
 static enum pl_err cmd_session(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
@@ -342,6 +366,7 @@ static enum pl_err apply(struct relay *r, struct pl_mono now, const struct relay
     case RELAY_OPEN: return cmd_open(r, now, cmd);
     case RELAY_VIEWER_ADD: return cmd_viewer_add(r, now, cmd);
     case RELAY_VIEWER_REMOVE: return cmd_viewer_remove(r, now, cmd);
+    case RELAY_VIEWER_RESTART: return cmd_viewer_restart(r, cmd);
     case RELAY_EXTEND:
     case RELAY_CLOSE: return cmd_session(r, now, cmd);
     case RELAY_SYNC: cmd_sync(r, now, cmd); return PL_OK;
@@ -390,7 +415,7 @@ static const char *session_over(const struct relay *r, const struct relay_sessio
     if (pl_mono_cmp(now, s->expires_at) >= 0)
         return "expired";
     int64_t patience = s->source.connected ? RELAY_GONE : s->plain ? RELAY_PLAIN_START : s->source.assoc ? RELAY_ICE_GONE : RELAY_GONE;
-    if (pl_mono_sub(now, s->source.life) >= patience)
+    if (!s->pending && pl_mono_sub(now, s->source.life) >= patience)
         return "hub_lost";
     if (r->control_down && pl_mono_sub(now, r->control_since) >= RELAY_CONTROL_LOST)
         return "control_lost";

@@ -41,6 +41,7 @@ struct relay *relay_free(struct relay *r);
 struct relay_track_conf {
     uint32_t ssrc; /**< 0: this track is not there */
     uint8_t payload_type;
+    bool latch;    /**< a WebRTC source whose SSRC nobody was told: the first of this payload type that proves itself */
 };
 struct relay_webrtc { /* what an offer and its answer agreed on; keys come from a DTLS handshake */
     bool on;                              /**< false: suite and keys are in the leg, and nothing of this counts */
@@ -64,27 +65,30 @@ struct relay_leg { /* one peer, as the relay sees it */
     struct relay_track_conf video, audio;
     struct relay_track_conf talk;         /**< source only: the SSRC that the relay itself speaks with */
     bool plain;                           /**< source only: no ICE; found by SSRC, accepted by its tag, view-only */
+    bool pending;                         /**< source only: not known yet, a second OPEN of this generation brings it; nothing else of the leg counts */
+    bool no_key_frames;                   /**< source only: it cannot make one when asked, so it is not asked */
 };
 struct relay_ref {
     struct pl_uuid live_id;
     int64_t generation;
 };
-enum relay_cmd_kind { RELAY_OPEN, RELAY_VIEWER_ADD, RELAY_VIEWER_REMOVE, RELAY_EXTEND, RELAY_CLOSE, RELAY_SYNC, RELAY_CONTROL_UP, RELAY_CONTROL_DOWN };
+enum relay_cmd_kind { RELAY_OPEN, RELAY_VIEWER_ADD, RELAY_VIEWER_REMOVE, RELAY_VIEWER_RESTART, RELAY_EXTEND, RELAY_CLOSE, RELAY_SYNC, RELAY_CONTROL_UP, RELAY_CONTROL_DOWN };
 struct relay_cmd {
     enum relay_cmd_kind kind;
     char request[RELAY_ID_TEXT];   /**< comes back in the answer; empty: none is wanted */
     struct relay_ref ref;          /**< the session; VIEWER_REMOVE does not look at the generation */
     int64_t expires_in_us;         /**< OPEN, EXTEND: from now */
-    char viewer_id[RELAY_ID_TEXT]; /**< VIEWER_ADD, VIEWER_REMOVE */
-    struct relay_leg leg;          /**< OPEN, VIEWER_ADD */
+    char viewer_id[RELAY_ID_TEXT]; /**< VIEWER_ADD, VIEWER_REMOVE, VIEWER_RESTART */
+    struct relay_leg leg;          /**< OPEN, VIEWER_ADD; VIEWER_RESTART: `ice` of it, which takes the old one's place when a check proves it; all else stays */
     const char *code;              /**< CLOSE: end code, a literal; NULL: "closed" */
     struct relay_ref *keep;        /**< SYNC: what stays; the caller's */
     size_t keep_n;
 };
 struct relay_sink;
 /* Carries one command out; the sink hears of DTLS associations only. Repeating a command that took effect is PL_OK.
- * OPEN: PL_NODE_FULL, PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_INVALID_REQUEST (a key or ufrag that was used
- * before, SSRCs that are not distinct), PL_NO_MEMORY, PL_OVERLOADED (the sink takes no further association). VIEWER_ADD: PL_NOT_FOUND, PL_FENCED and these. */
+ * OPEN: PL_NODE_FULL, PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_VERSION_CONFLICT (it has another source),
+ * PL_INVALID_REQUEST (a key or ufrag that was used before, SSRCs that are not distinct), PL_NO_MEMORY, PL_OVERLOADED (the sink takes no further association).
+ * VIEWER_ADD: PL_NOT_FOUND, PL_FENCED and these. VIEWER_RESTART: PL_NOT_FOUND, PL_FENCED, PL_INVALID_REQUEST. */
 PL_MUST enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd, struct relay_sink *sink);
 
 /* ---- Packets. */

@@ -43,7 +43,8 @@ static enum pl_err set_keys(struct relay_end *end, enum pl_srtp_suite suite, con
         if (end->assoc)
             add_ssrc(&out, end->assoc->conf.rtx.ssrc);
     } else {
-        for (unsigned t = 0; t < RELAY_TRACKS; t++)
+        bool latch = s->tracks[RELAY_VIDEO].conf.latch || s->tracks[RELAY_AUDIO].conf.latch; /* then any may come */
+        for (unsigned t = 0; t < RELAY_TRACKS && !latch; t++)
             add_ssrc(&in, s->tracks[t].conf.ssrc);
         add_ssrc(&out, s->talk_ssrc);
     }
@@ -95,14 +96,15 @@ static bool ssrcs_distinct(const struct relay_leg *l)
 enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct relay_leg *leg, struct pl_mono now)
 {
     end->life = now;
-    if (leg->video.ssrc == 0 || !ssrcs_distinct(leg) || (leg->plain && leg->webrtc.on))
+    bool latches = leg->webrtc.on && !end->viewer; /* a publisher may leave out its SSRCs */
+    if ((leg->video.ssrc == 0 && !(latches && leg->video.latch)) || (leg->plain && leg->webrtc.on) || !ssrcs_distinct(leg))
         return PL_INVALID_REQUEST;
     if (!leg->plain && relay_find_ufrag(r, pl_str_of(leg->ice.ufrag)))
         return PL_INVALID_REQUEST;
     if (!leg->webrtc.on) {
         enum pl_err e = set_keys(end, leg->suite, leg->receive_key, leg->send_key);
         if (e == PL_OK && !leg->plain)
-            end->ice.cred = leg->ice;
+            relay_name_add(r, end, 0, &leg->ice);
         return e;
     }
     if (!r->sink->dtls)
@@ -113,7 +115,7 @@ enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct 
     end->assoc->conf = leg->webrtc;
     if (!start(r, end))
         return PL_OVERLOADED;
-    end->ice.cred = leg->ice;
+    relay_name_add(r, end, 0, &leg->ice);
     return PL_OK;
 }
 
@@ -121,10 +123,32 @@ void relay_end_done(struct relay *r, struct relay_end *end)
 {
     if (end->assoc)
         stop(r, end);
+    relay_unbind(r, end);
+    for (unsigned i = 0; i < PL_COUNT(end->names); i++)
+        relay_name_drop(r, &end->names[i]);
     end->assoc = pl_heap_free(end->assoc);
     end->in = pl_srtp_free(end->in);
     end->out = pl_srtp_free(end->out);
-    secure_wipe(&end->ice, sizeof end->ice);
+}
+
+enum pl_err relay_end_restart(struct relay *r, struct relay_end *end, const struct ice_cred *cred)
+{
+    const struct relay_name *had = relay_find_ufrag(r, pl_str_of(cred->ufrag));
+    if (had)
+        return had->end == end ? PL_OK : PL_INVALID_REQUEST;
+    unsigned next = !end->name;
+    relay_name_drop(r, &end->names[next]); /* a restart that nobody followed */
+    relay_name_add(r, end, next, cred);
+    return PL_OK;
+}
+
+void relay_end_proved(struct relay *r, struct relay_name *name)
+{
+    struct relay_end *end = name->end;
+    if (name == &end->names[end->name])
+        return;
+    relay_name_drop(r, &end->names[end->name]);
+    end->name = !end->name;
 }
 
 void relay_end_nominated(struct relay *r, struct relay_end *end, const struct ice_addr *addr)

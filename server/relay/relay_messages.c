@@ -18,12 +18,12 @@ struct webrtc_msg {
 };
 struct leg_msg {
     struct ice_msg ice;
-    bool has_webrtc, has_keys;
+    bool has_webrtc, has_keys, has_video, has_audio, keyframe;
     struct webrtc_msg webrtc;
     struct pl_str suite;
     struct keys_msg keys;
     struct track_msg video, audio, talk;
-    bool plain;
+    bool plain, pending;
 };
 struct session_msg { /* every command's members, in one */
     struct pl_str id, viewer_id;
@@ -37,7 +37,8 @@ static const struct json_field ice_fields[] = { JSON_F(struct ice_msg, ufrag, J_
     JSON_F(struct ice_msg, pwd, J_STR, J_REQUIRED, .hi = ICE_PWD_MAX), JSON_F(struct ice_msg, peer_ufrag, J_STR, J_REQUIRED, .hi = ICE_UFRAG_MAX), J_END };
 static const struct json_field keys_fields[] = { JSON_F(struct keys_msg, receive, J_B64, J_REQUIRED, .lo = 28, .hi = PL_SRTP_KEY_MAX),
     JSON_F(struct keys_msg, send, J_B64, J_REQUIRED, .lo = 28, .hi = PL_SRTP_KEY_MAX), J_END };
-static const struct json_field track_fields[] = { JSON_F(struct track_msg, ssrc, J_INT, J_REQUIRED, .lo = 1, .hi = UINT32_MAX),
+/* A publisher by WebRTC may not have said its SSRCs: 0. */
+static const struct json_field track_fields[] = { JSON_F(struct track_msg, ssrc, J_INT, J_REQUIRED, .lo = 0, .hi = UINT32_MAX),
     JSON_F(struct track_msg, payload_type, J_INT, J_REQUIRED, .lo = 0, .hi = 127), J_END };
 #define F_EXT(member) JSON_F(struct ext_msg, member, J_INT, J_OPTIONAL, .lo = 1, .hi = 14)
 static const struct json_field ext_fields[] = { F_EXT(transport_cc), F_EXT(abs_send_time), F_EXT(audio_level), F_EXT(mid), J_END };
@@ -55,8 +56,10 @@ static const struct json_field webrtc_fields[] = {
     { .name = "suite", .type = J_STR, .offset = offsetof(st, at suite), .hi = 40 }, \
     { .name = "keys", .type = J_OBJECT, .offset = offsetof(st, at keys), .has = offsetof(st, at has_keys) + 1, .fields = keys_fields }, \
     { .name = "webrtc", .type = J_OBJECT, .offset = offsetof(st, at webrtc), .has = offsetof(st, at has_webrtc) + 1, .fields = webrtc_fields }, \
-    { .name = "video", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, at video), .fields = track_fields }, \
-    { .name = "audio", .type = J_OBJECT, .offset = offsetof(st, at audio), .fields = track_fields }, \
+    { .name = "video", .type = J_OBJECT, .offset = offsetof(st, at video), .has = offsetof(st, at has_video) + 1, .fields = track_fields }, \
+    { .name = "audio", .type = J_OBJECT, .offset = offsetof(st, at audio), .has = offsetof(st, at has_audio) + 1, .fields = track_fields }, \
+    { .name = "pending", .type = J_BOOL, .offset = offsetof(st, at pending) }, \
+    { .name = "keyframe", .type = J_BOOL, .offset = offsetof(st, at keyframe) }, \
     { .name = "talk", .type = J_OBJECT, .offset = offsetof(st, at talk), .fields = track_fields }, \
     { .name = "plain", .type = J_BOOL, .offset = offsetof(st, at plain) }
 static const struct json_field leg_fields[] = { LEG_FIELDS(struct leg_msg, ), J_END };
@@ -70,6 +73,8 @@ static const struct json_field ref_fields[] = { JSON_F(struct relay_ref, live_id
 #define F_VIEWER JSON_F(struct session_msg, viewer_id, J_STR, J_REQUIRED, .lo = 1, .hi = RELAY_ID_TEXT - 1)
 static const struct json_field open_fields[] = { F_ID, F_LIVE, F_GENERATION, F_EXPIRES, JSON_F(struct session_msg, source, J_OBJECT, J_REQUIRED, .fields = leg_fields), J_END };
 static const struct json_field add_fields[] = { F_ID, F_LIVE, F_GENERATION, F_VIEWER, LEG_FIELDS(struct session_msg, source.), J_END };
+static const struct json_field restart_fields[] = { F_ID, F_LIVE, F_GENERATION, F_VIEWER,
+    { .name = "ice", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(struct session_msg, source.ice), .fields = ice_fields }, J_END };
 static const struct json_field remove_fields[] = { F_ID, F_LIVE, F_VIEWER, J_END };
 static const struct json_field extend_fields[] = { F_ID, F_LIVE, F_GENERATION, F_EXPIRES, J_END };
 static const struct json_field close_fields[] = { F_ID, F_LIVE, F_GENERATION, J_END };
@@ -84,6 +89,7 @@ static const struct command {
 } commands[] = {
     { "session.open", RELAY_OPEN, open_fields, true },
     { "viewer.add", RELAY_VIEWER_ADD, add_fields, true },
+    { "viewer.restart", RELAY_VIEWER_RESTART, restart_fields, false },
     { "viewer.remove", RELAY_VIEWER_REMOVE, remove_fields, false },
     { "session.extend", RELAY_EXTEND, extend_fields, false },
     { "session.close", RELAY_CLOSE, close_fields, false },
@@ -129,13 +135,29 @@ static enum pl_err read_keys(const struct leg_msg *m, struct relay_leg *l, struc
     return PL_OK;
 }
 
+static enum pl_err read_ice(const struct ice_msg *m, struct ice_cred *ret, struct pl_fail *reterr)
+{
+    if (ice_cred_set(ret, m->ufrag, m->pwd, m->peer_ufrag) == PL_OK)
+        return PL_OK;
+    return pl_fail_field(reterr, PL_INVALID_REQUEST, "ice", "ufrag and peer_ufrag have 4 to 32 characters, pwd 22 to 64.");
+}
+
 static enum pl_err read_leg(const struct leg_msg *m, struct relay_leg *ret, struct pl_fail *reterr)
 {
-    struct relay_leg l = { .plain = m->plain, .video = track(&m->video), .audio = track(&m->audio), .talk = track(&m->talk) };
-    enum pl_err e = m->has_webrtc == m->has_keys ? pl_fail_field(reterr, PL_INVALID_REQUEST, "keys", "A leg has either keys or webrtc.")
+    struct relay_leg l = { .plain = m->plain, .video = track(&m->video), .audio = track(&m->audio), .talk = track(&m->talk), .pending = m->pending,
+        .no_key_frames = !m->keyframe };
+    l.video.latch = m->has_video && l.video.ssrc == 0;
+    l.audio.latch = m->has_audio && l.audio.ssrc == 0;
+    if (m->pending) {
+        *ret = l;
+        return PL_OK;
+    }
+    enum pl_err e = !m->has_video ? pl_fail_field(reterr, PL_INVALID_REQUEST, "video", "A leg has a video track.")
+        : (l.video.latch || l.audio.latch) && !m->has_webrtc ? pl_fail_field(reterr, PL_INVALID_REQUEST, "ssrc", "Only a publisher by WebRTC may leave it open (0).")
+        : m->has_webrtc == m->has_keys ? pl_fail_field(reterr, PL_INVALID_REQUEST, "keys", "A leg has either keys or webrtc.")
         : m->has_webrtc ? read_webrtc(&m->webrtc, &l, reterr) : read_keys(m, &l, reterr);
-    if (e == PL_OK && !l.plain && ice_cred_set(&l.ice, m->ice.ufrag, m->ice.pwd, m->ice.peer_ufrag) != PL_OK)
-        e = pl_fail_field(reterr, PL_INVALID_REQUEST, "ice", "ufrag and peer_ufrag have 4 to 32 characters, pwd 22 to 64.");
+    if (e == PL_OK && !l.plain)
+        e = read_ice(&m->ice, &l.ice, reterr);
     if (e == PL_OK)
         *ret = l;
     secure_wipe(&l, sizeof l);
@@ -155,7 +177,7 @@ static enum pl_err read_keep(const struct json_list *list, struct relay_cmd *c)
 
 static enum pl_err read_command(const struct command *row, const struct json_doc *doc, struct pl_arena *a, struct relay_cmd *c, struct pl_fail *reterr)
 {
-    struct session_msg m = { .generation = 0 };
+    struct session_msg m = { .source.keyframe = true };
     enum pl_err e = json_doc_take(doc, row->fields, JSON_LENIENT, a, &m, reterr);
     if (e != PL_OK)
         return e;
@@ -169,6 +191,8 @@ static enum pl_err read_command(const struct command *row, const struct json_doc
     if (m.viewer_id.n)
         memcpy(c->viewer_id, m.viewer_id.p, m.viewer_id.n);
     e = row->leg ? read_leg(&m.source, &c->leg, reterr) : PL_OK;
+    if (row->kind == RELAY_VIEWER_RESTART)
+        e = read_ice(&m.source.ice, &c->leg.ice, reterr);
     if (e == PL_OK && row->kind == RELAY_SYNC)
         e = read_keep(&m.sessions, c);
     secure_wipe(&m, sizeof m);

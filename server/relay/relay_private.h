@@ -43,12 +43,18 @@ struct relay_assoc { /* of a WebRTC peer */
     uint16_t held_n[RELAY_FLIGHT]; /**< datagrams that wait for a path; 0: none */
     uint8_t held[RELAY_FLIGHT][RELAY_PACKET_MAX];
 };
+struct relay_name { /* under which a peer's checks come */
+    struct relay_name *next;
+    struct relay_end *end;
+    struct ice_lite ice;         /**< no ufrag: it is not in the table */
+};
 struct relay_end { /* a peer: a session's source or one of its viewers */
-    struct relay_end *next_ufrag, *next_addr;
+    struct relay_end *next_addr;
     struct relay_session *session;
     struct relay_viewer *viewer; /**< NULL: the source */
     struct relay_assoc *assoc;   /**< NULL: its keys came with the command */
-    struct ice_lite ice;
+    struct relay_name names[2];  /**< ICE: the one that counts, and after a restart the next one, until a check proves it */
+    unsigned name;               /**< which one counts */
     struct ice_addr addr;        /**< family 0: not known yet */
     struct pl_srtp *in, *out;    /**< NULL: no keys yet */
     struct pl_mono life;         /**< last proved packet */
@@ -125,7 +131,7 @@ struct relay_session {
     struct relay_ref ref;
     struct pl_mono expires_at, media_at;
     struct relay_end source;
-    bool plain, dirty, media_said, key_said, no_key_said, large_said;
+    bool plain, pending, no_key_frames, dirty, media_said, key_said, no_key_said, large_said;
     struct relay_track tracks[RELAY_TRACKS];
     uint32_t talk_ssrc;
     struct relay_ring ring;
@@ -145,7 +151,8 @@ struct relay {
     struct relay_conf conf;
     struct stun_mac *mac;
     uint64_t hash_seed;
-    struct relay_end *by_ufrag[RELAY_BUCKETS], *by_addr[RELAY_BUCKETS];
+    struct relay_name *by_ufrag[RELAY_BUCKETS];
+    struct relay_end *by_addr[RELAY_BUCKETS];
     struct relay_session *by_id[RELAY_BUCKETS];
     struct relay_session *plain; /**< the few that are found by SSRC */
     struct relay_session **sessions; /**< conf.max_sessions slots */
@@ -167,7 +174,10 @@ struct relay {
 
 /* relay.c */
 void relay_event_add(struct relay *r, struct pl_mono now, enum relay_event_kind kind, const struct relay_session *s, const struct relay_viewer *v, const char *code);
-struct relay_end *relay_find_ufrag(const struct relay *r, struct pl_str ufrag);
+struct relay_name *relay_find_ufrag(const struct relay *r, struct pl_str ufrag);
+void relay_name_add(struct relay *r, struct relay_end *end, unsigned which, const struct ice_cred *cred);
+void relay_name_drop(struct relay *r, struct relay_name *name); /* wipes; one that is not there is none */
+void relay_unbind(struct relay *r, struct relay_end *end);
 struct relay_end *relay_first_at(const struct relay *r, const struct ice_addr *addr); /* then ->next_addr; others share the bucket */
 void relay_bind(struct relay *r, struct relay_end *end, const struct ice_addr *addr);
 struct relay_session *relay_find_plain(const struct relay *r, uint32_t ssrc);
@@ -178,6 +188,8 @@ void relay_session_end(struct relay *r, struct relay_session *s, struct pl_mono 
 /* relay_end.c */
 enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct relay_leg *leg, struct pl_mono now); /* session, viewer and SSRCs are set */
 void relay_end_done(struct relay *r, struct relay_end *end);
+enum pl_err relay_end_restart(struct relay *r, struct relay_end *end, const struct ice_cred *cred);
+void relay_end_proved(struct relay *r, struct relay_name *name);          /* a check under this name was right */
 void relay_end_nominated(struct relay *r, struct relay_end *end, const struct ice_addr *addr); /* its path is this one */
 void relay_end_heard(struct relay *r, struct relay_end *end);            /* SRTP of it has verified */
 void relay_end_tick(struct relay *r, struct relay_end *end, struct pl_mono now);

@@ -3,7 +3,7 @@
 
 /* ---- The key-frame governor: one request per 2 s and source, however many viewers want one (V-A5). */
 
-void relay_want_key(struct relay_session *s) { s->want_key = true; }
+void relay_want_key(struct relay_session *s) { s->want_key = !s->no_key_frames; }
 
 /* One request to the source: for the `n` numbers of a track, or (0) for a key frame. */
 static void send_request(struct relay *r, struct relay_session *s, unsigned track, const uint16_t *seqs, unsigned seqs_n)

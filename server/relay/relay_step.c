@@ -80,14 +80,15 @@ static void on_stun(struct relay *r, struct pl_mono now, const struct relay_in *
         r->stats.unknown++;
         return;
     }
-    struct relay_end *end = relay_find_ufrag(r, ufrag);
+    struct relay_name *name = relay_find_ufrag(r, ufrag);
+    struct relay_end *end = name ? name->end : NULL;
     if (!end) {
         r->stats.unknown++;
         return;
     }
     uint8_t answer[STUN_MAX];
     struct ice_lite_result res;
-    enum pl_err e = ice_lite_check(r->mac, &end->ice, &msg, &in->from, answer, sizeof answer, &res);
+    enum pl_err e = ice_lite_check(r->mac, &name->ice, &msg, &in->from, answer, sizeof answer, &res);
     if (e != PL_OK) {
         if (e == PL_REPLAY)
             r->stats.replayed++;
@@ -96,6 +97,7 @@ static void on_stun(struct relay *r, struct pl_mono now, const struct relay_in *
         return;
     }
     r->stats.checks++;
+    relay_end_proved(r, name);
     relay_out_one(r, &in->from, answer, res.answer_n);
     /* A WebRTC peer may speak DTLS from where it was proved, before it has decided for that path; nothing is sent there yet. */
     if (res.nominated)
@@ -129,6 +131,23 @@ static struct relay_session *source_of(const struct relay *r, const struct ice_a
         if (!e->viewer && ice_addr_eq(&e->addr, from) && track_of(e->session, ssrc) >= 0)
             return e->session;
     return relay_find_plain(r, ssrc);
+}
+
+/* The track of a publisher that did not say which SSRC it will have; -1: none. */
+static int latch_of(const struct relay_session *s, uint8_t payload_type)
+{
+    for (int i = 0; i < RELAY_TRACKS; i++)
+        if (s->tracks[i].conf.latch && !s->tracks[i].conf.ssrc && s->tracks[i].conf.payload_type == payload_type)
+            return i;
+    return -1;
+}
+
+static struct relay_session *latching_source(const struct relay *r, const struct ice_addr *from, uint8_t payload_type)
+{
+    for (struct relay_end *e = relay_first_at(r, from); e; e = e->next_addr)
+        if (!e->viewer && ice_addr_eq(&e->addr, from) && latch_of(e->session, payload_type) >= 0)
+            return e->session;
+    return NULL;
 }
 
 static void too_large(struct relay *r, struct relay_session *s, struct pl_mono now)
@@ -189,11 +208,12 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
         return;
     }
     struct relay_session *s = source_of(r, &in->from, h.ssrc);
+    if (!s)
+        s = latching_source(r, &in->from, h.payload_type);
     if (!s || !believed(&s->source)) {
         on_talk(r, now, in);
         return;
     }
-    unsigned track = (unsigned)track_of(s, h.ssrc);
     size_t n = in->n;
     enum pl_err e = pl_srtp_unprotect_rtp(s->source.in, in->p, &n);
     if (e != PL_OK) {
@@ -205,6 +225,11 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
     proved(r, &s->source, now);
     relay_end_heard(r, &s->source);
     relay_connected(r, &s->source, now);
+    int track = track_of(s, h.ssrc);
+    if (track < 0) { /* it proved itself: from now on it is this SSRC */
+        track = latch_of(s, h.payload_type);
+        s->tracks[track].conf.ssrc = h.ssrc;
+    }
     struct rtp_packet pkt;
     if (in->n > RELAY_PACKET_MAX) {
         too_large(r, s, now);
@@ -216,7 +241,7 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
     }
     r->stats.packets_in++;
     r->stats.bytes_in += n;
-    relay_source_media(r, s, now, track, &pkt);
+    relay_source_media(r, s, now, (unsigned)track, &pkt);
     if (!s->dirty) {
         s->dirty = true;
         s->next_dirty = r->dirty;

@@ -38,6 +38,12 @@ static void commands_are_read(void **state)
         { "{\"type\":\"session.close\",\"id\":\"a\"," LIVE ",\"generation\":3,\"code\":\"revoked\"}", PL_OK, true, RELAY_CLOSE },
         { "{\"type\":\"live.sync\",\"id\":\"a\",\"sessions\":[{" LIVE ",\"generation\":3},"
           "{\"live_id\":\"01890000-0000-7000-8000-000000000002\",\"generation\":4}]}", PL_OK, true, RELAY_SYNC },
+        { "{\"type\":\"viewer.restart\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\",\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\","
+          "\"peer_ufrag\":\"pee1\"}}", PL_OK, true, RELAY_VIEWER_RESTART },
+        { "{\"type\":\"viewer.restart\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"}", PL_INVALID_REQUEST, false, 0 },
+        { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\",\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\","
+          "\"peer_ufrag\":\"pee1\"},\"suite\":\"AEAD_AES_128_GCM\",\"keys\":{\"receive\":\"" KEY28 "\",\"send\":\"" KEY28 "\"},\"video\":{\"ssrc\":0,\"payload_type\":96}}",
+            PL_INVALID_REQUEST, false, 0 },
         { "{\"type\":\"live.sync\",\"sessions\":[]}", PL_OK, true, RELAY_SYNC },
         { "{\"type\":\"something.new\"}", PL_OK, false, 0 },
         { "{\"type\":7}", PL_OK, false, 0 },
@@ -95,6 +101,23 @@ static void webrtc_legs_are_read(void **state)
             assert_true(w->on && w->active == (i == 0) && w->fingerprint[31] == 31 && w->suites_n == 2 && w->suites[0] == PL_SRTP_GCM && w->suites[1] == PL_SRTP_SHA1_80 &&
                 w->ext_transport_cc == 3 && w->ext_abs_send_time == 0 && w->ext_mid == 14 && w->rtx.ssrc == 9 && w->rtx.payload_type == 97 && w->nack && !w->pli && !w->remb &&
                 w->has_talk && w->talk.ssrc == 0 && w->talk.payload_type == 111 && strcmp(w->talk_mid, "0") == 0);
+        pl_arena_free(a);
+    }
+}
+
+static void sources_of_all_kinds_are_read(void **state)
+{
+    (void)state;
+#define OPEN(source) "{\"type\":\"session.open\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":1500,\"source\":{" source "}}"
+    static const char *const texts[] = { OPEN("\"pending\":true"), OPEN(WEBRTC_LEG("active", BOTH, FINGERPRINT) ",\"audio\":{\"ssrc\":0,\"payload_type\":111}"),
+        OPEN(LEG("AEAD_AES_128_GCM", KEY28) ",\"keyframe\":false") };
+    for (size_t i = 0; i < PL_COUNT(texts); i++) {
+        struct pl_arena *a = pl_arena_new(1 << 20);
+        struct relay_post p = { .ask = RELAY_ASK_CMD };
+        bool known = false;
+        assert_int_equal(relay_control_read(pl_str_of(texts[i]), a, &p, &known, NULL), PL_OK);
+        const struct relay_leg *l = &p.cmd.leg;
+        assert_true(known && l->pending == (i == 0) && l->webrtc.on == (i == 1) && l->audio.latch == (i == 1) && l->no_key_frames == (i == 2) && !l->video.latch);
         pl_arena_free(a);
     }
 }
@@ -275,7 +298,8 @@ static void a_port_in_use_is_said(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(commands_are_read), cmocka_unit_test(webrtc_legs_are_read), cmocka_unit_test(news_is_written), cmocka_unit_test(media_through_real_sockets),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(commands_are_read), cmocka_unit_test(webrtc_legs_are_read), cmocka_unit_test(sources_of_all_kinds_are_read),
+        cmocka_unit_test(news_is_written), cmocka_unit_test(media_through_real_sockets),
         cmocka_unit_test(a_port_in_use_is_said) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -303,10 +303,140 @@ static void a_publisher_that_fails(void **state)
     }
 }
 
+/* ICE restart: new credentials count from the first check that proves them, the old ones until then; keys, numbers and picture stay. */
+static void an_ice_restart_keeps_everything_else(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, old;
+    hub_on(&s, &hub);
+    webrtc_viewer(&s, &v, 2, true);
+    sim_check(&s, &v, true);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    struct relay_cmd c = { .kind = RELAY_VIEWER_RESTART, .ref = { s.live_id, 1 }, .leg.ice = hub.leg.ice };
+    memcpy(c.viewer_id, v.id, sizeof c.viewer_id);
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_INVALID_REQUEST); /* somebody else's name */
+    assert_int_equal(ice_cred_set(&c.leg.ice, PL_STR("never"), PL_STR("0123456789abcdefghijKL"), PL_STR("used")), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_OK);
+    assert_int_equal(ice_cred_set(&c.leg.ice, PL_STR("next"), PL_STR("abcdefghijKL0123456789"), PL_STR("peer")), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_OK);
+    sim_deliver(&s, &v, &ignore);
+    old = v;
+    sim_check(&s, &v, true); /* the old ones still count */
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 1);
+    v.leg.ice = c.leg.ice;
+    v.addr.port = 9;
+    sim_check(&s, &v, true);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 1);
+    sim_check(&s, &old, true); /* and now they do not */
+    assert_int_equal(sim_deliver(&s, &old, &ignore), 0);
+    sim_hub_frame(&s, &hub, false, false, 3, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 2 && v.incomplete == 0 && v.high[0] - v.first[0] + 1 == v.got[0]);
+    c.ref.generation = 2;
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_FENCED);
+    done(&s, &hub, &v);
+}
+
+/* Viewers may be there before the publisher's offer is: the session waits for its source, and takes one. */
+static void a_source_that_comes_later(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, other;
+    struct relay_event e;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    struct relay_cmd pending = { .kind = RELAY_OPEN, .ref = { s.live_id, 1 }, .expires_in_us = PL_HOUR, .leg.pending = true };
+    assert_int_equal(relay_apply(s.relay, s.now, &pending, &s.sink), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &pending, &s.sink), PL_OK);
+    webrtc_viewer(&s, &v, 2, true);
+    sim_check(&s, &v, true);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_pass(&s, 40 * PL_SECOND, (struct sim_peer *[]){ &v }, 1);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    s.queued = 0;
+    as_webrtc(&hub, true);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    hub.assoc = last_start(&s);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK); /* a repetition */
+    sim_peer_new(&s, &other, 3, PL_SRTP_GCM, true);
+    assert_int_equal(sim_open(&s, &other, 1), PL_VERSION_CONFLICT);
+    sim_check(&s, &hub, true);
+    dtls(&s, &hub, RELAY_DTLS_KEYS, true);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 1 && v.keys == 1);
+    sim_peer_free(&other);
+    done(&s, &hub, &v);
+}
+
+/* A publisher whose offer names no SSRC: the first of the agreed payload type that verifies. */
+static void an_ssrc_that_nobody_said(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, teller;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    as_webrtc(&hub, true);
+    teller = hub;
+    teller.leg.video = (struct relay_track_conf){ 0, hub.leg.video.payload_type, true };
+    teller.leg.audio = (struct relay_track_conf){ 0, hub.leg.audio.payload_type, true };
+    assert_int_equal(sim_open(&s, &teller, 1), PL_OK);
+    hub.assoc = last_start(&s);
+    webrtc_viewer(&s, &v, 2, true);
+    sim_check(&s, &v, true);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_check(&s, &hub, true);
+    dtls(&s, &hub, RELAY_DTLS_KEYS, true);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    sim_hub_audio(&s, &hub);
+    sim_rtcp(&s, &hub, false, true);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 1 && v.keys == 1 && v.got[1] == 1 && v.srs == 1);
+    sim_peer_new(&s, &teller, 3, PL_SRTP_GCM, false);
+    teller.leg.video = (struct relay_track_conf){ 0, 96, true };
+    as_webrtc(&teller, true);
+    assert_int_equal(sim_add(&s, &teller, 1), PL_INVALID_REQUEST); /* a viewer's SSRCs are ours to draw */
+    sim_peer_free(&teller);
+    done(&s, &hub, &v);
+}
+
+/* A camera that is copied as it is cannot make a key frame when asked: it is never asked, and its viewers start from what the ring holds. */
+static void a_source_that_cannot_is_not_asked(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_event e;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    hub.leg.no_key_frames = true;
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    sim_check(&s, &hub, true);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    sim_hub_frame(&s, &hub, false, false, 3, -1);
+    webrtc_viewer(&s, &v, 2, true);
+    sim_check(&s, &v, true);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_rtcp(&s, &v, true, false);
+    sim_pass(&s, 4 * PL_SECOND, (struct sim_peer *[]){ &hub, &v }, 2);
+    sim_deliver(&s, &hub, &ignore);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(hub.plis == 0 && v.frames == 2 && v.keys == 1);
+    assert_false(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
+    done(&s, &hub, &v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(believed_after_finished),
         cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
-        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails) };
+        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails),
+        cmocka_unit_test(an_ice_restart_keeps_everything_else), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
+        cmocka_unit_test(a_source_that_cannot_is_not_asked) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
