@@ -85,6 +85,18 @@ CREATE TABLE client (
     last_seen_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE contact_change (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    old_value text NOT NULL,
+    new_value text NOT NULL,
+    undo_hash bytea NOT NULL,
+    at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    CONSTRAINT contact_change_kind_check CHECK ((kind = ANY (ARRAY['email'::text, 'phone'::text])))
+);
+
 CREATE TABLE device (
     account_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -321,6 +333,23 @@ CREATE TABLE outbox (
     CONSTRAINT outbox_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'leased'::text, 'sent'::text, 'done'::text, 'expired'::text, 'dead'::text])))
 );
 
+CREATE TABLE password_reset (
+    id uuid NOT NULL,
+    account_id uuid NOT NULL,
+    link_hash bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone NOT NULL,
+    opened_at timestamp with time zone,
+    grant_hash bytea,
+    grant_ends_at timestamp with time zone
+);
+
+CREATE TABLE password_reset_request (
+    id uuid NOT NULL,
+    email text NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE rate_bucket (
     bucket_id bytea NOT NULL,
     busy_until bigint NOT NULL,
@@ -424,6 +453,12 @@ ALTER TABLE ONLY challenge_try
 ALTER TABLE ONLY client
     ADD CONSTRAINT client_key PRIMARY KEY (account_id, id);
 
+ALTER TABLE ONLY contact_change
+    ADD CONSTRAINT contact_change_key PRIMARY KEY (account_id, id);
+
+ALTER TABLE ONLY contact_change
+    ADD CONSTRAINT contact_change_undo UNIQUE (undo_hash);
+
 ALTER TABLE ONLY device_binding
     ADD CONSTRAINT device_binding_key PRIMARY KEY (serial);
 
@@ -490,6 +525,15 @@ ALTER TABLE ONLY node
 ALTER TABLE ONLY outbox
     ADD CONSTRAINT outbox_key PRIMARY KEY (id);
 
+ALTER TABLE ONLY password_reset
+    ADD CONSTRAINT password_reset_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY password_reset
+    ADD CONSTRAINT password_reset_link UNIQUE (link_hash);
+
+ALTER TABLE ONLY password_reset_request
+    ADD CONSTRAINT password_reset_request_key PRIMARY KEY (id);
+
 ALTER TABLE ONLY rate_bucket
     ADD CONSTRAINT rate_bucket_pkey PRIMARY KEY (bucket_id);
 
@@ -523,6 +567,8 @@ CREATE INDEX challenge_ends ON challenge USING btree (ends_at);
 CREATE INDEX challenge_try_at ON challenge_try USING btree (at);
 
 CREATE UNIQUE INDEX client_own_key ON client USING btree (account_id, key_hash);
+
+CREATE INDEX contact_change_ends ON contact_change USING btree (ends_at);
 
 CREATE INDEX device_claim_ended ON device_claim USING btree (ended_at);
 
@@ -573,6 +619,10 @@ CREATE INDEX outbox_ended ON outbox USING btree (ended_at);
 CREATE INDEX outbox_ref ON outbox USING btree (ref);
 
 CREATE INDEX outbox_wipe ON outbox USING btree (wipe_at) WHERE (status = ANY (ARRAY['queued'::text, 'leased'::text]));
+
+CREATE INDEX password_reset_account ON password_reset USING btree (account_id, created_at);
+
+CREATE INDEX password_reset_ends ON password_reset USING btree (ends_at);
 
 CREATE INDEX rate_bucket_busy_idx ON rate_bucket USING btree (busy_until);
 

@@ -1,11 +1,15 @@
 #include "account_int.h"
 
+static const char *const link_schemes[] = { "https://", "porchlight://", NULL };
+
 const struct conf_row account_conf_rows[] = {
     CONF_NUM("account.hash_threads", struct account_settings, hash_threads, 1, 64, "2", "Password hashes computed at once; each takes 19 MiB. Not more than processors."),
     CONF_NUM("account.hash_queue", struct account_settings, hash_queue, 0, 64, "2", "Password hashes that may wait, each holding a worker of http.workers; past it a log-in gets 503 overloaded."),
     CONF_DUR("account.access_life", struct account_settings, access_life, PL_MINUTE, PL_HOUR, "15m", "How long an access token is good."),
     CONF_DUR("account.refresh_idle", struct account_settings, refresh_idle, PL_HOUR, 30 * PL_DAY, "30d", "A session that is not refreshed for so long ends."),
     CONF_DUR("account.refresh_life", struct account_settings, refresh_life, PL_HOUR, 180 * PL_DAY, "180d", "A session ends after so long in any case."),
+    CONF_URL("account.link_url", struct account_settings, link_url, 120, link_schemes, "porchlight://account",
+             "Your app's page that links in messages open: /reset#TOKEN and /undo#TOKEN are put behind it."),
     CONF_END
 };
 
@@ -71,6 +75,21 @@ enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc no
     return notify_queue(ctx->notify, tx, ctx->rand, now, &(struct notify_message){ .kind = kind, .channel = NOTIFY_EMAIL, .to = row.email, .about = about, .account_id = account_id });
 }
 
+enum pl_err account_link(const struct account *ctx, struct pl_arena *a, const char *page, const char *token, struct pl_str *ret)
+{
+    *ret = pl_fmt(a, "%.*s/%s#%s", PL_FMT(ctx->settings.link_url), page, token);
+    return ret->p ? PL_OK : PL_NO_MEMORY;
+}
+
+void account_work_wake(void *ctx)
+{
+    struct account *a = ctx;
+    if (a->bus)
+        bus_nudge(a->bus, "facts");
+}
+
+enum pl_err account_work(struct account *ctx, struct db_tx *tx, struct pl_utc now, bool *ret_again) { return account_resets_run(ctx, tx, now, ret_again); }
+
 static void write_masked(struct jw *w, const char *name, struct pl_str s)
 {
     char mem[300];
@@ -104,6 +123,10 @@ enum pl_err account_list(struct db_tx *tx, struct jw *w)
 enum pl_err account_expire(struct db_tx *tx, struct pl_utc now)
 {
     enum pl_err e = account_sql_signup_expire(tx, now, NULL);
+    if (e == PL_OK)
+        e = account_sql_reset_expire(tx, now, NULL);
+    if (e == PL_OK)
+        e = account_changes_expire(tx, now);
     if (e == PL_OK)
         e = account_sql_expire_tokens(tx, now, NULL);
     if (e == PL_OK)

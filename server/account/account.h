@@ -4,6 +4,8 @@
  * account does not know a PIN. Neither tells whether an e-mail has an account (S-A5): same answer, same work; the owner gets a message instead. A phone number
  * that is taken is told only to who proved to hold it. Passwords: 8 to 128 code points, normalised once (NFKC), argon2id behind a bounded gate (S-A3).
  * A client is known again by the key that its app made and keeps (`client.key`, 256 bits); without one each log-in asks for a PIN.
+ * A forgotten password is reset by an e-mailed link and then a PIN to the phone; that signs nobody in and everybody out (S-A8). Another e-mail or phone wants a step-up
+ * and a PIN to the new one; the old one gets a link that undoes it for 72 h (S-P11). Links begin with account.link_url, never with anything of the request.
  * S-S1: tokens are 256 bits and stored as hashes. S-S2: access 15 min, refresh rotates, idle 30 d, absolute 180 d. S-S3: a refresh token used twice ends the
  * client's session and tells the owner, except within 30 s by the same client key before its successor was used. A step-up grant is single use, 5 min, for one purpose.
  * Not here: PINs (pin.h), sending (notify.h), what an account owns (system.h, device.h).
@@ -23,6 +25,7 @@ struct account_settings {
     int64_t hash_threads; /**< password hashes at once, 19 MiB each */
     int64_t hash_queue;   /**< that may wait; past it PL_OVERLOADED */
     int64_t access_life, refresh_idle, refresh_life;
+    struct pl_str link_url; /**< in front of links in messages; lives as long as the context */
 };
 extern const struct conf_row account_conf_rows[];
 
@@ -61,5 +64,8 @@ struct notify *account_notify(struct account *ctx);
 /* For the admin listener: writes member "accounts", the newest 1000, e-mail and phone masked. */
 PL_MUST enum pl_err account_list(struct db_tx *tx, struct jw *w);
 
-/* Job, every minute: deletes sign-ups, tokens, grants and sessions that ended; also pin_expire. */
+/* Job, once a second and when nudged: one wish to reset a password is looked at; after the commit notify_wake. *ret_again: there was one. */
+PL_MUST enum pl_err account_work(struct account *ctx, struct db_tx *tx, struct pl_utc now, bool *ret_again);
+
+/* Job, every minute: deletes sign-ups, resets, undos, tokens, grants and sessions that ended; also pin_expire. */
 PL_MUST enum pl_err account_expire(struct db_tx *tx, struct pl_utc now);

@@ -1,7 +1,8 @@
 -- name: by_email :one
 -- in: email text
 -- No row: no account has this e-mail.
-SELECT a.account_id, a.email, a.phone, a.password_hash FROM account_email e JOIN account a ON a.account_id = e.account_id WHERE e.email = $1;
+-- An address that was changed away stays reserved for a while, and is nobody's meanwhile. An empty password_hash: none fits until a reset.
+SELECT a.account_id, a.email, a.phone, a.password_hash FROM account_email e JOIN account a ON a.account_id = e.account_id AND a.email = e.email WHERE e.email = $1;
 
 -- name: by_id :one
 -- in: account_id uuid
@@ -21,17 +22,143 @@ INSERT INTO account (account_id, email, phone, country, region, password_hash, c
 -- name: reserve_email :exec
 -- in: email text, account_id uuid
 -- No row affected: it is another account's. Asked so, and not by the constraint's error, because that would write the address into the database's log.
-INSERT INTO account_email (email, account_id) VALUES ($1, $2) ON CONFLICT (email) DO NOTHING;
+INSERT INTO account_email (email, account_id) VALUES ($1, $2)
+ON CONFLICT (email) DO UPDATE SET account_id = excluded.account_id WHERE account_email.account_id = excluded.account_id;
 
 -- name: reserve_phone :exec
 -- in: phone text, account_id uuid
 -- No row affected: it is another account's.
-INSERT INTO account_phone (phone, account_id) VALUES ($1, $2) ON CONFLICT (phone) DO NOTHING;
+INSERT INTO account_phone (phone, account_id) VALUES ($1, $2)
+ON CONFLICT (phone) DO UPDATE SET account_id = excluded.account_id WHERE account_phone.account_id = excluded.account_id;
+
+-- name: release_email :exec
+-- in: email text, account_id uuid
+-- Nobody's any more, unless the account has it, or can have it back by an undo.
+DELETE FROM account_email WHERE email = $1 AND account_id = $2 AND NOT EXISTS (SELECT 1 FROM account a WHERE a.account_id = $2 AND a.email = $1)
+    AND NOT EXISTS (SELECT 1 FROM contact_change c WHERE c.account_id = $2 AND c.kind = 'email' AND c.old_value = $1);
+
+-- name: release_phone :exec
+-- in: phone text, account_id uuid
+-- Nobody's any more, unless the account has it, or can have it back by an undo.
+DELETE FROM account_phone WHERE phone = $1 AND account_id = $2 AND NOT EXISTS (SELECT 1 FROM account a WHERE a.account_id = $2 AND a.phone = $1)
+    AND NOT EXISTS (SELECT 1 FROM contact_change c WHERE c.account_id = $2 AND c.kind = 'phone' AND c.old_value = $1);
+
+-- name: hold :one
+-- in: account_id uuid
+-- Until this transaction ends the account is neither deleted nor changed. No row: it is gone.
+SELECT password_hash FROM account WHERE account_id = $1 FOR SHARE;
+
+-- name: lock :one
+-- in: account_id uuid
+-- The account, locked for a change. No row: it is gone.
+UPDATE account SET email = email WHERE account_id = $1 RETURNING email, phone;
 
 -- name: set_password_hash :exec
 -- in: account_id uuid, old_hash text, new_hash text
 -- The same password under a stronger policy; not when it was changed meanwhile.
 UPDATE account SET password_hash = $3 WHERE account_id = $1 AND password_hash = $2;
+
+-- name: change_password :exec
+-- in: account_id uuid, password_hash text
+-- Another password; empty: none fits, a reset is needed.
+UPDATE account SET password_hash = $2 WHERE account_id = $1;
+
+-- name: set_contact :exec
+-- in: account_id uuid, email text, phone text
+-- Both are reserved.
+UPDATE account SET email = $2, phone = $3 WHERE account_id = $1;
+
+-- name: change_add :exec
+-- in: account_id uuid, id uuid, kind text, old_value text, new_value text, undo_hash bytea, now timestamptz, ends_at timestamptz
+-- What an undo needs to know.
+INSERT INTO contact_change (account_id, id, kind, old_value, new_value, undo_hash, at, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
+
+-- name: change_find :one
+-- in: undo_hash bytea, now timestamptz
+-- No row: it was used, or is too old.
+SELECT account_id, id FROM contact_change WHERE undo_hash = $1 AND ends_at > $2;
+
+-- name: change_list :many 1000
+-- in: account_id uuid, id uuid
+-- This change and those after it, oldest first.
+SELECT id, kind, old_value, new_value FROM contact_change WHERE account_id = $1 AND id >= $2 ORDER BY id LIMIT 1000;
+
+-- name: change_count :one
+-- in: account_id uuid
+-- null: nothing
+-- How many changes can still be undone.
+SELECT count(*) AS changes FROM contact_change WHERE account_id = $1;
+
+-- name: change_drop :exec
+-- in: account_id uuid, id uuid
+-- It cannot be undone any more.
+DELETE FROM contact_change WHERE account_id = $1 AND id = $2;
+
+-- name: change_expired :many 100
+-- in: now timestamptz
+-- Changes that nobody undid in time.
+SELECT account_id, id, kind, old_value FROM contact_change WHERE ends_at <= $1 LIMIT 100;
+
+-- name: reset_ask :exec
+-- in: id uuid, email text, now timestamptz
+-- Somebody wants to reset the password of this address.
+INSERT INTO password_reset_request (id, email, at) VALUES ($1, $2, $3);
+
+-- name: reset_take :one
+-- scan: a queue that is worked off at once
+-- The next request that no other node works on, taken away. No row: there is none.
+DELETE FROM password_reset_request WHERE id = (SELECT id FROM password_reset_request ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED) RETURNING email;
+
+-- name: reset_recent :one
+-- in: account_id uuid, since timestamptz
+-- null: nothing
+-- How many links were e-mailed since then.
+SELECT count(*) AS links FROM password_reset WHERE account_id = $1 AND created_at > $2;
+
+-- name: reset_insert :exec
+-- in: id uuid, account_id uuid, link_hash bytea, now timestamptz, ends_at timestamptz
+-- Only the link's hash is kept.
+INSERT INTO password_reset (id, account_id, link_hash, created_at, ends_at) VALUES ($1, $2, $3, $4, $5);
+
+-- name: reset_open :one
+-- in: link_hash bytea, now timestamptz
+-- Single use. No row: unknown, opened before, or too old.
+UPDATE password_reset SET opened_at = $2 WHERE link_hash = $1 AND ends_at > $2 AND opened_at IS NULL RETURNING id, account_id;
+
+-- name: reset_prove :exec
+-- in: id uuid, grant_hash bytea, grant_ends_at timestamptz
+-- Its PIN was right.
+UPDATE password_reset SET grant_hash = $2, grant_ends_at = $3, ends_at = $3 WHERE id = $1;
+
+-- name: reset_look :one
+-- in: link_hash bytea, grant_hash bytea, now timestamptz
+-- What a link and the grant of its PIN may set. No row: they do not belong together, were used, or are too old.
+SELECT r.account_id, a.email FROM password_reset r JOIN account a ON a.account_id = r.account_id WHERE r.link_hash = $1 AND r.grant_hash = $2 AND r.grant_ends_at > $3;
+
+-- name: reset_spend :exec
+-- in: link_hash bytea, grant_hash bytea, now timestamptz
+-- Single use.
+DELETE FROM password_reset WHERE link_hash = $1 AND grant_hash = $2 AND grant_ends_at > $3;
+
+-- name: reset_forget :exec
+-- in: account_id uuid
+-- Links that are on their way are worth nothing any more.
+DELETE FROM password_reset WHERE account_id = $1;
+
+-- name: reset_expire :exec
+-- in: now timestamptz
+-- Nobody used these in time.
+DELETE FROM password_reset WHERE ends_at <= $1;
+
+-- name: session_drop_others :many 1000
+-- in: account_id uuid, client_id uuid
+-- Ends the sessions of all clients but this one.
+DELETE FROM session WHERE account_id = $1 AND client_id <> $2 RETURNING client_id;
+
+-- name: client_drop_others :exec
+-- in: account_id uuid, id uuid
+-- Revokes all clients but this one.
+DELETE FROM client WHERE account_id = $1 AND id <> $2;
 
 -- name: email_taken :one
 -- in: email text

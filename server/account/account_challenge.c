@@ -127,6 +127,12 @@ static void verify_write(struct http_call *c, struct verify *v)
         c->status = 201;
         account_tokens_write(&c->out, &v->tokens);
         break;
+    case PIN_VERIFY_EMAIL:
+        jw_str(&c->out, "email", v->right.c.destination);
+        break;
+    case PIN_VERIFY_PHONE:
+        jw_str(&c->out, "phone", v->right.c.destination);
+        break;
     default:
         jw_z(&c->out, "grant", v->grant);
         jw_int(&c->out, "expires_in", ACCOUNT_GRANT_LIFE / PL_SECOND);
@@ -145,6 +151,12 @@ static enum pl_err verify_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr
     case PIN_SIGN_UP_EMAIL: e = email_proved(v, tx, reterr); break;
     case PIN_SIGN_UP_PHONE: e = phone_proved(v, tx); break;
     case PIN_LOG_IN: e = logged_in(v, tx); break;
+    case PIN_RESET_PASSWORD: e = account_reset_proved(tx, v->now, v->right.c.context, v->grant); break;
+    case PIN_VERIFY_EMAIL:
+    case PIN_VERIFY_PHONE:
+        v->account_id = v->right.c.account_id;
+        e = account_contact_proved(v->ctx, tx, v->now, &v->right.c);
+        break;
     default: e = stepped_up(v, tx); break;
     }
     if (e == PL_OK)
@@ -188,17 +200,20 @@ enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
 
 /* ---- sending again ---- */
 
-/* A destination that is being verified stays; log-in and step-up may change to another one that was verified before. */
+/* A destination that is being verified stays; log-in and step-up may change to another one that was verified before; of a reset the e-mail is proved already. */
 static enum pl_err resend_to(struct http_call *c, const struct pin_challenge *ch, enum notify_channel channel, struct pl_str *ret)
 {
     struct account_sql_by_id_row row;
     bool found, email = channel == NOTIFY_EMAIL;
-    if (ch->purpose == PIN_SIGN_UP_EMAIL || ch->purpose == PIN_SIGN_UP_PHONE) {
-        if (email != (ch->purpose == PIN_SIGN_UP_EMAIL) || !ch->destination.p)
+    bool to_email = ch->purpose == PIN_SIGN_UP_EMAIL || ch->purpose == PIN_VERIFY_EMAIL;
+    if (to_email || ch->purpose == PIN_SIGN_UP_PHONE || ch->purpose == PIN_VERIFY_PHONE) {
+        if (email != to_email || !ch->destination.p)
             return PL_CHANNEL_REFUSED;
         *ret = ch->destination;
         return PL_OK;
     }
+    if (ch->purpose == PIN_RESET_PASSWORD && email)
+        return PL_CHANNEL_REFUSED;
     enum pl_err e = account_sql_by_id(c->tx, ch->account_id, &row, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_NOT_FOUND : e;

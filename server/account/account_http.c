@@ -205,6 +205,18 @@ static const char *const phone_channels[] = { "sms", "voice", NULL };
 static const struct json_field destination_fields[] = {
     JSON_F(DESTINATION, phone, J_PHONE, J_REQUIRED), JSON_F(DESTINATION, channel, J_ENUM, J_OPTIONAL, .words = phone_channels), J_END };
 
+#define RESET struct account_reset_body
+static const struct json_field reset_fields[] = { JSON_F(RESET, email, J_EMAIL, J_REQUIRED), J_END };
+
+#define RESET_OPEN struct account_reset_open_body
+static const struct json_field reset_open_fields[] = { JSON_F(RESET_OPEN, channel, J_ENUM, J_OPTIONAL, .words = phone_channels), J_END };
+
+#define NEW_PASSWORD struct account_password_body
+static const struct json_field password_fields[] = { JSON_F(NEW_PASSWORD, password, J_STR, J_REQUIRED, .hi = 1024), J_END };
+
+#define NEW_EMAIL struct account_email_body
+static const struct json_field email_fields[] = { JSON_F(NEW_EMAIL, email, J_EMAIL, J_REQUIRED), J_END };
+
 #define STEP_UP struct account_step_up_body
 static const struct json_field step_up_fields[] = {
     JSON_F(STEP_UP, purpose, J_ENUM, J_REQUIRED, .words = pin_purpose_names + PIN_FIRST_STEP_UP),
@@ -225,6 +237,18 @@ const struct http_route account_routes[] = {
       .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_GET, "/v1/account", HTTP_USER, on_account, "One's own account" },
     { HTTP_DELETE, "/v1/account", HTTP_USER, on_account_delete, "Delete one's own account", .step_up = "delete_account" },
+    { HTTP_POST, "/v1/password-resets", HTTP_PUBLIC, account_on_reset, "Ask for a link that resets the password", HTTP_BODY(RESET, reset_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
+    { HTTP_POST, "/v1/password-resets/{token}/open", HTTP_PUBLIC, account_on_reset_open, "Open the link of a reset: a PIN goes to the phone", HTTP_BODY(RESET_OPEN, reset_open_fields),
+      .idempotent = true, .rate = HTTP_RATE_SEND },
+    { HTTP_POST, "/v1/password-resets/{token}/finish", HTTP_PUBLIC, account_on_reset_finish, "Set the new password of a reset", HTTP_BODY(NEW_PASSWORD, password_fields),
+      .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_AUTH },
+    { HTTP_POST, "/v1/account/password", HTTP_USER, account_on_password, "Change the password", HTTP_BODY(NEW_PASSWORD, password_fields),
+      .tx = HTTP_OWN_TX, .step_up = "change_password", .idempotent = true, .rate = HTTP_RATE_AUTH },
+    { HTTP_POST, "/v1/account/email", HTTP_USER, account_on_email, "Ask for another e-mail address: a PIN goes to it", HTTP_BODY(NEW_EMAIL, email_fields),
+      .step_up = "change_email", .idempotent = true, .rate = HTTP_RATE_SEND },
+    { HTTP_POST, "/v1/account/phone", HTTP_USER, account_on_phone, "Ask for another phone number: a PIN goes to it", HTTP_BODY(DESTINATION, destination_fields),
+      .step_up = "change_phone", .idempotent = true, .rate = HTTP_RATE_SEND },
+    { HTTP_POST, "/v1/account/changes/{token}/undo", HTTP_PUBLIC, account_on_undo, "Undo a change of e-mail or phone by the link that went to the old one", .rate = HTTP_RATE_AUTH },
     { HTTP_GET, "/v1/account/clients", HTTP_USER, on_clients, "The clients that signed in" },
     { HTTP_DELETE, "/v1/account/clients/{id}", HTTP_USER, on_client_delete, "Revoke a client", .step_up = "revoke_clients" },
     { HTTP_POST, "/v1/step-up", HTTP_USER, account_on_step_up, "Ask for a step-up challenge", HTTP_BODY(STEP_UP, step_up_fields), .idempotent = true, .rate = HTTP_RATE_SEND },

@@ -30,6 +30,11 @@ struct account {
 enum account_metric { ACCOUNT_M_SIGN_UPS, ACCOUNT_M_SESSIONS, ACCOUNT_M_LOG_IN_FAILURES, ACCOUNT_M_PINS_WRONG, ACCOUNT_M_TOKENS_REUSED, ACCOUNT_M_HASHES_REFUSED };
 void account_count(enum account_metric m);
 
+/* "<account.link_url>/reset#<token>": what stands behind # is not sent to the server of the page. */
+PL_MUST enum pl_err account_link(const struct account *ctx, struct pl_arena *a, const char *page, const char *token, struct pl_str *ret);
+/* After a commit: account_work has something to do. `ctx` as void * so that it fits http_after. */
+void account_work_wake(void *ctx);
+
 /* ---- account_password.c ---- */
 void account_gate_init(struct account_gate *g, unsigned running, unsigned waiting);
 void account_gate_done(struct account_gate *g);
@@ -65,6 +70,8 @@ PL_MUST enum pl_err account_session_refresh(struct account *ctx, struct db_tx *t
                                             bool *ret_reused);
 /* Ends the session of a client with its tokens and grants, and writes the fact that cuts its sockets and media. */
 PL_MUST enum pl_err account_session_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id);
+/* Revokes all clients but `keep` (zero: none stays). */
+PL_MUST enum pl_err account_end_others(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid keep);
 PL_MUST enum pl_err account_grant_make(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, enum pin_purpose purpose, char ret[SECURE_TOKEN_TEXT]);
 #define ACCOUNT_GRANT_LIFE (5 * PL_MINUTE)
 void account_tokens_write(struct jw *w, const struct account_tokens *t);
@@ -119,6 +126,30 @@ PL_MUST enum pl_err account_on_destination(struct http_call *c, struct pl_fail *
 PL_MUST enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr);
 /* Writes {"challenge": …} of a challenge that was opened now, and wipes its key. */
 void account_challenge_write(struct jw *w, struct pin_opened *o, struct pl_utc now);
+
+/* ---- account_reset.c: forgotten and changed passwords ---- */
+struct account_reset_body { struct pl_str email; };
+struct account_reset_open_body { int channel; };
+struct account_password_body { struct pl_str password; };
+PL_MUST enum pl_err account_on_reset(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_reset_open(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_reset_finish(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_password(struct http_call *c, struct pl_fail *reterr);
+/* Works off one wish; *ret_again: there was one. */
+PL_MUST enum pl_err account_resets_run(struct account *ctx, struct db_tx *tx, struct pl_utc now, bool *ret_again);
+/* The PIN of a reset was right: the grant that sets the password. PL_EXPIRED: the reset is gone. */
+PL_MUST enum pl_err account_reset_proved(struct db_tx *tx, struct pl_utc now, struct pl_str reset_id, char ret_grant[SECURE_TOKEN_TEXT]);
+
+/* ---- account_change.c: another e-mail or phone ---- */
+struct account_email_body { struct pl_str email; };
+PL_MUST enum pl_err account_on_email(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_phone(struct http_call *c, struct pl_fail *reterr); /* struct account_destination_body */
+PL_MUST enum pl_err account_on_undo(struct http_call *c, struct pl_fail *reterr);
+/* The PIN to the new one was right. PL_EMAIL_TAKEN, PL_PHONE_TAKEN. */
+PL_MUST enum pl_err account_contact_proved(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct pin_challenge *ch);
+/* Gives an address free that the account neither has nor can have back. kind: "email", "phone". */
+PL_MUST enum pl_err account_contact_release(struct db_tx *tx, struct pl_uuid account_id, struct pl_str kind, struct pl_str value);
+PL_MUST enum pl_err account_changes_expire(struct db_tx *tx, struct pl_utc now);
 
 /* ---- account_link.c ---- */
 PL_MUST enum pl_err account_events_new(struct account *ctx, struct account_events **ret);

@@ -2,12 +2,14 @@
 #include "account_int.h"
 #include <stdlib.h>
 #include <uninorm.h>
+#include <zxcvbn.h>
 
 #define LEAST 8
 #define MOST 128
 #define PRODUCT "porchlight"
+#define LEAST_BITS 20.0 /* a million guesses: what a patient stranger gets done online */
 
-/* The commonest of eight letters and more, without what stands around them: digits and marks at either end are dropped before the list is asked. */
+/* Beside libzxcvbn's dictionaries of common passwords, English words and names: the commonest of other languages, of keyboards, and of this trade. */
 static const char *const commonest[] = {
     "password", "passwort", "passw0rd", "p@ssw0rd", "p@ssword", "passwords", "mypassword", "newpassword", "qwertyui", "qwertyuiop", "qwertyuiopasdfghjklzxcvbnm", "asdfghjkl",
     "asdfghjk", "zxcvbnm", "qwerty", "qwertz", "azerty", "asdf", "asdfasdf", "qweasd", "qweasdzxc", "qazwsx", "qazwsxedc", "1qaz2wsx", "1q2w3e4r", "1q2w3e4r5t", "q1w2e3r4",
@@ -16,62 +18,74 @@ static const char *const commonest[] = {
     "ashley", "liverpool", "chelsea", "arsenal", "barcelona", "juventus", "samantha", "victoria", "butterfly", "chocolate", "administrator", "admin", "adminadmin", "root",
     "changeme", "default", "secret", "topsecret", "test", "testtest", "testing", "hello", "hellohello", "helloworld", "freedom", "abcd", "abc", "abcdef", "abcdefgh",
     "access", "login", "guest", "user", "camera", "security", "homesecurity", "doorbell", "blinkcamera", "pokemon", "minecraft", "fortnite", "naruto", "spiderman", "summer",
+    "sommer", "herbst", "hallo", "schatz", "willkommen", "geheim", "bonjour", "soleil", "contrasena", "hola", "ciao",
     "winter", "autumn", "spring", "january", "february", "september", "october", "november", "december", "monday", "friday",
 };
 
 /* ---- rules ---- */
 
-static bool is_edge(char c) { return !((c >= 'a' && c <= 'z') || (unsigned char)c >= 0x80); }
-
-/* Lower case, without the digits and marks at both ends: "Summer2026!" -> "summer". */
-static struct pl_str core_of(struct pl_str lower)
-{
-    while (lower.n && is_edge(lower.p[lower.n - 1]))
-        lower.n--;
-    while (lower.n && is_edge(lower.p[0]))
-        lower = (struct pl_str){ lower.p + 1, lower.n - 1 };
-    return lower;
-}
-
-/* One step between all neighbours: aaaaaaaa, 12345678, 87654321, abcdefgh. */
-static bool is_run(struct pl_str s)
-{
-    int step = s.n > 1 ? s.p[1] - s.p[0] : 2;
-    for (size_t i = 1; i < s.n; i++)
-        if (s.p[i] - s.p[i - 1] != step)
-            return false;
-    return step >= -1 && step <= 1;
-}
-
-static bool is_common(struct pl_str lower, struct pl_str core)
-{
-    if (is_run(lower))
-        return true;
-    for (size_t i = 0; i < PL_COUNT(commonest); i++)
-        if (pl_str_eqz(core, commonest[i]) || pl_str_eqz(lower, commonest[i]))
-            return true;
-    return !core.n && lower.n < 12; /* digits and marks alone: a date, a phone number */
-}
-
 static enum pl_err refuse(struct pl_fail *f, const char *why) { return pl_fail_field(f, PL_PASSWORD_REFUSED, "password", "%s", why); }
+
+#define MOST_WORDS (PL_COUNT(commonest) + 8)
+
+/* Words that a guesser of this person's password would try first, in that order. */
+struct words {
+    const char *of[MOST_WORDS + 1]; /* NULL ends it */
+    size_t n;
+};
+
+static void word_add(struct words *w, const char *word)
+{
+    if (word && w->n < MOST_WORDS)
+        w->of[w->n++] = word;
+}
+
+/* The address, what stands before its @, and the words of that: eve.smith@… is eve and smith too. */
+static enum pl_err email_words(struct pl_arena *a, struct pl_str email, struct words *io)
+{
+    struct pl_str domain, local = pl_str_split(email, '@', &domain);
+    word_add(io, pl_str_z(a, email));
+    word_add(io, pl_str_z(a, local));
+    for (size_t i = 0, from = 0; i <= local.n; i++)
+        if (i == local.n || !((local.p[i] | 0x20) >= 'a' && (local.p[i] | 0x20) <= 'z')) {
+            if (i - from >= 3)
+                word_add(io, pl_str_z(a, (struct pl_str){ local.p + from, i - from }));
+            from = i + 1;
+        }
+    return pl_arena_err(a);
+}
+
+/* About how many guesses somebody needs who knows dictionaries, keyboards, dates and these words: as a power of two. */
+static double guesses(const char *password, struct words *w) { return ZxcvbnMatch(password, w->of, NULL); }
+
+/* S-A2. What the refusal names is what makes it easiest. */
+static enum pl_err guess_check(struct pl_arena *a, struct pl_str password, struct pl_str email, struct pl_fail *reterr)
+{
+    struct words common = { .n = 0 }, product = common, own = common;
+    const char *text = pl_str_z(a, password);
+    word_add(&product, PRODUCT);
+    enum pl_err e = text ? email_words(a, email, &own) : PL_NO_MEMORY;
+    if (e != PL_OK)
+        return e;
+    for (size_t i = 0; i < PL_COUNT(commonest); i++) {
+        word_add(&common, commonest[i]);
+        word_add(&product, commonest[i]);
+        word_add(&own, commonest[i]);
+    }
+    double by_common = guesses(text, &common), by_product = guesses(text, &product), by_own = guesses(text, &own);
+    if (by_product < LEAST_BITS && by_product < by_common && by_product <= by_own)
+        return refuse(reterr, "The product's name is easy to guess.");
+    if (by_own < LEAST_BITS && by_own < by_common)
+        return refuse(reterr, "Your e-mail address is easy to guess.");
+    return by_common < LEAST_BITS ? refuse(reterr, "Many people use this password or one like it, so it is among the first that are tried.") : PL_OK;
+}
 
 static enum pl_err rules_check(struct pl_arena *a, struct pl_str password, struct pl_str email, struct pl_fail *reterr)
 {
-    struct pl_str domain, local = pl_str_split(email, '@', &domain);
-    struct pl_str lower = pl_str_lower(a, password);
     size_t points = pl_str_codepoints(password);
-    if (!lower.p)
-        return PL_NO_MEMORY;
-    struct pl_str core = core_of(lower), local_core = core_of(local);
     if (points < LEAST)
         return refuse(reterr, "A password has at least 8 characters.");
-    if (points > MOST)
-        return refuse(reterr, "A password has at most 128 characters.");
-    if (pl_str_eqz(core, PRODUCT))
-        return refuse(reterr, "The product's name is easy to guess.");
-    if (pl_str_eq(lower, email) || pl_str_eq(lower, local) || (local_core.n >= 3 && pl_str_eq(core, local_core)))
-        return refuse(reterr, "Your e-mail address is easy to guess.");
-    return is_common(lower, core) ? refuse(reterr, "Many people use this password, so it is among the first that are tried.") : PL_OK;
+    return points > MOST ? refuse(reterr, "A password has at most 128 characters.") : guess_check(a, password, email, reterr);
 }
 
 enum pl_err account_password_take(struct pl_arena *a, struct pl_str given, struct pl_str email, struct pl_str *ret, struct pl_fail *reterr)

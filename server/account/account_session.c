@@ -76,7 +76,12 @@ enum pl_err account_session_open(struct account *ctx, struct db_tx *tx, struct p
     bool found;
     struct pl_utc ends_at = pl_utc_add(now, ctx->settings.refresh_life);
     struct family f = { .account_id = account_id, .id = pl_uuid7(ctx->rand, now), .idle_ends_at = idle_end(ctx, now, ends_at) };
-    enum pl_err e = account_sql_client_put(tx, account_id, pl_uuid7(ctx->rand, now), client->name, client->platform, client->key_hash, now, &put, &found);
+    struct account_sql_hold_row held;
+    enum pl_err e = account_sql_hold(tx, account_id, &held, &found);
+    if (e == PL_OK && !found)
+        return PL_UNAUTHENTICATED;
+    if (e == PL_OK)
+        e = account_sql_client_put(tx, account_id, pl_uuid7(ctx->rand, now), client->name, client->platform, client->key_hash, now, &put, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_INTERNAL : e;
     f.client_id = put.id;
@@ -156,6 +161,16 @@ enum pl_err account_session_end(struct account *ctx, struct db_tx *tx, struct pl
     if (e == PL_OK)
         e = account_sql_grants_delete(tx, account_id, client_id, NULL);
     return e == PL_OK ? journal_fact(tx, ctx->rand, now, JOURNAL_SESSION_REVOKED, account_id, client_id, PL_STR("{}")) : e;
+}
+
+enum pl_err account_end_others(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid keep)
+{
+    struct account_sql_session_drop_others_row *rows;
+    size_t n;
+    enum pl_err e = account_sql_session_drop_others(tx, account_id, keep, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        e = account_session_end(ctx, tx, now, account_id, rows[i].client_id);
+    return e == PL_OK ? account_sql_client_drop_others(tx, account_id, keep, NULL) : e;
 }
 
 enum pl_err account_grant_make(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, enum pin_purpose purpose, char ret[SECURE_TOKEN_TEXT])

@@ -178,15 +178,27 @@ static enum pl_err log_in_challenge(struct log_in *l, struct db_tx *tx, struct p
     return e == PL_OK ? pin_open(&l->ctx->pin, tx, l->now, &q, &l->opened, reterr) : e;
 }
 
-/* The password was right. */
+/* The password was right: and it still is the account's, until this transaction ends. */
+static enum pl_err hold(struct log_in *l, struct db_tx *tx)
+{
+    struct account_sql_hold_row row;
+    int64_t count = 0;
+    bool found;
+    enum pl_err e = PL_OK;
+    if (l->new_hash.p)
+        e = account_sql_set_password_hash(tx, l->row.account_id, l->row.password_hash, l->new_hash, &count);
+    if (e != PL_OK || count == 1)
+        return e;
+    e = account_sql_hold(tx, l->row.account_id, &row, &found);
+    return e == PL_OK && !(found && pl_str_eq(row.password_hash, l->row.password_hash)) ? PL_INVALID_CREDENTIALS : e;
+}
+
 static enum pl_err log_in_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct log_in *l = arg;
     struct account_sql_client_by_key_row client;
-    enum pl_err e = PL_OK;
+    enum pl_err e = hold(l, tx);
     l->known = false;
-    if (l->new_hash.p)
-        e = account_sql_set_password_hash(tx, l->row.account_id, l->row.password_hash, l->new_hash, NULL);
     if (e == PL_OK && l->client.key_hash.p)
         e = account_sql_client_by_key(tx, l->row.account_id, l->client.key_hash, &client, &l->known);
     if (e != PL_OK)
@@ -213,8 +225,8 @@ static enum pl_err password_check(struct http_call *c, struct log_in *l, struct 
     if (e == PL_OK)
         e = db_run(c->db, c->arena, find_tx, l, reterr);
     if (e == PL_OK)
-        e = account_password_verify(ctx, l->found ? l->row.password_hash : pl_str_of(ctx->dummy_hash), password, &rehash, reterr);
-    if (e == PL_OK && !l->found)
+        e = account_password_verify(ctx, l->found && l->row.password_hash.n ? l->row.password_hash : pl_str_of(ctx->dummy_hash), password, &rehash, reterr);
+    if (e == PL_OK && !(l->found && l->row.password_hash.n))
         e = PL_INVALID_CREDENTIALS;
     if (e == PL_INVALID_CREDENTIALS)
         account_count(ACCOUNT_M_LOG_IN_FAILURES);

@@ -92,7 +92,7 @@ struct http_route {
     const char *type;        /**< the body is of this media type, and not JSON: the handler gets its bytes and looks at them itself */
     size_t most;             /**< of such a body: bytes at most */
     enum http_tx tx;
-    const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none */
+    const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none; with HTTP_OWN_TX the handler uses http_run */
     bool idempotent;         /**< takes Idempotency-Key (S-S9): POSTs that create, send or claim; with HTTP_OWN_TX the handler uses http_run */
     enum http_rate rate;     /**< what it counts as */
 };
@@ -110,8 +110,8 @@ struct pl_str http_header(const struct http_call *c, const char *name);
 void http_reply_header(struct http_call *c, const char *name, struct pl_str value);
 /* fn(arg) after the commit, before the reply, on the same thread, in the order given: nudges. Not called when the transaction fails. `arg` lives in the arena or longer. */
 void http_after(struct http_call *c, void (*fn)(void *arg), void *arg);
-/* For HTTP_OWN_TX rows that take an Idempotency-Key: db_run for the one transaction that has the call's effect. `fn` writes the reply too, and both are committed
- * together. When a call with the same key came first its reply stands instead: c->replayed, and fn has not run. */
+/* For HTTP_OWN_TX rows that take an Idempotency-Key or a step-up grant: db_run for the one transaction that has the call's effect, in which the grant is spent.
+ * `fn` writes the reply too, and both are committed together. When a call with the same key came first its reply stands instead: c->replayed, and fn has not run. */
 PL_MUST enum pl_err http_run(struct http_call *c, db_work *fn, void *arg, struct pl_fail *reterr);
 /* Forgets stored answers of more than 24 hours ago, and buckets that are full: a job of the node. */
 PL_MUST enum pl_err http_expire(struct db_tx *tx, struct pl_utc now);
@@ -138,7 +138,7 @@ struct http_hooks {
     void *self;
     /* Looks a bearer token up, with one statement that only reads (db_look). PL_UNAUTHENTICATED when it is none. */
     enum pl_err (*authenticate)(void *self, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret);
-    /* Spends a step-up grant in the call's transaction (or one of its own for HTTP_OWN_TX). PL_STEP_UP_REQUIRED when it is none for this purpose. */
+    /* Spends a step-up grant in the transaction of the call's effect (HTTP_OWN_TX: that of http_run). PL_STEP_UP_REQUIRED when it is none for this purpose. */
     enum pl_err (*spend_grant)(void *self, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const char *purpose, struct pl_str grant);
 };
 struct http_conf {

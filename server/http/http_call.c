@@ -249,8 +249,11 @@ static enum pl_err run_in(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     bool replayed = false;
     enum pl_err e = PL_OK;
     http_reset_reply(&r->call->c);
+    r->call->c.actor.step_up = false;
     if (r->call->idempotency.on)
         e = http_idempotency_take(r->call, tx, &replayed, reterr);
+    if (e == PL_OK && !replayed)
+        e = spend_grant(tx, r->call, reterr);
     if (e != PL_OK || replayed || (e = r->fn(tx, r->arg, reterr)) != PL_OK)
         return e;
     return r->call->idempotency.on ? http_idempotency_keep(r->call, tx) : PL_OK;
@@ -276,10 +279,11 @@ static enum pl_err run_own_tx(struct call *call, struct pl_fail *reterr)
     if (call->idempotency.on && (!c->db || (e = db_run(c->db, c->arena, look_up, call, reterr)) != PL_OK || c->replayed))
         return c->db ? e : PL_UNAVAILABLE;
     c->actor.step_up = false;
-    if (call->row->route->step_up)
-        e = c->db ? db_run(c->db, c->arena, spend_grant, call, reterr) : PL_UNAVAILABLE;
-    if (e == PL_OK)
-        e = run_handler(call, reterr);
+    if (call->row->route->step_up && !http_header(c, "Step-Up-Grant").n)
+        return PL_STEP_UP_REQUIRED;
+    e = run_handler(call, reterr);
+    if (e == PL_OK && call->row->route->step_up && !c->actor.step_up && !c->replayed)
+        e = pl_fail(reterr, PL_INTERNAL, "A row with step_up did not use http_run.");
     if (e == PL_OK || c->keep_on_error)
         run_after(c);
     /* A call with the same key may have done it meanwhile, and be why this one was refused. */

@@ -44,6 +44,14 @@ static enum pl_err sweep_commands(struct node *n, struct db *db, struct pl_arena
     return e;
 }
 
+static enum pl_err work_account(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    IN_TX(n, db, a, account_work(n->account, tx, now, ret_again));
+    if (e == PL_OK && *ret_again)
+        notify_wake(n->notify);
+    return e;
+}
+
 static enum pl_err clean_account(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
@@ -110,6 +118,7 @@ const struct node_job node_lease_jobs[] = {
 
 const struct node_job node_jobs[] = {
     { "facts", PL_SECOND, true, node_handle_fact },
+    { "account-work", PL_SECOND, true, work_account },
     { "live-end", PL_SECOND, false, end_live },
     { "claim-end", PL_SECOND, false, end_claims },
     { "command-sweep", 5 * PL_SECOND, false, sweep_commands },

@@ -26,6 +26,11 @@ enum notify_kind {
     NOTIFY_SIGN_UP_TAKEN,   /**< to the owner of an e-mail with which somebody wanted to sign up */
     NOTIFY_TOKEN_REUSED,    /**< a refresh token was used twice; about: the client's name */
     NOTIFY_ACCOUNT_DELETED,
+    NOTIFY_PASSWORD_LINK,    /**< about: the link; life is told */
+    NOTIFY_PASSWORD_CHANGED,
+    NOTIFY_EMAIL_CHANGED,    /**< to the old address; about: the link that undoes it */
+    NOTIFY_PHONE_CHANGED,    /**< to the old number and the e-mail; about: the link that undoes it */
+    NOTIFY_CHANGE_UNDONE,
     NOTIFY_HUB_DELETED,     /**< about: the system's name */
     NOTIFY_HUB_REPLACED,    /**< about: the system's name */
     NOTIFY_DEVICE_TRIED,    /**< somebody tried to add a device of this account; about: the device's name */

@@ -17,6 +17,21 @@ static const struct text {
         "Sign in again on your own client; change your password if you do not know how this came about.\n", NULL },
     [NOTIFY_ACCOUNT_DELETED] = { "account_deleted", "Your Porchlight account was deleted",
         "Your Porchlight account was deleted, as you asked. Your devices are free and can be added to another account.\n", NULL },
+    [NOTIFY_PASSWORD_LINK] = { "password_link", "Set a new Porchlight password",
+        "Somebody, perhaps you, forgot the password of your Porchlight account. Open this link to set a new one; a PIN will be sent to your phone:\n\n    {about}\n\n"
+        "It works once, for {minutes} minutes. If you did not ask for it, you need do nothing: nothing was changed.\n", NULL },
+    [NOTIFY_PASSWORD_CHANGED] = { "password_changed", "Your Porchlight password was changed",
+        "The password of your Porchlight account was changed, and other clients were signed out.\nIf it was not you, reset your password now.\n", NULL },
+    [NOTIFY_EMAIL_CHANGED] = { "email_changed", "Your Porchlight account has another e-mail address",
+        "The e-mail address of your Porchlight account was changed; this one is not its address any more.\n"
+        "If it was not you, undo it within 72 hours; that also signs everybody out, and a new password must be set:\n\n    {about}\n", NULL },
+    [NOTIFY_PHONE_CHANGED] = { "phone_changed", "Your Porchlight account has another phone number",
+        "The phone number of your Porchlight account was changed.\n"
+        "If it was not you, undo it within 72 hours; that also signs everybody out, and a new password must be set:\n\n    {about}\n",
+        "The phone number of your Porchlight account was changed. If it was not you, undo it within 72 hours: {about}" },
+    [NOTIFY_CHANGE_UNDONE] = { "change_undone", "A change of your Porchlight account was undone",
+        "A change of your Porchlight account's e-mail address or phone number was undone. Everybody was signed out, and the old password works no more:\n"
+        "set a new one by the link that comes in another message, or by \"forgot password\" in the app.\n", NULL },
     [NOTIFY_HUB_DELETED] = { "hub_deleted", "A hub was deleted from your Porchlight system",
         "The hub of your system \"{about}\" was deleted. The system and its cameras stay; a new hub can be added to it.\n"
         "If it was not you, change your password and look at your clients.\n", NULL },

@@ -15,14 +15,17 @@ const struct conf_row pin_conf_rows[] = {
 };
 
 const char *const pin_purpose_names[PIN_PURPOSES + 1] = {
-    [PIN_SIGN_UP_EMAIL] = "sign_up_email", [PIN_SIGN_UP_PHONE] = "sign_up_phone", [PIN_LOG_IN] = "log_in", [PIN_CHANGE_PASSWORD] = "change_password",
+    [PIN_SIGN_UP_EMAIL] = "sign_up_email", [PIN_SIGN_UP_PHONE] = "sign_up_phone", [PIN_LOG_IN] = "log_in", [PIN_RESET_PASSWORD] = "reset_password",
+    [PIN_VERIFY_EMAIL] = "verify_email", [PIN_VERIFY_PHONE] = "verify_phone", [PIN_CHANGE_PASSWORD] = "change_password",
     [PIN_CHANGE_EMAIL] = "change_email", [PIN_CHANGE_PHONE] = "change_phone", [PIN_DELETE_HUB] = "delete_hub", [PIN_REPLACE_HUB] = "replace_hub",
     [PIN_RELEASE_DEVICE] = "release_device", [PIN_TRANSFER_DEVICE] = "transfer_device", [PIN_REVOKE_CLIENTS] = "revoke_clients", [PIN_DELETE_ACCOUNT] = "delete_account",
     [PIN_PURPOSES] = NULL };
 
 /* What the message says that the PIN is for: a person who is asked for it by a stranger should see it. */
 static const char *const purpose_said[PIN_PURPOSES] = {
-    [PIN_SIGN_UP_EMAIL] = "to sign up", [PIN_SIGN_UP_PHONE] = "to sign up", [PIN_LOG_IN] = "to sign in from a new client", [PIN_CHANGE_PASSWORD] = "to change your password",
+    [PIN_SIGN_UP_EMAIL] = "to sign up", [PIN_SIGN_UP_PHONE] = "to sign up", [PIN_LOG_IN] = "to sign in from a new client",
+    [PIN_RESET_PASSWORD] = "to set a new password", [PIN_VERIFY_EMAIL] = "to make this your e-mail address", [PIN_VERIFY_PHONE] = "to make this your phone number",
+    [PIN_CHANGE_PASSWORD] = "to change your password",
     [PIN_CHANGE_EMAIL] = "to change your e-mail address", [PIN_CHANGE_PHONE] = "to change your phone number", [PIN_DELETE_HUB] = "to delete a hub",
     [PIN_REPLACE_HUB] = "to replace a hub", [PIN_RELEASE_DEVICE] = "to release a device", [PIN_TRANSFER_DEVICE] = "to hand a device to somebody else",
     [PIN_REVOKE_CLIENTS] = "to sign out a client", [PIN_DELETE_ACCOUNT] = "to delete your account" };
@@ -310,6 +313,8 @@ enum pl_err pin_forgive(struct db_tx *tx, const struct pin_right *right)
 }
 
 /* ---- ending ---- */
+
+enum pl_err pin_end(struct db_tx *tx, struct pl_uuid account_id) { return pin_sql_forget_challenges(tx, account_id, NULL); }
 
 enum pl_err pin_forget(struct db_tx *tx, struct pl_uuid account_id)
 {

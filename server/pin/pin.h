@@ -15,7 +15,7 @@
 #include "notify.h"
 
 enum pin_purpose {
-    PIN_SIGN_UP_EMAIL, PIN_SIGN_UP_PHONE, PIN_LOG_IN,
+    PIN_SIGN_UP_EMAIL, PIN_SIGN_UP_PHONE, PIN_LOG_IN, PIN_RESET_PASSWORD, PIN_VERIFY_EMAIL, PIN_VERIFY_PHONE,
     /* step-up: the names that a route's `step_up` gives */
     PIN_CHANGE_PASSWORD, PIN_CHANGE_EMAIL, PIN_CHANGE_PHONE, PIN_DELETE_HUB, PIN_REPLACE_HUB, PIN_RELEASE_DEVICE, PIN_TRANSFER_DEVICE, PIN_REVOKE_CLIENTS,
     PIN_DELETE_ACCOUNT, PIN_PURPOSES
@@ -101,6 +101,8 @@ void pin_write(struct jw *w, const struct pin_challenge *c, struct pl_utc now, c
 /* "a***@example.org", "+43*******78": enough for its owner to know it again. */
 void pin_mask(struct pl_buf *b, struct pl_str destination);
 
+/* Ends the challenges of an account that can still be answered: what they were opened with (a password, an address) is good no more. Wrong tries stay counted. */
+PL_MUST enum pl_err pin_end(struct db_tx *tx, struct pl_uuid account_id);
 /* Removes the challenges and tries of an account that is being deleted. */
 PL_MUST enum pl_err pin_forget(struct db_tx *tx, struct pl_uuid account_id);
 /* Deletes what ended: for the jobs thread, every minute or so. */

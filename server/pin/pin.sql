@@ -58,7 +58,7 @@ DELETE FROM challenge_try WHERE subject_id = $1 AND purpose = $2 AND id = $3;
 
 -- name: forget_challenges :exec
 -- in: account_id uuid
--- The account is being deleted.
+-- Nobody can answer them any more.
 DELETE FROM challenge WHERE account_id = $1;
 
 -- name: forget_tries :exec

@@ -30,6 +30,7 @@ FOUND_OTHERWISE = {
     "account_email": "a small key table: one account an address",
     "account_phone": "a small key table: one account a number",
     "challenge": "who signs up has no account yet; the client knows only the challenge's id",
+    "password_reset": "who opens the link tells only its token",
     "outbox": "a queue of the service; mail to people who have no account yet",
     "session_token": "a request tells only its token",
     "device_binding": "a small key table: one binding a serial",

@@ -225,7 +225,12 @@ static void tokens_and_grants(void **state)
     story[0] = 0;
     has(post("/t/danger", GOOD_TOKEN "Step-Up-Grant: plsg_good\r\n", ""), "\"step_up\":true");
     assert_string_equal(story, "begin grant commit "); /* the grant is spent in the call's own transaction */
+    story[0] = 0;
     has(post("/t/danger-own", GOOD_TOKEN "Step-Up-Grant: plsg_good\r\n", ""), "\"step_up\":true");
+    assert_string_equal(story, "grant "); /* and in the one that http_run begins (db_run here tells no story) */
+    is_problem(post("/t/danger-own", GOOD_TOKEN, ""), 403, "step_up_required");
+    is_problem(post("/t/danger-own", GOOD_TOKEN "Step-Up-Grant: plsg_other\r\n", ""), 403, "step_up_required");
+    is_problem(post("/t/danger-forgotten", GOOD_TOKEN "Step-Up-Grant: plsg_good\r\n", ""), 500, "internal");
 }
 
 static void fixed_bearer_guards_every_route(void **state)

@@ -281,6 +281,12 @@ static enum pl_err on_me(struct http_call *c, struct pl_fail *reterr)
     jw_bool(&c->out, "step_up", c->actor.step_up);
     return PL_OK;
 }
+static enum pl_err own_me_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    (void)tx;
+    return on_me(arg, reterr);
+}
+static enum pl_err on_own_me(struct http_call *c, struct pl_fail *reterr) { return http_run(c, own_me_tx, c, reterr); }
 /* Makes a thing in a transaction of its own; a thing called "done" is refused, as by the first call's effect. */
 static bool own_made;
 static enum pl_err make_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
@@ -395,7 +401,8 @@ static const struct http_route routes[] = {
     { HTTP_GET, "/t/me", HTTP_USER, on_me, "Me" },
     { HTTP_PUT, "/t/me", HTTP_USER, on_create, "Replace me", HTTP_BODY(struct thing, thing_fields) },
     { HTTP_POST, "/t/danger", HTTP_USER, on_me, "Danger", .step_up = "danger" },
-    { HTTP_POST, "/t/danger-own", HTTP_USER, on_me, "Danger", .step_up = "danger", .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/t/danger-own", HTTP_USER, on_own_me, "Danger", .step_up = "danger", .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/t/danger-forgotten", HTTP_USER, on_me, "Danger", .step_up = "danger", .tx = HTTP_OWN_TX },
     { HTTP_POST, "/t/retry", HTTP_PUBLIC, on_retry, "Again" },
     { HTTP_POST, "/t/always-retry", HTTP_PUBLIC, on_always_retry, "Again and again" },
     { HTTP_POST, "/t/secret-failure", HTTP_PUBLIC, on_secret_failure, "Fail" },
