@@ -1,4 +1,4 @@
-#include "link_int.h"
+#include "link_tls.h"
 #include <stdio.h>
 #include <unistd.h>
 
@@ -19,6 +19,7 @@ static struct pl_metric metrics[] = {
     M(UNAVAILABLE, "unavailable", "Connections closed because the database was away."),
     M(DOOR, "turned_away", "Requests that were not for a WebSocket here."),
     M(FULL, "full", "Requests turned away for want of room."),
+    M(TLS, "tls_failed", "Connections whose TLS handshake failed or came too late."),
     M(PAUSED, "paused", "Times that a socket was not read until the pool had caught up."),
 };
 
@@ -43,12 +44,19 @@ static struct link_count **count_of(struct link *l, const struct link_address *a
     return at;
 }
 
+/* Proxies speak for many. */
+static bool counted(const struct link *l, const struct link_address *a)
+{
+    static const struct link_address nobody;
+    return l->conf.max_per_address && memcmp(a, &nobody, sizeof nobody) != 0;
+}
+
 enum pl_err link_slot_take(struct link *l, const struct link_address *a)
 {
     PL_LOCK(&l->lock);
     if (l->stopping || l->sockets >= l->conf.max_connections)
         return PL_OVERLOADED;
-    if (l->conf.max_per_address) {
+    if (counted(l, a)) {
         struct link_count **at = count_of(l, a);
         if (!*at && !(*at = pl_heap(sizeof **at)))
             return PL_OVERLOADED;
@@ -64,7 +72,7 @@ enum pl_err link_slot_take(struct link *l, const struct link_address *a)
 void link_slot_free(struct link *l, const struct link_address *a)
 {
     PL_LOCK(&l->lock);
-    struct link_count **at = l->conf.max_per_address ? count_of(l, a) : NULL, *c;
+    struct link_count **at = counted(l, a) ? count_of(l, a) : NULL, *c;
     if (at && (c = *at) && --c->n == 0) {
         *at = c->next;
         pl_heap_free(c);
@@ -82,6 +90,7 @@ static struct link *destroy(struct link *l)
                 pthread_mutex_destroy(&l->classes[i].threads[j].lock);
             }
     link_door_close(l->door);
+    SSL_CTX_free(l->tls);
     pl_pool_free(l->pool);
     pl_heap_free(l->classes);
     for (size_t i = 0; l->counts && i < l->ncounts; i++)
@@ -97,6 +106,9 @@ static struct link *destroy(struct link *l)
 
 static enum pl_err set_up(struct link *l, struct pl_fail *reterr)
 {
+    enum pl_err e = link_door_tls(l, reterr);
+    if (e != PL_OK)
+        return e;
     while (l->conf.protocols[l->nclasses].name)
         l->nclasses++;
     l->ncounts = 4096;
@@ -109,7 +121,7 @@ static enum pl_err set_up(struct link *l, struct pl_fail *reterr)
         class->proto = &l->conf.protocols[i];
         unsigned want = class->proto->threads;
         for (class->n = 0; class->n < (want < 1 ? 1 : want > LINK_MAX_THREADS ? LINK_MAX_THREADS : want); class->n++) {
-            enum pl_err e = link_thread_open(&class->threads[class->n], l, class->proto, reterr);
+            e = link_thread_open(&class->threads[class->n], l, class->proto, reterr);
             if (e != PL_OK)
                 return e;
         }
@@ -171,7 +183,10 @@ static void clear_lists(struct link_thread *t)
     for (struct link_conn *c = t->arrived, *next; c; c = next) {
         next = c->next_dirty;
         close(c->fd);
-        link_slot_free(t->engine, &c->address);
+        if (c->pump)
+            link_pump_end(c->pump);
+        else
+            link_slot_free(t->engine, &c->address);
         link_unref(c);
     }
     for (struct link_conn *c = t->dirty, *next; c; c = next) {

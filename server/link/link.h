@@ -3,7 +3,8 @@
  * A protocol ("porchlight.hub.v1" at /hub/v1) has tables of messages: type, the phases in which it is permitted, its fields, its handler. The engine accepts,
  * answers pings, measures silence, checks size, rate, JSON, phase and fields in that order, and runs handlers on the worker pool in order per connection, in a
  * transaction (again on PL_RETRY). One libwebsockets context, thread and libuv loop per class; sends from any thread go through a queue with a ceiling: a
- * connection that does not read is closed with too_slow. Closing carries 4000 + HTTP status and the wire code as reason. A lenient table ignores unknown
+ * connection that does not read is closed with too_slow. TLS 1.2 and 1.3 where a certificate is given; handshake and request together have 5 s, a connection counts
+ * against its address's share from its first packet on. Closing carries 4000 + HTTP status and the wire code as reason. A lenient table ignores unknown
  * members, and unknown types are ignored and counted (that is how it can grow); what is malformed or out of phase gets an `error` message that says what is
  * wrong, then closes with protocol_error. At most 64 messages of a connection wait for the pool: beyond, its socket is not read. With the database away a
  * message closes its connection with unavailable, so that the peer comes again and nothing is lost in silence.
@@ -74,6 +75,9 @@ struct link_protocol {
 };
 struct link_conf {
     const char *listen; /**< "127.0.0.1:8081"; one port for all protocols, routed by path */
+    const char *tls_cert, *tls_key; /**< PEM files; NULL or empty: no TLS, and then only loopback is listened on, unless */
+    bool behind_proxy;              /**< a proxy with TLS stands in front */
+    const char *proxies;            /**< addresses, parted by blanks, for which max_per_address does not count; NULL: none */
     unsigned workers, queue;
     unsigned max_connections; /**< 0: 18000 */
     unsigned max_per_address; /**< 0: unlimited */
@@ -83,7 +87,8 @@ struct link_conf {
     const struct pl_log *log;
     const struct link_protocol *protocols; /**< array that outlives the engine; .name NULL ends it */
 };
-/* Binds the address (see link_address) and makes the contexts; nobody is let in before link_start. PL_IO: the address is taken. */
+/* Binds the address (see link_address) and makes the contexts; nobody is let in before link_start. PL_IO: the address is taken. PL_INVALID_REQUEST: it is no
+ * address, or not loopback and without TLS, or the certificate or key is none. */
 PL_MUST enum pl_err link_new(const struct link_conf *conf, struct link **ret, struct pl_fail *reterr);
 PL_MUST enum pl_err link_start(struct link *l, struct pl_fail *reterr);
 const char *link_address(const struct link *l);

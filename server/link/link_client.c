@@ -1,5 +1,5 @@
 #include "link_client.h"
-#include "link_loop.h"
+#include "link_tls.h"
 
 #define MAX_MESSAGE (64 * 1024)
 #define MAX_QUEUED (256 * 1024)
@@ -14,7 +14,8 @@ enum state { DOWN, DIALLING, UP, CLOSING };
 
 struct link_client {
     struct link_client_conf conf;
-    char *protocol, *ca_file; /* copies */
+    char *protocol; /* a copy */
+    SSL_CTX *tls;   /* wss:// only */
     struct link_url url;
     struct lws_protocols protocols[2];
     struct link_loop loop;
@@ -35,6 +36,7 @@ struct link_client {
     unsigned failures, ticks, close_ticks;
     size_t got;               /* bytes of the message that is coming in */
     int code;                 /* what the server closed with, 0: it did not */
+    const char *distrust;     /* why its certificate is refused, NULL: it is not */
     size_t reason_n;
     char reason[124];
     char *message;            /* conf.max_message bytes */
@@ -77,6 +79,7 @@ static void dial(struct link_client *c)
     c->since = now(c);
     c->got = 0;
     c->code = 0;
+    c->distrust = NULL;
     c->reason_n = 0;
     c->ping_out = c->ping_due = c->flushed = false;
     char found[LINK_ADDRESS];
@@ -86,7 +89,9 @@ static void dial(struct link_client *c)
     }
     struct lws_client_connect_info info = {
         .context = c->loop.ctx, .address = c->conf.lookup ? found : c->url.host, .port = c->url.port, .path = c->url.path, .host = c->url.authority,
-        .protocol = c->protocol, .local_protocol_name = c->protocol, .ietf_version_or_minus_one = -1, .ssl_connection = c->url.tls ? LCCSCF_USE_SSL : 0,
+        .protocol = c->protocol, .local_protocol_name = c->protocol, .ietf_version_or_minus_one = -1,
+        .ssl_connection = c->url.tls ? LCCSCF_USE_SSL | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK : 0, /* link_tls_dial has it: the library's cuts IPv6 addresses */
+        .alpn = "http/1.1",
         .retry_and_idle_policy = &link_no_pings, .pwsi = &wsi,
     };
     struct lws *made = lws_client_connect_via_info(&info);
@@ -236,10 +241,16 @@ static void peer_closes(struct link_client *c, const unsigned char *p, size_t n)
         memcpy(c->reason, p + 2, c->reason_n);
 }
 
+/* Said once a try, whoever runs this machine can do something about it. */
+static void distrust(struct link_client *c, int error)
+{
+    c->distrust = X509_verify_cert_error_string(error);
+    PL_LOG(c->conf.log, PL_WARN, "link.server-not-trusted", PL_F_Z("why", c->distrust));
+}
+
 static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t n)
 {
     struct link_client *c = lws_context_user(lws_get_context(wsi));
-    (void)user;
     if (reason == LWS_CALLBACK_EVENT_WAIT_CANCELLED) {
         woken(c);
         return 0;
@@ -258,7 +269,11 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: peer_closes(c, in, n); break;
     case LWS_CALLBACK_CLIENT_CONNECTION_ERROR:
         if (c->state == DIALLING)
-            over(c, 0, in ? pl_str_of(in) : PL_STR("cannot connect"));
+            over(c, 0, c->distrust ? pl_str_of(c->distrust) : in ? pl_str_of(in) : PL_STR("cannot connect"));
+        break;
+    case LWS_CALLBACK_OPENSSL_PERFORM_SERVER_CERT_VERIFICATION: /* each certificate of the chain; `n`: is it good? What is not is refused behind this */
+        if (n == 0)
+            distrust(c, X509_STORE_CTX_get_error(user));
         break;
     case LWS_CALLBACK_CLIENT_CLOSED:
         if (c->state == UP || c->state == CLOSING)
@@ -318,20 +333,22 @@ static struct link_client *destroy(struct link_client *c)
     link_queue_clear(&c->out);
     pthread_mutex_destroy(&c->lock);
     pl_heap_free(c->protocol);
-    pl_heap_free(c->ca_file);
+    SSL_CTX_free(c->tls);
     pl_heap_free(c->message);
     return pl_heap_free(c);
 }
 
 static enum pl_err prepare(struct link_client *c, struct pl_fail *reterr)
 {
-    if (!c->protocol || !c->message || (c->conf.ca_file && !c->ca_file))
+    if (!c->protocol || !c->message)
         return PL_NO_MEMORY;
     enum pl_err e = link_url_read(pl_str_of(c->conf.url), &c->url, reterr);
+    if (e == PL_OK && c->url.tls)
+        e = link_tls_dial(c->conf.ca_file, c->url.host, &c->tls, reterr);
     if (e != PL_OK)
         return e;
     c->protocols[0] = (struct lws_protocols){ .name = c->protocol, .callback = callback, .rx_buffer_size = 4096, .tx_packet_size = 256 * 1024 };
-    struct lws_context_creation_info info = { .protocols = c->protocols, .client_ssl_ca_filepath = c->ca_file, .fd_limit_per_thread = 8,
+    struct lws_context_creation_info info = { .protocols = c->protocols, .provided_client_ssl_ctx = c->tls, .fd_limit_per_thread = 8,
                                               .options = c->url.tls ? LWS_SERVER_OPTION_DO_SSL_GLOBAL_INIT : 0 };
     if ((e = link_loop_open(&c->loop, &info, tick, c, TICK_MS)) != PL_OK)
         return pl_fail(reterr, e, "The WebSocket library could not start (is its plug-in for libuv installed?).");
@@ -355,7 +372,6 @@ enum pl_err link_client_new(const struct link_client_conf *conf, struct link_cli
     c->max_us = 2 * PL_SECOND;
     c->dial_at = now(c);
     c->protocol = copy_z(conf->protocol);
-    c->ca_file = copy_z(conf->ca_file);
     pthread_mutex_init(&c->lock, NULL);
     enum pl_err e = prepare(c, reterr);
     struct link_client *before = *ret;

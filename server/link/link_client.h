@@ -24,11 +24,11 @@ struct link_client;
 struct link_client_conf {
     const char *url;      /**< ws://host:port/path or wss://… (system CAs, or ca_file) */
     const char *protocol;
-    const char *ca_file;  /**< NULL: the system's */
+    const char *ca_file;  /**< wss://: who may vouch for the server, which must bear the URL's host in its certificate; NULL: the system's */
     void *self;
     void (*on_open)(void *self);
     void (*on_message)(void *self, struct pl_str text); /**< whole messages, at most max_message */
-    void (*on_close)(void *self, int code, struct pl_str reason); /**< also when a try to connect failed (code 0) */
+    void (*on_close)(void *self, int code, struct pl_str reason); /**< also when a try to connect failed (code 0; a certificate that is refused: why) */
     void (*on_tick)(void *self); /**< every 250 ms while running, connected or not; may be NULL */
     /* Before each try: where the URL's host is now, as an address in digits; may take a few seconds. false: not known. NULL: looked up by the C library. */
     bool (*lookup)(void *self, char ret_address[LINK_ADDRESS]);
@@ -39,7 +39,8 @@ struct link_client_conf {
     struct pl_rand *rand;
     const struct pl_log *log;
 };
-/* Starts at once; *ret is set before the first callback. Reads what it needs of the file system here, not later (names are looked up when dialling). */
+/* Starts at once; *ret is set before the first callback. Reads what it needs of the file system here, not later (names are looked up when dialling).
+ * PL_INVALID_REQUEST: the URL; or the file of certificates. */
 PL_MUST enum pl_err link_client_new(const struct link_client_conf *conf, struct link_client **ret, struct pl_fail *reterr);
 /* Any thread. PL_UNAVAILABLE when not connected; PL_TOO_SLOW when it does not fit into max_queued. What waits when the connection is lost is lost with it. */
 PL_MUST enum pl_err link_client_send(struct link_client *c, struct pl_str json);

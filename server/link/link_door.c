@@ -1,4 +1,4 @@
-#include "link_int.h"
+#include "link_tls.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -15,12 +15,16 @@
 #define LOOK_MS 100                  /* how often deadlines are looked at while somebody waits */
 #define SEND_BUFFER (64 * 1024)      /* what the kernel may hold for a peer that does not read; the kernel doubles it */
 
-/* A socket whose request is awaited. Its bytes are only peeked at, so that libwebsockets finds them all. */
+/* A socket whose request is awaited. Without TLS its bytes are only peeked at, so that libwebsockets finds them all; with it the pump hands them over. */
 struct pending {
     struct pending *prev, *next; /* oldest first */
     int fd;
     struct pl_mono since;
     struct link_address address;
+    enum pl_err slot;            /* PL_OK: it has one */
+    SSL *ssl;                    /* NULL: none is spoken, or it was handed over */
+    char *head;                  /* MAX_HEAD bytes from the end of the handshake on */
+    size_t n;
     char peer[48];
 };
 
@@ -95,8 +99,13 @@ static void drop(struct link_door *d, struct pending *w, bool with_socket)
         d->last = w->prev;
     d->npending--;
     epoll_ctl(d->poll, EPOLL_CTL_DEL, w->fd, NULL);
-    if (with_socket)
+    if (with_socket) {
+        SSL_free(w->ssl);
         close(w->fd);
+        if (w->slot == PL_OK)
+            link_slot_free(d->engine, &w->address);
+    }
+    pl_heap_free(w->head);
     pl_heap_free(w);
 }
 
@@ -107,14 +116,15 @@ static void answer(struct link_door *d, struct pending *w, enum pl_err why, size
     struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
     const char *extra = why == PL_PROTOCOL ? "Upgrade: websocket\r\n" : "";
     int status = why == PL_PROTOCOL ? 426 : pl_err_table[why].status;
-    ssize_t n = recv(w->fd, eaten, unread < sizeof eaten ? unread : sizeof eaten, MSG_DONTWAIT);
     char body[128];
     struct pl_buf text = pl_buf_fixed(body, sizeof body);
     pl_buf_fmt(&text, "{\"status\":%d,\"code\":\"%s\"}\n", status, pl_err_code(why));
     pl_buf_fmt(&b, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\n%sConnection: close\r\n\r\n%s", status, pl_err_code(why),
                text.n, extra, text.p);
-    if (n >= 0 && pl_buf_err(&b) == PL_OK)
-        n = send(w->fd, b.p, b.n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (pl_buf_err(&b) == PL_OK && w->ssl)
+        link_tls_say(w->ssl, pl_buf_view(&b));
+    else if (pl_buf_err(&b) == PL_OK && recv(w->fd, eaten, unread < sizeof eaten ? unread : sizeof eaten, MSG_DONTWAIT) >= 0)
+        (void)!send(w->fd, b.p, b.n, MSG_DONTWAIT | MSG_NOSIGNAL);
     shutdown(w->fd, SHUT_WR);
     link_metric(why == PL_OVERLOADED || why == PL_RATE_LIMITED ? LINK_M_FULL : LINK_M_DOOR, 1);
     PL_LOG(d->engine->conf.log, PL_DEBUG, "link.turned-away", PL_F_Z("peer", w->peer), PL_F_ERR(why));
@@ -127,12 +137,10 @@ static void hand_over(struct link_door *d, struct pending *w, const struct link_
     struct link_class *class = l->classes;
     while (class->proto != p)
         class++;
-    enum pl_err e = link_slot_take(l, &w->address);
-    struct link_conn *c = e == PL_OK ? link_conn_new(l, p, w->fd, &w->address) : NULL;
-    if (!c) {
-        if (e == PL_OK)
-            link_slot_free(l, &w->address);
-        answer(d, w, e == PL_OK ? PL_NO_MEMORY : e, unread);
+    struct link_conn *c = w->slot == PL_OK ? link_conn_new(l, p, w->fd, &w->address) : NULL;
+    if (!c || (w->ssl && link_pump_new(c, w->ssl, (struct pl_str){ w->head, w->n }, &c->pump) != PL_OK)) {
+        answer(d, w, w->slot == PL_OK ? PL_NO_MEMORY : w->slot, unread);
+        link_unref(c);
         return;
     }
     memcpy(c->peer, w->peer, sizeof c->peer);
@@ -140,10 +148,45 @@ static void hand_over(struct link_door *d, struct pending *w, const struct link_
     link_thread_give(&class->threads[class->turn++ % class->n], c);
 }
 
+static void route(struct link_door *d, struct pending *w, enum pl_err e, const struct link_protocol *p, size_t unread)
+{
+    if (e != PL_OK)
+        answer(d, w, e, unread);
+    else
+        hand_over(d, w, p, unread);
+}
+
+/* The handshake, then the request, as far as they have come. */
+static void look_inside(struct link_door *d, struct pending *w)
+{
+    const struct link_protocol *p = NULL;
+    size_t n;
+    enum pl_err e = w->head ? PL_OK : link_tls_shake(w->ssl);
+    if (e == PL_OK && !w->head && !(w->head = pl_heap(MAX_HEAD)))
+        e = PL_NO_MEMORY;
+    if (e != PL_OK && e != PL_SHORT)
+        link_metric(LINK_M_TLS, 1);
+    while (e == PL_OK && (e = link_tls_read(w->ssl, w->head + w->n, MAX_HEAD - w->n, &n)) == PL_OK) {
+        w->n += n;
+        e = link_door_route(d->engine->conf.protocols, (struct pl_str){ w->head, w->n }, &p);
+        if (e != PL_SHORT) {
+            route(d, w, e, p, 0);
+            return;
+        }
+        e = PL_OK;
+    }
+    if (e != PL_SHORT)
+        drop(d, w, true);
+}
+
 static void look(struct link_door *d, struct pending *w)
 {
     char head[MAX_HEAD];
     const struct link_protocol *p = NULL;
+    if (w->ssl) {
+        look_inside(d, w);
+        return;
+    }
     ssize_t n = recv(w->fd, head, sizeof head, MSG_PEEK | MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -152,12 +195,8 @@ static void look(struct link_door *d, struct pending *w)
         return;
     }
     enum pl_err e = link_door_route(d->engine->conf.protocols, (struct pl_str){ head, (size_t)n }, &p);
-    if (e == PL_SHORT)
-        return;
-    if (e != PL_OK)
-        answer(d, w, e, (size_t)n);
-    else
-        hand_over(d, w, p, (size_t)n);
+    if (e != PL_SHORT)
+        route(d, w, e, p, (size_t)n);
 }
 
 static void name_peer(struct pending *w, const struct sockaddr_storage *sa)
@@ -172,6 +211,17 @@ static void name_peer(struct pending *w, const struct sockaddr_storage *sa)
         const struct in6_addr *a = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
         memcpy(w->address.b, a, 16);
         inet_ntop(AF_INET6, a, w->peer, sizeof w->peer);
+    }
+}
+
+/* A proxy speaks for many: its share is not counted. */
+static void forgive_proxy(const struct link *l, struct pending *w)
+{
+    struct pl_str rest = pl_str_of(l->conf.proxies ? l->conf.proxies : "");
+    while (rest.n) {
+        struct pl_str one = pl_str_split(rest, ' ', &rest);
+        if (one.n && pl_str_eqz(one, w->peer))
+            memset(&w->address, 0, sizeof w->address);
     }
 }
 
@@ -190,10 +240,41 @@ static void rest(struct link_door *d, bool on)
     epoll_ctl(d->poll, EPOLL_CTL_MOD, d->listener, &ev);
 }
 
-/* Accepts what waits, at most 64 at a time so that pending ones have their turn. */
-static void let_in(struct link_door *d)
+/* One that came in: its slot, its place among those who wait. With TLS, who may not stay is not worth a handshake: false. */
+static bool welcome(struct link_door *d, struct pending *w, int fd, const struct sockaddr_storage *sa)
 {
-    for (int i = 0; i < 64; i++) {
+    struct link *l = d->engine;
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET | (l->tls ? EPOLLOUT : 0), .data.ptr = w };
+    name_peer(w, sa);
+    forgive_proxy(l, w);
+    w->fd = fd;
+    w->since = pl_now_mono(l->conf.clock);
+    w->slot = link_slot_take(l, &w->address);
+    if (l->tls && w->slot != PL_OK)
+        link_metric(LINK_M_FULL, 1);
+    if ((l->tls && (w->slot != PL_OK || !(w->ssl = link_tls_new(l->tls, fd)))) || epoll_ctl(d->poll, EPOLL_CTL_ADD, fd, &ev) != 0) {
+        if (w->slot == PL_OK)
+            link_slot_free(l, &w->address);
+        SSL_free(w->ssl);
+        return false;
+    }
+    if (d->npending >= MAX_PENDING)
+        drop(d, d->first, true);
+    set_up(fd);
+    w->prev = d->last;
+    if (d->last)
+        d->last->next = w;
+    else
+        d->first = w;
+    d->last = w;
+    d->npending++;
+    return true;
+}
+
+/* Accepts what waits, some at a time so that pending ones have their turn. */
+static void let_in(struct link_door *d, int most)
+{
+    for (int i = 0; i < most; i++) {
         struct sockaddr_storage sa;
         socklen_t size = sizeof sa;
         int fd = accept4(d->listener, (struct sockaddr *)&sa, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -205,25 +286,10 @@ static void let_in(struct link_door *d)
             return;
         }
         struct pending *w = pl_heap(sizeof *w);
-        struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.ptr = w };
-        if (!w || epoll_ctl(d->poll, EPOLL_CTL_ADD, fd, &ev) != 0) {
+        if (!w || !welcome(d, w, fd, &sa)) {
             close(fd);
             pl_heap_free(w);
-            continue;
         }
-        if (d->npending >= MAX_PENDING)
-            drop(d, d->first, true);
-        set_up(fd);
-        name_peer(w, &sa);
-        w->fd = fd;
-        w->since = pl_now_mono(d->engine->conf.clock);
-        w->prev = d->last;
-        if (d->last)
-            d->last->next = w;
-        else
-            d->first = w;
-        d->last = w;
-        d->npending++;
     }
 }
 
@@ -242,12 +308,15 @@ static void *run(void *arg)
             else
                 look(d, ev[i].data.ptr);
         }
-        while (d->first && pl_mono_sub(pl_now_mono(d->engine->conf.clock), d->first->since) >= HEAD_US)
+        while (d->first && pl_mono_sub(pl_now_mono(d->engine->conf.clock), d->first->since) >= HEAD_US) {
+            if (d->first->ssl && !d->first->head)
+                link_metric(LINK_M_TLS, 1);
             drop(d, d->first, true);
+        }
         if (d->resting)
             rest(d, false);
         else if (knock)
-            let_in(d);
+            let_in(d, n < 64 ? 64 : 8); /* who has begun comes first */
     }
 }
 
@@ -271,6 +340,9 @@ static enum pl_err bind_to(struct link_door *d, struct pl_fail *reterr)
     bool v4 = good && inet_pton(AF_INET, host, &sa4.sin_addr) == 1, v6 = good && !v4 && inet_pton(AF_INET6, host, &sa6.sin6_addr) == 1;
     if (!v4 && !v6)
         return pl_fail(reterr, PL_INVALID_REQUEST, "The address to listen on must look like 127.0.0.1:8081 or [::1]:8081.");
+    if (!d->engine->tls && !d->engine->conf.behind_proxy && !(v4 ? ntohl(sa4.sin_addr.s_addr) >> 24 == 127 : IN6_IS_ADDR_LOOPBACK(&sa6.sin6_addr)))
+        return pl_fail(reterr, PL_INVALID_REQUEST, "%s is not loopback: give --tls-cert and --tls-key, or say --insecure-behind-proxy when a proxy with TLS stands in front.",
+                       d->engine->conf.listen);
     sa4.sin_port = sa6.sin6_port = htons((uint16_t)port);
     d->listener = socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(d->listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -281,6 +353,15 @@ static enum pl_err bind_to(struct link_door *d, struct pl_fail *reterr)
     getsockname(d->listener, v4 ? (struct sockaddr *)&sa4 : (struct sockaddr *)&sa6, &size);
     snprintf(d->engine->address, sizeof d->engine->address, v4 ? "%s:%u" : "[%s]:%u", host, ntohs(v4 ? sa4.sin_port : sa6.sin6_port));
     return PL_OK;
+}
+
+enum pl_err link_door_tls(struct link *l, struct pl_fail *reterr)
+{
+    const char *cert = l->conf.tls_cert, *key = l->conf.tls_key;
+    bool has_cert = cert && cert[0], has_key = key && key[0];
+    if (has_cert != has_key)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "TLS needs both: a certificate (--tls-cert) and its key (--tls-key).");
+    return has_cert ? link_tls_serve(cert, key, &l->tls, reterr) : PL_OK;
 }
 
 enum pl_err link_door_open(struct link *l, struct link_door **ret, struct pl_fail *reterr)

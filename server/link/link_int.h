@@ -1,8 +1,8 @@
 /* link_int.h - the serving engine's insides. Private to link/.
  *
- * Three kinds of threads meet at a connection. The door (link_door.c) accepts, reads the request without taking it, and hands the socket to a thread of the class
- * that the path names. That thread (link_thread.c) owns the socket: it alone calls libwebsockets. The pool (link_run.c, link_message.c) runs the connection's jobs, one
- * after the other.
+ * Three kinds of threads meet at a connection. The door (link_door.c) accepts, shakes hands where TLS is spoken (link_tls.h), reads the request without taking it, and
+ * hands the socket to a thread of the class that the path names. That thread (link_thread.c) owns the socket: it alone calls libwebsockets. The pool (link_run.c,
+ * link_message.c) runs the connection's jobs, one after the other.
  * link_conn.c is what they share: each field says whose it is. Locks, outer first: connection, thread, engine; none is held while foreign code runs.
  * Life of a connection: it has a reference while its socket lives, one while it has jobs, one while it waits on a thread's list, and those that link_ref gave out.
  */
@@ -86,6 +86,8 @@ struct link_conn {
     enum { LINK_ADOPTED, LINK_OPEN, LINK_CLOSING, LINK_OVER } state;
     struct lws *wsi;
     int fd;                            /**< until adopted */
+    struct link_pump *pump;            /**< TLS: carries its bytes; NULL when that has ended */
+    bool pumped;                       /**< TLS: the pump gives the slot back */
     struct link_node by_silence;       /**< in thread->quiet, pinged or leaving */
     struct link_node by_age;           /**< in thread->fresh until authenticated */
     struct pl_mono since, heard, pinged;
@@ -111,6 +113,7 @@ struct link_thread {
     /* the thread's own */
     struct link_node fresh, quiet, pinged, leaving; /**< by time: opened, heard, pinged, close began */
     struct link_conn *orphans;         /**< by next_dirty: adoption failed */
+    struct link_node pumps, ending;    /**< link_pump.c */
     unsigned ticks;
     bool said_stop;
 };
@@ -124,6 +127,7 @@ struct link_class {
 struct link_door;
 struct link {
     struct link_conf conf;
+    struct ssl_ctx_st *tls;            /**< NULL: none */
     struct link_class *classes;
     unsigned nclasses;
     struct link_door *door;
@@ -131,7 +135,7 @@ struct link {
     char address[64];
     pthread_mutex_t lock;
     pthread_cond_t idle;
-    unsigned sockets;                  /* LOCK: lock; handed over and not yet closed */
+    unsigned sockets;                  /* LOCK: lock; accepted and not yet closed */
     unsigned busy;                     /* LOCK: lock; connections with jobs */
     unsigned turns;                    /* LOCK: lock; times that one had none left, or was parked */
     unsigned grace_ticks;              /* LOCK: lock */
@@ -143,16 +147,18 @@ struct link {
 /* link.c: counters, one row each. */
 enum link_metric {
     LINK_M_CONNECTIONS, LINK_M_OPENED, LINK_M_IN, LINK_M_OUT, LINK_M_UNKNOWN, LINK_M_PROTOCOL, LINK_M_LARGE, LINK_M_RATE, LINK_M_SLOW, LINK_M_LATE,
-    LINK_M_SILENT, LINK_M_HANDLER, LINK_M_UNAVAILABLE, LINK_M_DOOR, LINK_M_FULL, LINK_M_PAUSED
+    LINK_M_SILENT, LINK_M_HANDLER, LINK_M_UNAVAILABLE, LINK_M_DOOR, LINK_M_FULL, LINK_M_TLS, LINK_M_PAUSED
 };
 void link_metric(enum link_metric m, int64_t by);
 /* The largest message that any protocol takes. */
 size_t link_largest(const struct link *l);
-/* A slot for a connection of this address. PL_OVERLOADED: all are taken; PL_RATE_LIMITED: the address has its share. */
+/* A slot for a connection of this address (all zeros: one whose share is not counted). PL_OVERLOADED: all are taken; PL_RATE_LIMITED: the address has its share. */
 PL_MUST enum pl_err link_slot_take(struct link *l, const struct link_address *a);
 void link_slot_free(struct link *l, const struct link_address *a);
 
 /* link_door.c */
+/* The context of l->tls, where the settings name a certificate. */
+PL_MUST enum pl_err link_door_tls(struct link *l, struct pl_fail *reterr);
 PL_MUST enum pl_err link_door_open(struct link *l, struct link_door **ret, struct pl_fail *reterr);
 PL_MUST enum pl_err link_door_start(struct link_door *d);
 struct link_door *link_door_close(struct link_door *d);
@@ -161,7 +167,7 @@ PL_MUST enum pl_err link_door_route(const struct link_protocol *protocols, struc
 
 /* link_thread.c */
 PL_MUST enum pl_err link_thread_open(struct link_thread *t, struct link *l, const struct link_protocol *p, struct pl_fail *reterr);
-/* Any thread: a connection with its fd. The thread owns both from here. */
+/* Any thread: a connection with its fd, its slot and, where TLS is spoken, its pump. The thread owns them from here. */
 void link_thread_give(struct link_thread *t, struct link_conn *c);
 void link_thread_stop(struct link_thread *t);
 void link_thread_quit(struct link_thread *t);

@@ -1,4 +1,4 @@
-#include "link_int.h"
+#include "link_tls.h"
 #include <unistd.h>
 
 static struct pl_mono now(const struct link_thread *t) { return pl_now_mono(t->engine->conf.clock); }
@@ -72,16 +72,28 @@ static void look_at(struct link_thread *t, struct link_conn *c)
         lws_callback_on_writable(c->wsi);
 }
 
+static void free_slot(struct link_thread *t, const struct link_conn *c)
+{
+    if (!c->pumped)
+        link_slot_free(t->engine, &c->address);
+}
+
 static void adopt(struct link_thread *t, struct link_conn *c)
 {
     struct lws_vhost *vh = lws_get_vhost_by_name(t->loop.ctx, "default");
     lws_adopt_desc_t desc = { .vh = vh, .type = LWS_ADOPT_SOCKET | LWS_ADOPT_HTTP, .fd = { .sockfd = c->fd }, .opaque = c };
+    if (c->pump && link_pump_start(c->pump) != PL_OK) {
+        c->state = LINK_OVER;
+        close(c->fd);
+        link_unref(c);
+        return;
+    }
     c->fd = -1;
     if (lws_adopt_descriptor_vhost_via_info(&desc))
         return;
     /* The library closed the socket, but may yet name the connection in a last callback: it is kept until then, or until the thread ends. */
     c->state = LINK_OVER;
-    link_slot_free(t->engine, &c->address);
+    free_slot(t, c);
     c->next_dirty = t->orphans;
     t->orphans = c;
 }
@@ -121,8 +133,10 @@ static void woken(struct link_thread *t)
         look_at(t, c);
         link_unref(c);
     }
-    if (quitting)
+    if (quitting) {
+        link_pump_end_all(t);
         link_loop_quit(&t->loop);
+    }
 }
 
 /* S (phases): whoever is not authenticated in time goes, unless it waits for us. */
@@ -199,6 +213,7 @@ static void tick(void *self)
     watch_fresh(t);
     watch_silence(t);
     watch_leaving(t);
+    link_pump_watch(t);
     link_unpark(t);
     if (t != &l->classes[0].threads[0])
         return;
@@ -337,7 +352,7 @@ static void destroyed(struct link_thread *t, struct link_conn *c)
     if (c->state != LINK_OVER)
         give_up(c, 1006, "lost");
     c->wsi = NULL;
-    link_slot_free(t->engine, &c->address);
+    free_slot(t, c);
     link_unref(c);
 }
 
@@ -373,7 +388,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 
 enum pl_err link_thread_open(struct link_thread *t, struct link *l, const struct link_protocol *p, struct pl_fail *reterr)
 {
-    struct link_node *lists[] = { &t->fresh, &t->quiet, &t->pinged, &t->leaving };
+    struct link_node *lists[] = { &t->fresh, &t->quiet, &t->pinged, &t->leaving, &t->pumps, &t->ending };
     for (size_t i = 0; i < PL_COUNT(lists); i++)
         link_list_init(lists[i]);
     t->engine = l;

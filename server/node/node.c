@@ -111,8 +111,9 @@ static enum pl_err listen_link(struct node *n, struct pl_fail *reterr)
     protocols[1] = account_events_protocol(n->account);
     protocols[2] = (struct link_protocol){ .name = "porchlight.hub.v1", .path = "/hub/v1", .threads = 1, .tables = hub_tables, .self = &n->device, .opened = device_link_opened,
                                            .closed = device_link_closed };
-    return link_new(&(struct link_conf){ .listen = pl_str_z(n->arena, c->ws_listen), .workers = (unsigned)c->link_workers, .queue = 4096, .db = n->db_conf, .clock = n->clock,
-                                         .rand = n->rand, .log = &n->log, .protocols = protocols },
+    return link_new(&(struct link_conf){ .listen = pl_str_z(n->arena, c->ws_listen), .workers = (unsigned)c->link_workers, .queue = 4096, .max_per_address = (unsigned)c->ws_max_per_address,
+                                         .proxies = pl_str_z(n->arena, c->proxies), .tls_cert = pl_str_z(n->arena, c->tls_cert), .tls_key = pl_str_z(n->arena, c->tls_key),
+                                         .behind_proxy = c->behind_proxy, .db = n->db_conf, .clock = n->clock, .rand = n->rand, .log = &n->log, .protocols = protocols },
                     &n->link, reterr);
 }
 

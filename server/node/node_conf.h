@@ -14,7 +14,7 @@ struct node_conf {
     struct pl_str server_name, log_level;
     struct pl_str nats_url, nats_token_file;
     int64_t workers, queue, link_workers;
-    int64_t max_connections, max_per_address;
+    int64_t max_connections, max_per_address, ws_max_per_address;
     int64_t drain;
     struct pl_str origins, tls_cert, tls_key, proxies;
     bool behind_proxy;

@@ -346,7 +346,7 @@ enum pl_err relay_control_new(const struct relay_control_conf *conf, struct rela
     enum pl_err e = !c->backlog ? PL_NO_MEMORY : c->wake < 0 ? pl_fail(reterr, PL_UNAVAILABLE, "the control thread cannot wait: %m") : PL_OK;
     struct link_client_conf lc = { .url = conf->url, .protocol = "porchlight.relay.v1", .self = c, .on_open = on_open, .on_message = on_message, .on_close = on_close,
         .on_tick = on_tick, .max_message = WHOLE_SET, .max_queued = HELLO + WHOLE_SET,
-        .lookup = conf->names ? look_up : NULL, .clock = conf->clock, .rand = conf->rand, .log = conf->log };
+        .ca_file = conf->ca_file, .lookup = conf->names ? look_up : NULL, .clock = conf->clock, .rand = conf->rand, .log = conf->log };
     /* Its callbacks use c->link only after the welcome, which answers a hello that the thread below sends: by then it is set. */
     if (e == PL_OK)
         e = link_client_new(&lc, &c->link, reterr);

@@ -15,7 +15,8 @@
 
 struct relay_control;
 struct relay_control_conf {
-    const char *url;             /**< ws://host:port/relay/v1 */
+    const char *url;             /**< ws://host:port/relay/v1 or wss://… */
+    const char *ca_file;         /**< link_client.h */
     struct pl_uuid relay_id;
     struct secure_keypair key;
     const char *media_host;      /**< as hubs and viewers are told */

@@ -7,8 +7,9 @@
 
 const char relay_usage[] =
     "usage: porchlight-relay --server ws://HOST:PORT/relay/v1 --id UUID --key FILE --media HOST:PORT\n"
-    "                        [--advertise HOST:PORT] [--max-sessions N] [--test-clock FILE]\n"
-    "Forwards live video and sound. FILE holds the node's Ed25519 seed, 64 hex characters.\n";
+    "                        [--ca FILE] [--advertise HOST:PORT] [--max-sessions N] [--test-clock FILE]\n"
+    "Forwards live video and sound. A wss:// server must be vouched for by the system's certificates, or by --ca.\n"
+    "--key: a file that holds the node's Ed25519 seed, 64 hex characters.\n";
 
 static const struct {
     const char *name;
@@ -19,6 +20,7 @@ static const struct {
     { "--id", offsetof(struct relay_args, id), true },
     { "--key", offsetof(struct relay_args, key), true },
     { "--media", offsetof(struct relay_args, media), true },
+    { "--ca", offsetof(struct relay_args, ca), false },
     { "--advertise", offsetof(struct relay_args, advertise), false },
     { "--max-sessions", offsetof(struct relay_args, max_sessions), false },
     { "--test-clock", offsetof(struct relay_args, test_clock), false },
@@ -94,6 +96,7 @@ static enum pl_err read_parts(const struct relay_args *args, struct parts *p, st
         return e;
     secure_keypair_from_seed(seed.b, &p->control.key);
     p->control.url = args->server;
+    p->control.ca_file = args->ca;
     p->worker.max_sessions = p->control.max_sessions = sessions;
     p->worker.clock = p->control.clock = &pl_clock_system;
     p->worker.rand = p->control.rand = &pl_rand_system;

@@ -10,7 +10,8 @@
 #include "log.h"
 
 struct relay_args {
-    const char *server;     /**< ws://H:P/relay/v1 */
+    const char *server;     /**< ws://H:P/relay/v1 or wss://… */
+    const char *ca;         /**< for wss://; NULL: the system's */
     const char *id;         /**< UUID */
     const char *key;        /**< file with 64 hex characters */
     const char *media;      /**< H:P */
