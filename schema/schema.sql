@@ -371,7 +371,8 @@ CREATE TABLE relay (
     media_port integer,
     max_sessions integer DEFAULT 0 NOT NULL,
     sessions integer DEFAULT 0 NOT NULL,
-    viewers integer DEFAULT 0 NOT NULL
+    viewers integer DEFAULT 0 NOT NULL,
+    heard bigint DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE session (

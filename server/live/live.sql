@@ -16,9 +16,14 @@ SELECT public_key, boot_id FROM relay WHERE id = $1 AND revoked_at IS NULL;
 
 -- name: relay_hello :one
 -- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz
--- A relay has connected: takes the next epoch.
-UPDATE relay SET epoch = epoch + 1, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6, sessions = $7, connected = true, seen_at = $8
+-- A relay has connected: takes the next epoch. A new process numbers its reports from 1.
+UPDATE relay SET epoch = epoch + 1, heard = CASE WHEN boot_id = $3 THEN heard ELSE 0 END, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6, sessions = $7, connected = true, seen_at = $8
 WHERE id = $1 AND revoked_at IS NULL RETURNING epoch, name;
+
+-- name: relay_heard :exec
+-- in: id uuid, epoch bigint, seq bigint
+-- Takes a report of the relay. None affected: it was written before, or the connection is an older one.
+UPDATE relay SET heard = $3 WHERE id = $1 AND epoch = $2 AND heard < $3;
 
 -- name: relay_gone :exec
 -- in: id uuid, epoch bigint, now timestamptz

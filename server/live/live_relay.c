@@ -345,7 +345,7 @@ static enum pl_err on_error(struct link_call *c, struct pl_fail *reterr)
 
 struct event_msg {
     struct pl_uuid live_id, viewer_id;
-    int64_t generation;
+    int64_t generation, seq;
     struct pl_str event, code;
     struct pl_utc time;
 };
@@ -353,6 +353,7 @@ static const struct json_field event_fields[] = {
     JSON_F(struct event_msg, live_id, J_UUID, J_REQUIRED),
     JSON_F(struct event_msg, viewer_id, J_UUID, J_OPTIONAL),
     JSON_F(struct event_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX),
+    JSON_F(struct event_msg, seq, J_INT, J_OPTIONAL, .lo = 1, .hi = INT64_MAX),
     JSON_F(struct event_msg, event, J_STR, J_REQUIRED, .hi = 32),
     JSON_F(struct event_msg, code, J_STR, J_OPTIONAL, .hi = 64),
     JSON_F(struct event_msg, time, J_TIME, J_REQUIRED),
@@ -430,14 +431,48 @@ static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struc
     return live_event(c->tx, c->now, account_id, m->live_id, r->state, NULL);
 }
 
+struct heard_args {
+    struct link_conn *conn;
+    struct pl_str text;
+};
+static void say_heard(void *arg)
+{
+    const struct heard_args *h = arg;
+    if (link_send(h->conn, h->text) != PL_OK)
+        link_close(h->conn, PL_TOO_SLOW);
+}
+
+/* A report may have been written while its answer was lost: the relay says it again, and it counts once. */
+static enum pl_err hear(struct link_call *c, const struct relay_conn *r, int64_t seq, bool *ret_new)
+{
+    struct heard_args *h = PL_NEW(c->arena, struct heard_args);
+    struct pl_buf b = pl_buf_init(c->arena, 256);
+    int64_t taken;
+    enum pl_err e = h ? live_sql_relay_heard(c->tx, r->relay_id, r->epoch, seq, &taken) : PL_NO_MEMORY;
+    if (e != PL_OK)
+        return e;
+    struct jw w = live_message(r->ctx, &b, "session.heard");
+    jw_int(&w, "seq", seq);
+    jw_close(&w);
+    if ((e = pl_buf_err(&b)) != PL_OK)
+        return e;
+    *h = (struct heard_args){ c->conn, pl_buf_view(&b) };
+    link_after(c, say_heard, h);
+    *ret_new = taken > 0;
+    return PL_OK;
+}
+
 static enum pl_err on_event(struct link_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
     const struct event_msg *m = c->msg;
     struct relay_conn *r = link_owner(c->conn);
     struct live_sql_place_row place;
-    bool found;
-    enum pl_err e = live_sql_place(c->tx, m->live_id, &place, &found);
+    bool found, new = true;
+    enum pl_err e = m->seq ? hear(c, r, m->seq, &new) : PL_OK;
+    if (e != PL_OK || !new)
+        return e;
+    e = live_sql_place(c->tx, m->live_id, &place, &found);
     /* A session that has ended, that is another relay's, or an older generation: the report is of the past. */
     if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, r->relay_id) || place.generation != m->generation)
         return e;

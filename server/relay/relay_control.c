@@ -19,9 +19,12 @@ struct relay_control {
     atomic_bool stop;
     atomic_bool ready;            /* welcomed: news may be sent */
     atomic_uint_least32_t connection; /* counts connections; 0: none yet */
-    /* the writing thread only: what happened while the cloud was away, oldest first */
+    atomic_uint_least64_t heard;  /* the last event that the cloud has written */
+    /* the writing thread only: what the cloud has not said to have written, oldest first. Of it, the first `said` were sent over connection `said_on`. */
     struct relay_event *backlog;
-    size_t backlog_first, backlog_n;
+    size_t backlog_first, backlog_n, said;
+    uint32_t said_on;
+    uint64_t next_seq; /* of the event after the last one in backlog */
     /* link's thread only */
     bool told_up, told_any;       /* what the worker knows about control */
     /* LOCK: lock */
@@ -92,14 +95,20 @@ static void log_event(struct relay_control *c, const struct relay_event *ev)
         PL_F_Z("why", ev->code ? ev->code : ""));
 }
 
-/* Kept until the cloud is there again; the oldest gives way, because hello tells what runs in any case. */
+static void forget_oldest(struct relay_control *c)
+{
+    c->backlog_first = (c->backlog_first + 1) % BACKLOG;
+    c->backlog_n--;
+    c->said -= c->said > 0;
+}
+
+/* Kept until the cloud has it; the oldest gives way, because hello tells what runs in any case. */
 static void keep(struct relay_control *c, const struct relay_event *ev)
 {
-    if (c->backlog_n == BACKLOG) {
-        c->backlog_first = (c->backlog_first + 1) % BACKLOG;
-        c->backlog_n--;
-    }
+    if (c->backlog_n == BACKLOG)
+        forget_oldest(c);
     c->backlog[(c->backlog_first + c->backlog_n++) % BACKLOG] = *ev;
+    c->next_seq++;
 }
 
 static bool say(struct relay_control *c, const struct relay_news *n)
@@ -114,12 +123,20 @@ static bool say(struct relay_control *c, const struct relay_news *n)
 
 static void say_backlog(struct relay_control *c)
 {
-    while (c->backlog_n && atomic_load(&c->ready)) {
-        struct relay_news n = { .kind = RELAY_NEWS_EVENT, .event = c->backlog[c->backlog_first] };
+    while (c->backlog_n && c->next_seq - c->backlog_n <= atomic_load(&c->heard))
+        forget_oldest(c);
+    while (c->backlog_n) {
+        PL_LOCK(&c->lock); /* no connection takes another's place between the look and the sending: later events never overtake earlier ones */
+        if (c->said_on != atomic_load(&c->connection)) { /* what the old one did not confirm may never have arrived */
+            c->said_on = atomic_load(&c->connection);
+            c->said = 0;
+        }
+        if (c->said == c->backlog_n || !atomic_load(&c->ready))
+            return;
+        struct relay_news n = { .kind = RELAY_NEWS_EVENT, .event = c->backlog[(c->backlog_first + c->said) % BACKLOG], .seq = c->next_seq - c->backlog_n + c->said };
         if (!say(c, &n))
             return;
-        c->backlog_first = (c->backlog_first + 1) % BACKLOG;
-        c->backlog_n--;
+        c->said++;
     }
 }
 
@@ -142,9 +159,14 @@ static void tell(struct relay_control *c, const struct relay_news *n)
             (void)say(c, n);
         break;
     case RELAY_NEWS_EVENT:
+        if (n->event.kind == RELAY_EV_KEYFRAME_WANTED) { /* of this moment only */
+            if (ready)
+                (void)say(c, n);
+            break;
+        }
         log_event(c, &n->event);
-        if (!ready || c->backlog_n || !say(c, n))
-            keep(c, &n->event);
+        keep(c, &n->event);
+        say_backlog(c);
         break;
     }
 }
@@ -241,12 +263,24 @@ static enum pl_err on_reconnect(struct relay_control *c, struct pl_str text, str
     return PL_OK;
 }
 
+struct heard_msg { int64_t seq; };
+static const struct json_field heard_fields[] = { JSON_F(struct heard_msg, seq, J_INT, J_REQUIRED, .lo = 1, .hi = INT64_MAX), J_END };
+
+static enum pl_err on_heard(struct relay_control *c, struct pl_str text, struct pl_arena *a, struct pl_fail *reterr)
+{
+    struct heard_msg m;
+    enum pl_err e = json_take(heard_fields, JSON_LENIENT, text, a, &m, reterr);
+    if (e == PL_OK)
+        atomic_store(&c->heard, (uint64_t)m.seq);
+    return e;
+}
+
 /* What is no command: the conversation itself, and in which order it goes. */
 static const struct talk {
     const char *type;
     bool before_welcome;
     enum pl_err (*run)(struct relay_control *c, struct pl_str text, struct pl_arena *a, struct pl_fail *reterr);
-} talks[] = { { "challenge", true, on_challenge }, { "welcome", true, on_welcome }, { "reconnect", false, on_reconnect } };
+} talks[] = { { "challenge", true, on_challenge }, { "welcome", true, on_welcome }, { "reconnect", false, on_reconnect }, { "session.heard", false, on_heard } };
 
 static void answer(struct relay_control *c, struct pl_str id, enum pl_err e)
 {
@@ -306,14 +340,19 @@ static void on_message(void *self, struct pl_str text)
 static void on_open(void *self)
 {
     struct relay_control *c = self;
+    PL_LOCK(&c->lock);
     atomic_fetch_add(&c->connection, 1);
 }
 
 static void on_close(void *self, int code, struct pl_str reason)
 {
     struct relay_control *c = self;
-    bool was = atomic_exchange(&c->ready, false);
-    atomic_fetch_add(&c->connection, 1);
+    bool was;
+    {
+        PL_LOCK(&c->lock);
+        was = atomic_exchange(&c->ready, false);
+        atomic_fetch_add(&c->connection, 1);
+    }
     (void)tell_worker(c, false);
     if (was || code)
         PL_LOG(c->conf.log, PL_WARN, "relay.disconnected", PL_F_INT("close", code), PL_F_STR("why", reason));
@@ -343,6 +382,7 @@ enum pl_err relay_control_new(const struct relay_control_conf *conf, struct rela
     pthread_mutex_init(&c->lock, NULL);
     c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     c->backlog = pl_heap(BACKLOG * sizeof *c->backlog);
+    c->next_seq = 1;
     enum pl_err e = !c->backlog ? PL_NO_MEMORY : c->wake < 0 ? pl_fail(reterr, PL_UNAVAILABLE, "the control thread cannot wait: %m") : PL_OK;
     struct link_client_conf lc = { .url = conf->url, .protocol = "porchlight.relay.v1", .self = c, .on_open = on_open, .on_message = on_message, .on_close = on_close,
         .on_tick = on_tick, .max_message = WHOLE_SET, .max_queued = HELLO + WHOLE_SET,

@@ -1,8 +1,8 @@
 /* relay_control.h - the relay's one conversation with the cloud ("porchlight.relay.v1"): commands in, answers, events and figures out.
  *
  * Dials in, proves the node's Ed25519 key, says which sessions run, obeys `live.sync`. Each command is one row: its fields, and how they become a relay_cmd.
- * While the cloud is away sessions go on (relay.h ends them by expiry or after ten minutes) and what happens is kept in order; answers to a connection that is
- * gone are thrown away.
+ * While the cloud is away sessions go on (relay.h ends them by expiry or after ten minutes). What happens is numbered and kept in order until the cloud has said
+ * that it wrote it (`session.heard`), and said again on each new connection until then; answers to a connection that is gone are thrown away.
  * This is the relay's door that logs; keys are never in a log line or an error.
  * Not here: sockets of media (relay_worker.h).  Threads: messages are read on link_client's thread, news is written by a thread of its own.
  *     e = relay_control_new(&conf, &c, &fail);

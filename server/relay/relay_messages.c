@@ -222,7 +222,7 @@ enum pl_err relay_control_read(struct pl_str text, struct pl_arena *a, struct re
     return PL_OK;
 }
 
-static void write_event(const struct relay_event *ev, struct pl_utc utc, struct pl_mono mono, struct pl_buf *out)
+static void write_event(const struct relay_event *ev, uint64_t seq, struct pl_utc utc, struct pl_mono mono, struct pl_buf *out)
 {
     struct jw w = jw_start(out);
     jw_open(&w, NULL);
@@ -233,6 +233,8 @@ static void write_event(const struct relay_event *ev, struct pl_utc utc, struct 
         jw_z(&w, "type", "session.event");
         jw_uuid(&w, "live_id", ev->ref.live_id);
         jw_int(&w, "generation", ev->ref.generation);
+        if (seq)
+            jw_int(&w, "seq", (int64_t)seq);
         jw_z(&w, "event", relay_event_name(ev->kind));
         if (ev->viewer_id[0])
             jw_z(&w, "viewer_id", ev->viewer_id);
@@ -264,7 +266,7 @@ void relay_control_write(const struct relay_news *news, struct pl_utc utc, struc
 {
     struct jw w = jw_start(out);
     switch (news->kind) {
-    case RELAY_NEWS_EVENT: write_event(&news->event, utc, mono, out); break;
+    case RELAY_NEWS_EVENT: write_event(&news->event, news->seq, utc, mono, out); break;
     case RELAY_NEWS_STATS: write_stats(news, out); break;
     case RELAY_NEWS_RUNNING: break; /* hello says it */
     case RELAY_NEWS_ANSWER:

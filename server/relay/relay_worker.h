@@ -43,6 +43,7 @@ struct relay_news {
     enum relay_news_kind kind;
     uint32_t connection;
     struct relay_event event;      /**< EVENT */
+    uint64_t seq;                  /**< EVENT: its number, given by relay_control */
     char request[RELAY_ID_TEXT];   /**< ANSWER */
     enum pl_err result;            /**< ANSWER */
     struct relay_ref *running;     /**< RUNNING: heap, the taker's */

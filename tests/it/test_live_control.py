@@ -166,3 +166,22 @@ def test_a_revoked_client_that_joined_is_cut_S_S5(sim):
     phone.delete("/v1/sessions/current").ok(204)
     home.relay.expect("session.close", live_id=live["live_id"])
     until(lambda: home.api.get(f"/v1/live/{live['live_id']}").ok(200).body.get("end_code") == "revoked", "the session ends as revoked")
+
+
+def test_a_report_that_comes_again_is_written_once(sim):
+    """The relay says again what it was not told to be written: the answer may have been lost, and the report not."""
+    home = sim()
+    home.relay.answers("session.open", "viewer.add")
+    live_id = home.live().ok(201)["live_id"]
+
+    def viewers():
+        with home.porch.db() as db:
+            return db.execute("SELECT viewers FROM live WHERE id = %s", (live_id,)).fetchone()[0]
+
+    for seq in (1, 1, 2, 1):
+        home.relay.event(live_id, "viewer_connected", seq=seq, viewer_id=str(uuid.uuid4()))
+        assert home.relay.expect("session.heard")["seq"] == seq
+    assert viewers() == 2
+    home.relay.event(live_id, "source_keyframe", seq=3)
+    home.relay.expect("session.heard", seq=3)
+    assert home.api.get(f"/v1/live/{live_id}").ok(200)["state"] == "live"
