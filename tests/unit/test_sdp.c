@@ -150,6 +150,10 @@ static void real_clients(void **state)
         { "chromium-view-extra", false, 116, 117, 111, 111, SDP_NACK | SDP_PLI | SDP_FIR | SDP_TRANSPORT_CC, { 3, 0, 1, 4 } },
         { "chromium-publish", true, 102, -1, 111, 111, SDP_NACK | SDP_PLI | SDP_FIR | SDP_TRANSPORT_CC, { 4, 0, 14, 9 } },
         { "aiortc-view", false, 101, 102, 96, 96, SDP_NACK | SDP_PLI | SDP_REMB, { 0, 2, 0, 1 } },
+        { "firefox-h264-view", false, 126, 127, 109, 109, SDP_NACK | SDP_PLI | SDP_FIR | SDP_REMB, { 0, 4, 1, 3 } },
+        { "libwebrtc-ios-view", false, 98, 99, 111, 111, SDP_NACK | SDP_PLI | SDP_FIR | SDP_TRANSPORT_CC, { 3, 0, 1, 4 } },
+        { "libwebrtc-android-view", false, 98, 99, 111, 111, SDP_NACK | SDP_PLI | SDP_FIR | SDP_TRANSPORT_CC, { 3, 0, 1, 4 } },
+        { "pion-publish", true, 102, -1, 111, 111, SDP_NACK | SDP_PLI | SDP_FIR | SDP_REMB, { 0 } },
         { "gstreamer-view", false, 96, -1, 97, -1, SDP_PLI | SDP_FIR, { 0 } },
         { "gstreamer-publish", true, 96, -1, 97, 97, SDP_PLI | SDP_FIR, { 0 } },
     };
@@ -357,6 +361,42 @@ static void ceilings(void **state)
     refused(PL_STR("v=0\ra=x\rm=audio 9 UDP/TLS/RTP/SAVPF 0\r\n"), &o, PL_INVALID_REQUEST, "malformed");
 }
 
+/* Reading and answering the most that is taken costs no more than the arena that sdp.h names, and short memory is an error like others. */
+static void memory_is_bounded(void **state)
+{
+    (void)state;
+    struct pl_buf b = pl_buf_init(arena, 1 << 16);
+    struct sdp_offer *o;
+    struct pl_fail fail = PL_FAIL_INIT;
+    pl_buf_z(&b, "v=0\r\n");
+    for (int i = 0; i < SDP_LINES_MAX; i++) {
+        pl_buf_z(&b, "m=audio 9 UDP/TLS/RTP/SAVPF");
+        for (int k = 0; k < SDP_CODECS_MAX; k++)
+            pl_buf_fmt(&b, " %d", k);
+        pl_buf_z(&b, "\r\n");
+    }
+    for (int i = 0; i < 1900 && b.n + 16 < SDP_TEXT_MAX; i++)
+        pl_buf_z(&b, "a=abc:abcdef\r\n");
+    assert_int_equal(pl_buf_err(&b), PL_OK);
+    struct pl_arena *small = pl_arena_new(512 << 10);
+    assert_int_equal(sdp_read_offer(small, pl_buf_view(&b), &o, &fail), PL_OK);
+    small = pl_arena_free(small);
+    for (size_t ceiling = 64; ceiling < 128 << 10; ceiling += 96) {
+        struct sdp_ours us = ours();
+        struct sdp_agreed agreed;
+        struct pl_str text;
+        small = pl_arena_new(ceiling);
+        enum pl_err e = sdp_read_offer(small, file("gstreamer-view"), &o, &fail);
+        if (e == PL_OK)
+            e = sdp_answer(small, o, &us, &agreed, &text, &fail);
+        assert_true(e == PL_OK || e == PL_NO_MEMORY);
+        small = pl_arena_free(small);
+        if (e == PL_OK)
+            return;
+    }
+    fail_msg("never enough");
+}
+
 static void restart(void **state)
 {
     (void)state;
@@ -385,6 +425,7 @@ static void restart(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { TEST(real_clients), TEST(values_of_an_offer), TEST(what_an_answer_says), TEST(profiles), TEST(two_codecs_on_a_line), TEST(sound_that_is_missing),
-                                        TEST(setup_rules), TEST(refusals), TEST(ceilings), TEST(restart) };
+                                        TEST(setup_rules), TEST(refusals), TEST(ceilings), TEST(memory_is_bounded),
+                                        TEST(restart) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
