@@ -274,7 +274,9 @@ CREATE TABLE live_place (
     account_id uuid NOT NULL,
     relay_id uuid NOT NULL,
     hub_serial text NOT NULL,
-    generation integer NOT NULL
+    generation integer NOT NULL,
+    whip_hash bytea,
+    whip_until timestamp with time zone
 );
 
 CREATE TABLE live_stage (
@@ -372,7 +374,8 @@ CREATE TABLE relay (
     max_sessions integer DEFAULT 0 NOT NULL,
     sessions integer DEFAULT 0 NOT NULL,
     viewers integer DEFAULT 0 NOT NULL,
-    heard bigint DEFAULT 0 NOT NULL
+    heard bigint DEFAULT 0 NOT NULL,
+    fingerprint bytea
 );
 
 CREATE TABLE session (

@@ -41,7 +41,8 @@ void device_link_closed(void *self, struct link_conn *conn, struct link_call *c)
 
 /* The hub or hubless camera at the other end of a connection; from its hello on. */
 struct pl_str device_conn_serial(const struct device_conn *d);
-/* Bits: 1 = AEAD_AES_128_GCM, 2 = AES_CM_128_HMAC_SHA1_80. */
+/* Bits: 1 = AEAD_AES_128_GCM, 2 = AES_CM_128_HMAC_SHA1_80, DEVICE_SUITE_WEBRTC: it publishes by WebRTC (WHIP). */
+#define DEVICE_SUITE_WEBRTC 4u
 unsigned device_conn_suites(const struct device_conn *d);
 
 /* What live needs to know of a device that is to be watched. */

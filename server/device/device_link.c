@@ -167,7 +167,7 @@ static enum pl_err prove(struct link_call *c, const struct device_conn *d, const
 
 static unsigned suites_of(const struct json_list *list)
 {
-    static const char *const names[] = { "AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80" };
+    static const char *const names[] = { "AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80", "DTLS-SRTP" };
     const struct pl_str *items = list->items;
     unsigned bits = 0;
     for (size_t i = 0; i < list->n; i++)

@@ -17,6 +17,7 @@
 #include "device.h"
 #include "http.h"
 #include "link.h"
+#include "secure.h"
 
 struct live_ctx {
     struct bus *bus;
@@ -25,11 +26,15 @@ struct live_ctx {
     const struct pl_log *log;
     struct pl_uuid node_id;
     const char *server_name; /**< what relays sign */
+    struct pl_secret way_key; /**< makes the addresses of WebRTC viewers; the same on every node */
 };
 
 extern const struct http_route live_routes[];        /* self: struct live_ctx */
+extern const struct http_route live_whep_routes[];   /* self: struct live_ctx; viewers by WebRTC */
 extern const struct link_message live_relay_messages[]; /* self: struct live_ctx; protocol porchlight.relay.v1 */
 extern const struct link_message live_hub_messages[];   /* self: struct live_ctx; beside device's in porchlight.hub.v1 */
+
+extern const struct http_route live_whip_routes[];   /* self: struct live_ctx; hubs by WebRTC */
 
 /* opened/closed of the relay protocol; self: struct live_ctx. */
 void live_relay_opened(void *self, struct link_conn *conn);

@@ -15,9 +15,10 @@ SELECT id, public_key, revoked_at FROM relay WHERE name = $1;
 SELECT public_key, boot_id FROM relay WHERE id = $1 AND revoked_at IS NULL;
 
 -- name: relay_hello :one
--- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz
+-- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz, fingerprint bytea?
 -- A relay has connected: takes the next epoch. A new process numbers its reports from 1.
-UPDATE relay SET epoch = epoch + 1, heard = CASE WHEN boot_id = $3 THEN heard ELSE 0 END, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6, sessions = $7, connected = true, seen_at = $8
+UPDATE relay SET epoch = epoch + 1, heard = CASE WHEN boot_id = $3 THEN heard ELSE 0 END, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6,
+sessions = $7, connected = true, seen_at = $8, fingerprint = $9
 WHERE id = $1 AND revoked_at IS NULL RETURNING epoch, name;
 
 -- name: relay_heard :exec
@@ -58,9 +59,9 @@ SELECT (SELECT count(*) FROM relay WHERE revoked_at IS NULL) AS relays, (SELECT 
 
 -- name: relay_media :one
 -- in: id uuid
--- null: nothing
--- Where a session's viewers go.
-SELECT COALESCE(media_host, '') AS media_host, COALESCE(media_port, 0) AS media_port, connected FROM relay WHERE id = $1;
+-- null: fingerprint
+-- Where a session's viewers go, and whose certificate they find there.
+SELECT COALESCE(media_host, '') AS media_host, COALESCE(media_port, 0) AS media_port, connected, fingerprint FROM relay WHERE id = $1;
 
 -- name: add :exec
 -- in: account_id uuid, id uuid, device_id uuid, camera_serial text, hub_serial text, relay_id uuid, client_id uuid, generation integer, suite text, now timestamptz, expires_at timestamptz, hard_end_at timestamptz
@@ -72,6 +73,17 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waking_hub', $9, $10, $11, $12);
 -- in: live_id uuid, account_id uuid, relay_id uuid, hub_serial text, generation integer
 -- The way back from relay and hub.
 INSERT INTO live_place (live_id, account_id, relay_id, hub_serial, generation) VALUES ($1, $2, $3, $4, $5);
+
+-- name: whip_grant :exec
+-- in: live_id uuid, hash bytea, until timestamptz
+-- The hub of a session that begins may make one offer.
+UPDATE live_place SET whip_hash = $2, whip_until = $3 WHERE live_id = $1;
+
+-- name: whip_spend :one
+-- in: live_id uuid, hash bytea, now timestamptz, spent boolean
+-- The offer has come; $4 false: it is not good, and another one may come. No row: nothing, or something else, was handed out, or it is too late.
+UPDATE live_place SET whip_hash = CASE WHEN $4 THEN NULL ELSE whip_hash END WHERE live_id = $1 AND whip_hash = $2 AND whip_until > $3
+RETURNING account_id, relay_id, hub_serial, generation;
 
 -- name: place_drop :exec
 -- in: live_id uuid

@@ -4,14 +4,14 @@
 #include "live_sql.h"
 #include "power_gen.h"
 
-#define ASK_TIMEOUT (2 * PL_SECOND)
 #define TRIES 3 /* a session that ends while somebody joins it is looked up again */
 
 struct live_body {
     int transport, source;
     struct json_list suites;
 };
-static const char *const transports[] = { "srtp", NULL };
+static const char *const transports[] = { "srtp", "webrtc", NULL };
+enum { TRANSPORT_SRTP, TRANSPORT_WEBRTC };
 static const char *const sources[] = { "hub", "plain", NULL };
 enum { SOURCE_HUB, SOURCE_PLAIN };
 static const struct json_field live_fields[] = { JSON_F(struct live_body, transport, J_ENUM, J_OPTIONAL, .words = transports),
@@ -31,6 +31,8 @@ struct start {
     struct live_leg source;
     struct pl_utc asked_relay, asked_hub;
     bool plain;  /* no hub sends: whoever holds the source's key does */
+    bool whip;   /* the hub publishes by WebRTC: the source comes with its offer */
+    char token[SECURE_TOKEN_TEXT]; /* for that offer */
     bool opened; /* a new session was opened at the relay */
 };
 
@@ -87,7 +89,8 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
     if (!s->plain && !s->view.online)
         return pl_fail(reterr, PL_HUB_OFFLINE, "The hub of this camera is not connected to the cloud.");
     s->source_suite = s->asked_suite;
-    if ((!s->plain && (e = hub_suite(&s->view, &s->source_suite, reterr)) != PL_OK) || (e = live_sql_relay_choose(tx, c->now, &relay, &found)) != PL_OK)
+    s->whip = !s->plain && s->view.suites & DEVICE_SUITE_WEBRTC;
+    if ((!s->plain && !s->whip && (e = hub_suite(&s->view, &s->source_suite, reterr)) != PL_OK) || (e = live_sql_relay_choose(tx, c->now, &relay, &found)) != PL_OK)
         return e;
     if (!found)
         return PL_NO_RELAY;
@@ -115,13 +118,16 @@ static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
     jw_int(&w, "generation", s->generation);
     jw_int(&w, "expires_in_ms", (int64_t)power_of(&s->view)->step_s * 1000);
     jw_open(&w, "source");
-    live_leg_write(&w, &s->source, LIVE_RELAY_SIDE, /* talk= */ !s->plain);
+    if (s->whip)
+        jw_bool(&w, "pending", true);
+    else
+        live_leg_write(&w, &s->source, LIVE_RELAY_SIDE, /* talk= */ !s->plain);
     jw_bool(&w, "plain", s->plain);
     jw_close(&w);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
     if (e == PL_OK)
-        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr);
+        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr);
     s->asked_relay = pl_now_utc(s->ctx->clock);
     s->opened = e == PL_OK;
     return e;
@@ -144,10 +150,12 @@ static enum pl_err write_row(struct start *s)
         return e;
     if (!s->plain && !pl_str_eq(now.hub_serial, s->view.hub_serial))
         return PL_RETRY;
-    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation,
-                          pl_str_of(live_suite_names[s->source_suite]), c->now, pl_utc_add(c->now, p->step_s * PL_SECOND), pl_utc_add(c->now, p->hard_s * PL_SECOND), NULL)) !=
-            PL_OK ||
+    struct pl_str suite = s->whip ? PL_STR("DTLS-SRTP") : pl_str_of(live_suite_names[s->source_suite]);
+    struct pl_utc expires = pl_utc_add(c->now, p->step_s * PL_SECOND), hard_end = pl_utc_add(c->now, p->hard_s * PL_SECOND);
+    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation, suite, c->now,
+                          expires, hard_end, NULL)) != PL_OK ||
         (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
+        (s->whip && (e = live_whip_grant(tx, c->now, s->live_id, s->token)) != PL_OK) ||
         (e = live_sql_viewer_add(tx, account, s->live_id, c->actor.client_id, NULL)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "requested", c->now)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
@@ -168,6 +176,17 @@ static enum pl_err write_viewer(struct start *s)
     return db_commit(&tx);
 }
 
+/* Where the hub posts its offer, and what lets it. */
+static void write_whip(const struct start *s, struct jw *w)
+{
+    char id[PL_UUID_TEXT];
+    pl_uuid_text(s->live_id, id);
+    jw_open(w, "whip");
+    jw_str(w, "url", pl_fmt(s->c->arena, "/v1/live/%s/whip", id));
+    jw_z(w, "token", s->token);
+    jw_close(w);
+}
+
 static enum pl_err start_hub(struct start *s, struct pl_fail *reterr)
 {
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
@@ -180,25 +199,29 @@ static enum pl_err start_hub(struct start *s, struct pl_fail *reterr)
     jw_int(&w, "port", s->port);
     jw_close(&w);
     jw_int(&w, "mtu", 1200);
-    live_leg_write(&w, &s->source, LIVE_OTHER_SIDE, true);
+    if (s->whip)
+        write_whip(s, &w);
+    else
+        live_leg_write(&w, &s->source, LIVE_OTHER_SIDE, true);
     jw_int(&w, "hard_end_s", power_of(&s->view)->hard_s);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
     if (e == PL_OK)
-        e = live_ask_hub(s->ctx, s->c->arena, s->view.hub_serial, pl_buf_view(&b), ASK_TIMEOUT, reterr);
+        e = live_ask_hub(s->ctx, s->c->arena, s->view.hub_serial, pl_buf_view(&b), LIVE_ASK_TIMEOUT, reterr);
     s->asked_hub = pl_now_utc(s->ctx->clock);
     return e;
 }
 
-/* Ends what this call could not bring up, and tells both ends. */
-static void give_up(struct start *s, const char *code)
+void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct live_ending *endings = NULL;
-    if (db_begin(s->c->db, s->c->arena, &tx) == PL_OK && live_end(tx, s->c->now, s->c->actor.account_id, s->live_id, code, &endings) == PL_OK && db_commit(&tx) == PL_OK)
-        live_tell(s->ctx, s->c->arena, endings);
+    if (db_begin(c->db, c->arena, &tx) == PL_OK && live_end(tx, c->now, c->actor.account_id, live_id, code, &endings) == PL_OK && db_commit(&tx) == PL_OK)
+        live_tell(ctx, c->arena, endings);
     /* If the database went away the row ends by its expiry, the relay by ten seconds without a source. */
 }
+
+static void give_up(struct start *s, const char *code) { live_give_up(s->ctx, s->c, s->live_id, code); }
 
 /* The relay forgets a session whose row lost the race. */
 static void close_spare(struct start *s)
@@ -241,7 +264,7 @@ static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_u
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
     if (e == PL_OK)
-        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr);
+        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr);
     if (e == PL_NOT_FOUND) { /* the relay no longer runs what the row says: the caller begins again */
         give_up(s, "relay_lost");
         e = PL_RETRY;
@@ -258,7 +281,30 @@ static enum pl_err created(struct start *s)
     return PL_OK;
 }
 
-/* The answer: the live resource and, this once, the viewer's keys. */
+/* This viewer's keys, shown once. */
+static void write_srtp(struct start *s, const struct live_leg *leg, struct pl_uuid viewer_id)
+{
+    struct jw *w = &s->c->out;
+    jw_uuid(w, "viewer_id", viewer_id);
+    jw_open(w, "srtp");
+    jw_str(w, "host", s->host);
+    jw_int(w, "port", s->port);
+    jw_int(w, "mtu", 1200);
+    live_leg_write(w, leg, LIVE_OTHER_SIDE, false);
+    jw_close(w);
+}
+
+/* Where WebRTC viewers post their offers. The relay's own candidate stands in the answer, so no ICE servers are needed. */
+static void write_whep(struct start *s)
+{
+    char id[PL_UUID_TEXT];
+    pl_uuid_text(s->live_id, id);
+    jw_str(&s->c->out, "whep_url", pl_fmt(s->c->arena, "/v1/live/%s/whep", id));
+    jw_array(&s->c->out, "ice");
+    jw_end_array(&s->c->out);
+}
+
+/* The answer: the live resource and the ways in. `leg` NULL: by WebRTC alone. */
 static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl_uuid viewer_id)
 {
     static const char *const talk_modes[] = { "hold_to_talk", "tap_to_mute" };
@@ -270,13 +316,9 @@ static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl
         e = live_stage_add(tx, c->actor.account_id, s->live_id, "hub_asked", s->asked_hub);
     if (e != PL_OK || (e = live_write(tx, w, c->actor.account_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
         return e;
-    jw_uuid(w, "viewer_id", viewer_id);
-    jw_open(w, "srtp");
-    jw_str(w, "host", s->host);
-    jw_int(w, "port", s->port);
-    jw_int(w, "mtu", 1200);
-    live_leg_write(w, leg, LIVE_OTHER_SIDE, false);
-    jw_close(w);
+    if (leg)
+        write_srtp(s, leg, viewer_id);
+    write_whep(s);
     jw_array(w, "talk_modes");
     for (size_t i = 0; i < PL_COUNT(talk_modes); i++)
         jw_z(w, NULL, talk_modes[i]);
@@ -328,6 +370,7 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
     if (!s || !leg)
         return PL_NO_MEMORY;
     *s = (struct start){ .c = c, .ctx = c->self, .plain = ((const struct live_body *)c->body)->source == SOURCE_PLAIN };
+    bool web = ((const struct live_body *)c->body)->transport == TRANSPORT_WEBRTC; /* its viewers come to whep_url */
     enum pl_err e = http_param_uuid(c, "id", &device_id);
     if (e == PL_OK)
         e = asked_suite(c->body, &s->asked_suite, reterr);
@@ -335,6 +378,8 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
         return start_plain(s, device_id, reterr);
     for (int i = 0; e == PL_OK && i < TRIES; i++) {
         e = begin(s, device_id, reterr);
+        if (e == PL_OK && web)
+            return answer(s, NULL, viewer_id);
         if (e == PL_OK && (e = add_viewer(s, leg, viewer_id, reterr)) == PL_OK)
             return answer(s, leg, viewer_id);
         if (i + 1 < TRIES && e == PL_RETRY)
@@ -421,7 +466,7 @@ static enum pl_err on_extend(struct http_call *c, struct pl_fail *reterr)
     jw_int(&w, "generation", x.row.generation);
     jw_int(&w, "expires_in_ms", pl_utc_sub(x.until, c->now) / PL_MS);
     jw_close(&w);
-    if ((e = live_ask_relay(ctx, c->arena, x.row.relay_id, pl_buf_view(&b), ASK_TIMEOUT, &ignored, reterr)) != PL_OK)
+    if ((e = live_ask_relay(ctx, c->arena, x.row.relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr)) != PL_OK)
         return e == PL_NOT_FOUND ? PL_LIVE_ENDED : e;
     e = db_run(c->db, c->arena, extend_write, &x, reterr);
     return e == PL_OK ? extend_answer(c, x.id) : e;

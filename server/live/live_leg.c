@@ -5,7 +5,7 @@ const char *const live_suite_names[] = { "AEAD_AES_128_GCM", "AES_CM_128_HMAC_SH
 static const size_t key_sizes[LIVE_SUITES] = { 28, 30 };
 
 /* ICE characters (RFC 8839: letters, digits, + and /) without modulo bias: 6 bits each. */
-static void ice_text(struct pl_rand *rand, char *out, size_t n)
+void live_leg_ice_text(struct pl_rand *rand, char *out, size_t n)
 {
     static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     uint8_t raw[32];
@@ -15,7 +15,7 @@ static void ice_text(struct pl_rand *rand, char *out, size_t n)
     out[n] = '\0';
 }
 
-static uint32_t ssrc_new(struct pl_rand *rand, uint32_t other, uint32_t another)
+uint32_t live_leg_ssrc(struct pl_rand *rand, uint32_t other, uint32_t another)
 {
     uint32_t v;
     do
@@ -27,14 +27,14 @@ static uint32_t ssrc_new(struct pl_rand *rand, uint32_t other, uint32_t another)
 void live_leg_new(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret)
 {
     *ret = (struct live_leg){ .suite = suite };
-    ice_text(rand, ret->ufrag, 8);
-    ice_text(rand, ret->pwd, 32);
-    ice_text(rand, ret->peer_ufrag, 8);
+    live_leg_ice_text(rand, ret->ufrag, 8);
+    live_leg_ice_text(rand, ret->pwd, 32);
+    live_leg_ice_text(rand, ret->peer_ufrag, 8);
     pl_rand_fill(rand, ret->to_relay, sizeof ret->to_relay);
     pl_rand_fill(rand, ret->from_relay, sizeof ret->from_relay);
-    ret->video_ssrc = ssrc_new(rand, 0, 0);
-    ret->audio_ssrc = ssrc_new(rand, ret->video_ssrc, 0);
-    ret->talk_ssrc = ssrc_new(rand, ret->video_ssrc, ret->audio_ssrc);
+    ret->video_ssrc = live_leg_ssrc(rand, 0, 0);
+    ret->audio_ssrc = live_leg_ssrc(rand, ret->video_ssrc, 0);
+    ret->talk_ssrc = live_leg_ssrc(rand, ret->video_ssrc, ret->audio_ssrc);
 }
 
 void live_leg_new_plain(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret)

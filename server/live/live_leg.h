@@ -15,6 +15,9 @@ struct live_leg {
     uint32_t video_ssrc, audio_ssrc, talk_ssrc;
 };
 void live_leg_new(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret);
+/* What the legs of WebRTC draw too: n ICE characters (RFC 8839) and a zero; an SSRC that is neither 0 nor one of these. */
+void live_leg_ice_text(struct pl_rand *rand, char *out, size_t n);
+uint32_t live_leg_ssrc(struct pl_rand *rand, uint32_t other, uint32_t another);
 /* For a plain source: SSRCs that also fit where ffmpeg's -ssrc takes them, a signed number. */
 void live_leg_new_plain(struct pl_rand *rand, enum live_suite suite, struct live_leg *ret);
 

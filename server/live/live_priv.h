@@ -9,6 +9,12 @@ PL_MUST enum pl_err live_ask_relay(const struct live_ctx *ctx, struct pl_arena *
                                    struct pl_fail *reterr);
 /* Puts a message into a hub's socket, wherever it is connected. PL_HUB_OFFLINE: it is not. */
 PL_MUST enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct pl_str hub_serial, struct pl_str text, int64_t timeout_us, struct pl_fail *reterr);
+/* A token for the one offer of a session's hub; its hash is written beside the session's place. */
+PL_MUST enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, char ret_token[SECURE_TOKEN_TEXT]);
+/* How long an answer that a phone waits for may take at relay or hub. */
+#define LIVE_ASK_TIMEOUT (2 * PL_SECOND)
+/* In a transaction of its own: ends what a call could not bring up, or found gone, and tells both ends. */
+void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code);
 /* live_tell as the argument of http_after and link_after: endings of the transaction that is now committed. */
 struct live_told {
     const struct live_ctx *ctx;

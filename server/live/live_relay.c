@@ -172,11 +172,12 @@ struct running_msg {
 static const struct json_field running_fields[] = { JSON_F(struct running_msg, live_id, J_UUID, J_REQUIRED),
                                                     JSON_F(struct running_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX), J_END };
 struct media_msg {
-    struct pl_str host;
+    struct pl_str host, fingerprint;
     int64_t port;
 };
 static const struct json_field media_fields[] = { JSON_F(struct media_msg, host, J_STR, J_REQUIRED, .lo = 1, .hi = 255),
-                                                  JSON_F(struct media_msg, port, J_INT, J_REQUIRED, .lo = 1, .hi = 65535), J_END };
+                                                  JSON_F(struct media_msg, port, J_INT, J_REQUIRED, .lo = 1, .hi = 65535),
+                                                  JSON_F(struct media_msg, fingerprint, J_B64, J_OPTIONAL, .lo = 32, .hi = 32), J_END };
 struct hello_msg {
     struct pl_uuid relay_id, boot_id;
     struct media_msg media;
@@ -284,7 +285,7 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     if (e != PL_OK)
         return e;
     e = live_sql_relay_hello(c->tx, m->relay_id, r->ctx->node_id, m->boot_id, m->media.host, (int32_t)m->media.port, (int32_t)m->max_sessions, (int32_t)m->running.n, c->now,
-                             &row, &found);
+                             m->media.fingerprint, &row, &found);
     if (e != PL_OK || !found)
         return e != PL_OK ? e : PL_UNAUTHENTICATED;
     r->relay_id = m->relay_id;

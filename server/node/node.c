@@ -66,6 +66,7 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
                                        .welcomed = live_hub_welcome, .welcomed_self = &n->live };
     n->system = (struct system_ctx){ .bus = n->bus };
     n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name };
+    secure_derive(&n->master, "live-way", &n->live.way_key);
     n->admin = (struct admin_ctx){ .notify = n->notify, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };
     return PL_OK;
 }
@@ -75,6 +76,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     const struct node_conf *c = n->conf;
     const struct { const struct http_route *routes; void *self; } mounts[] = {
         { node_routes, &n->status }, { account_routes, n->account }, { system_routes, &n->system }, { device_routes, &n->device }, { live_routes, &n->live },
+        { live_whep_routes, &n->live }, { live_whip_routes, &n->live },
     };
     struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
                             .max_connections = (unsigned)c->max_connections, .max_per_address = (unsigned)c->max_per_address,
@@ -142,6 +144,7 @@ static void stop(struct node *n)
     n->notify = notify_free(n->notify);
     n->bus = bus_free(n->bus);
     pl_secret_wipe(&n->master);
+    pl_secret_wipe(&n->live.way_key);
 }
 
 static void say_ready(const struct node *n)

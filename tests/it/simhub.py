@@ -150,10 +150,10 @@ class SimHub:
         return self.expect("bound", claim_id=pair["claim_id"])
 
 
-def add_hub(porch, api, system_id, device):
+def add_hub(porch, api, system_id, device, **hello):
     """A bound hub that is connected: (SimHub, device id). The caller closes it."""
     hub = SimHub(porch, device).open()
-    hub.hello()
+    hub.hello(**hello)
     hub.claim(api.post(f"/v1/systems/{system_id}/hub", {"serial": device.serial}).ok(202)["claim"])
     return hub, hub.expect("bound")["device_id"]
 

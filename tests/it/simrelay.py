@@ -12,6 +12,8 @@ from simhub import SimHub, b64
 
 
 class SimRelay(SimHub):
+    fingerprint = None  # of its certificate: 32 bytes; None: no WebRTC
+
     def __init__(self, porch, name="sim"):
         self.key = nacl.signing.SigningKey.generate()
         self.id = porch.ctl("relay", "enroll", name, bytes(self.key.verify_key).hex())["id"]
@@ -28,7 +30,8 @@ class SimRelay(SimHub):
 
     def say_hello(self, running=(), **changes):
         text = "\n".join(["porchlight-hello-v1", "relay", self.id, self.challenge["nonce"], self.challenge["server_name"]])
-        self.send("hello", **{"relay_id": self.id, "boot_id": str(uuid.uuid4()), "media": {"host": "127.0.0.1", "port": 9}, "max_sessions": 20000,
+        media = {"host": "127.0.0.1", "port": 9, **({"fingerprint": b64(self.fingerprint)} if self.fingerprint else {})}
+        self.send("hello", **{"relay_id": self.id, "boot_id": str(uuid.uuid4()), "media": media, "max_sessions": 20000,
                               "running": [{"live_id": i, "generation": 1} for i in running], "signature": b64(self.key.sign(text.encode()).signature), **changes})
 
     def answers(self, *kinds):

@@ -14,13 +14,13 @@ _n = itertools.count(1)
 class Sim:
     """A system with a relay and a hub of the test's own; `cameras` are device ids."""
 
-    def __init__(self, porch, cameras=1):
+    def __init__(self, porch, cameras=1, **hello):
         self.porch, self.account = porch, porch.sign_up()
         self.api = self.account.api
         device, *made = make(porch, "hub", *["wireless"] * cameras)
         self.relay = SimRelay(porch).open()
         self.system_id = self.api.post("/v1/systems", {"name": f"Sim {next(_n)}"}).ok(201)["id"]
-        self.hub, self.hub_id = add_hub(porch, self.api, self.system_id, device)
+        self.hub, self.hub_id = add_hub(porch, self.api, self.system_id, device, **hello)
         self.cameras = [add_camera(self.api, self.hub, self.system_id, one) for one in made]
 
     def live(self, camera=0, api=None):

@@ -44,7 +44,7 @@ static int64_t hello(struct pl_uuid relay, int32_t sessions, int64_t s)
     struct live_sql_relay_hello_row row;
     bool found;
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_relay_hello(tx, relay, ctx.node_id, new_id(), PL_STR("127.0.0.1"), 50000, 100, sessions, at(s), &row, &found), PL_OK);
+    assert_int_equal(live_sql_relay_hello(tx, relay, ctx.node_id, new_id(), PL_STR("127.0.0.1"), 50000, 100, sessions, at(s), PL_STR_NONE, &row, &found), PL_OK);
     assert_true(found);
     assert_int_equal(db_commit(&tx), PL_OK);
     return row.epoch;

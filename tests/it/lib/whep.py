@@ -1,0 +1,37 @@
+"""A browser that watches: the page of docs/app-developers-live.md, with tests/web/measure.js looking at what it shows."""
+import json
+
+from .browser import Chromium, Page, chapter_page
+
+PAGE = chapter_page().replace("</script>", """
+  const seen = new Seen();
+  let shown;
+  async function start(api, token, camera) {
+    shown = await watch(api, token, camera, document.getElementById("video"));
+    for (const { receiver } of shown.peer.getTransceivers())
+      if (receiver.track.kind === "video") seen.pictures(receiver.track);
+    seen.sound(document.getElementById("video").srcObject);
+    return shown.live.live_id;
+  }
+</script>""").replace("<script>", '<script src="measure.js"></script>\n<script>', 1)
+
+
+class Watcher:
+    """with Watcher(browser, porch, api, camera) on a page of PAGE."""
+
+    def __init__(self, browser, porch, token, camera):
+        self.browser = browser
+        self.live_id = browser.run(f"start({json.dumps('http://' + porch.http)}, {json.dumps(token)}, {json.dumps(camera)})")
+
+    def more(self, frames):
+        self.browser.run(f"seen.more({frames})")
+        return self.browser.run("seen.summary()")
+
+    def negotiated(self):
+        return self.browser.run("negotiated(shown.peer)")
+
+    def heard(self):
+        return self.browser.run("seen.heard()")
+
+
+__all__ = ["Chromium", "PAGE", "Page", "Watcher"]

@@ -1,0 +1,25 @@
+// Opens one page in a real browser and evaluates what is asked in it: `node browser.mjs EXECUTABLE URL`. Each line of stdin is {"id", "js"}; each line of stdout
+// answers {"id", "value"} or {"id", "error"}. The first one, of id 0, says that the page is there. The browser ends with stdin.
+import { chromium } from "playwright-core";
+import { createInterface } from "node:readline";
+
+const [executablePath, url] = process.argv.slice(2);
+const say = (answer) => process.stdout.write(JSON.stringify(answer) + "\n");
+const browser = await chromium.launch({
+  executablePath,
+  args: ["--no-sandbox", "--allow-loopback-in-peer-connection", "--autoplay-policy=no-user-gesture-required", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"],
+});
+const page = await browser.newPage();
+page.on("console", (message) => process.stderr.write(message.text() + "\n"));
+page.on("pageerror", (error) => process.stderr.write(error + "\n"));
+await page.goto(url);
+say({ id: 0, value: browser.version() });
+for await (const line of createInterface({ input: process.stdin })) {
+  const { id, js } = JSON.parse(line);
+  try {
+    say({ id, value: (await page.evaluate(js)) ?? null });
+  } catch (error) {
+    say({ id, error: String(error) });
+  }
+}
+await browser.close();
