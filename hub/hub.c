@@ -12,7 +12,7 @@ void hub_send(struct hub *h, const struct pl_buf *b)
 {
     if (pl_buf_err(b) != PL_OK)
         PL_LOG(&h->log, PL_ERROR, "hub.message-too-large");
-    else if (link_client_send(h->link, pl_buf_view(b)) != PL_OK)
+    else if (!h->link || link_client_send(h->link, pl_buf_view(b)) != PL_OK)
         PL_LOG(&h->log, PL_DEBUG, "hub.not-sent");
 }
 
@@ -35,6 +35,12 @@ static void save(struct hub *h)
     struct pl_fail f = PL_FAIL_INIT;
     if (state_save(h->conf.state, &h->state, &f) != PL_OK)
         PL_LOG(&h->log, PL_ERROR, "hub.state-not-saved", PL_F_Z("why", f.detail));
+}
+
+static void changed(struct hub *h)
+{
+    if (h->conf.on_change)
+        h->conf.on_change(h->conf.self);
 }
 
 static void keep(char *place, size_t cap, struct pl_str s)
@@ -101,7 +107,7 @@ static enum pl_err prove(struct hub *h, struct pl_str claim_id, struct pl_str ca
 
 static enum pl_err prove_own_claim(struct hub *h)
 {
-    if (!h->claim.waits || h->phase != HUB_READY)
+    if (h->claim.end != HUB_CLAIM_WAITS || h->phase != HUB_READY)
         return PL_OK;
     return prove(h, pl_str_of(h->claim.id), PL_STR_NONE, pl_str_of(h->claim.challenge), h->claim.message);
 }
@@ -132,10 +138,11 @@ static enum pl_err on_bound(struct hub *h, const struct json_doc *d, struct pl_f
     enum pl_err e = json_doc_take(d, msg_bound_fields, JSON_LENIENT, h->arena, &m, f);
     if (e != PL_OK)
         return e;
-    if (h->claim.waits && pl_str_eqz(m.claim_id, h->claim.id)) {
-        h->claim.waits = false;
+    if (h->claim.end == HUB_CLAIM_WAITS && pl_str_eqz(m.claim_id, h->claim.id)) {
+        h->claim.end = HUB_CLAIM_BOUND;
         h->state.bound = true;
         PL_LOG(&h->log, PL_INFO, "hub.bound");
+        changed(h);
     }
     for (size_t i = 0; i < h->conf.cameras_n; i++)
         if (h->pairing[i][0] && pl_str_eqz(m.claim_id, h->pairing[i])) {
@@ -155,8 +162,11 @@ static enum pl_err on_error(struct hub *h, const struct json_doc *d, struct pl_f
     if (e != PL_OK)
         return e;
     PL_LOG(&h->log, PL_WARN, "hub.refused", PL_F_STR("code", m.code));
-    if (h->claim.waits && pl_str_eqz(m.re, h->claim.message))
-        h->claim.waits = false; /* a claim is good once: the app starts another */
+    if (h->claim.end == HUB_CLAIM_WAITS && pl_str_eqz(m.re, h->claim.message)) {
+        h->claim.end = HUB_CLAIM_REFUSED; /* a claim is good once: the app starts another */
+        keep(h->claim.code, sizeof h->claim.code, m.code);
+        changed(h);
+    }
     return PL_OK;
 }
 
@@ -214,6 +224,7 @@ static enum pl_err on_welcome(struct hub *h, const struct json_doc *d, struct pl
     send_status(h);
     if (h->conf.on_connected)
         h->conf.on_connected(h->conf.self);
+    changed(h);
     return prove_own_claim(h);
 }
 
@@ -355,6 +366,7 @@ static void on_close(void *self, int code, struct pl_str reason)
     h->phase = HUB_AWAY;
     if (code == CLOSE_FENCED)
         link_client_window(h->link, FENCED_MIN, FENCED_MAX);
+    changed(h);
 }
 
 static void on_tick(void *self)
@@ -409,19 +421,42 @@ enum pl_err hub_new(struct hub_conf *conf, struct hub **ret, struct pl_fail *ret
     h->log = pl_log_child(conf->log, PL_F_STR("hub", conf->serial));
     h->arena = pl_arena_new(HUB_ARENA);
     enum pl_err e = h->arena ? begin_boot(h, reterr) : PL_NO_MEMORY;
-    if (e == PL_OK) {
-        sender_warm(conf->rand);
-        /* Callbacks may come before link_client_new has returned: they wait for the lock, and then find h->link. */
-        PL_LOCK(&h->lock);
-        e = link_client_new(&(struct link_client_conf){ .url = conf->server, .protocol = "porchlight.hub.v1", .ca_file = conf->ca_file, .self = h, .on_open = on_open,
-            .on_message = on_message, .on_close = on_close, .on_tick = on_tick, .clock = conf->clock, .rand = conf->rand, .log = &h->log }, &h->link, reterr);
-    }
     if (e != PL_OK) {
         discard(h);
         return e;
     }
     *ret = h;
     return PL_OK;
+}
+
+enum pl_err hub_dial(struct hub *h, struct pl_fail *reterr)
+{
+    sender_warm(h->conf.rand);
+    /* Callbacks may come before link_client_new has returned: they wait for the lock, and then find h->link. */
+    PL_LOCK(&h->lock);
+    if (h->link)
+        return PL_OK;
+    return link_client_new(&(struct link_client_conf){ .url = h->conf.server, .protocol = "porchlight.hub.v1", .ca_file = h->conf.ca_file, .self = h, .on_open = on_open,
+        .on_message = on_message, .on_close = on_close, .on_tick = on_tick, .clock = h->conf.clock, .rand = h->conf.rand, .log = &h->log }, &h->link, reterr);
+}
+
+struct hub_look hub_look(struct hub *h)
+{
+    PL_LOCK(&h->lock);
+    struct hub_look look = { .connected = h->phase == HUB_READY, .bound = h->state.bound, .claim = h->claim.end };
+    memcpy(look.code, h->claim.code, sizeof look.code);
+    return look;
+}
+
+enum pl_err hub_vouch(struct hub *h, const struct hub_vouch *what, uint8_t ret_signature[64])
+{
+    struct pl_str text;
+    PL_LOCK(&h->lock);
+    enum pl_err e = secure_onboarding_text(h->arena, h->conf.serial, what->claim_id, what->challenge, what->app_key, what->device_key, &text);
+    if (e == PL_OK)
+        secure_sign(&h->key, text, ret_signature);
+    pl_arena_reset(h->arena);
+    return e;
 }
 
 enum pl_err hub_claim(struct hub *h, struct pl_str claim_id, struct pl_str challenge)
@@ -431,7 +466,7 @@ enum pl_err hub_claim(struct hub *h, struct pl_str claim_id, struct pl_str chall
     PL_LOCK(&h->lock);
     keep(h->claim.id, sizeof h->claim.id, claim_id);
     keep(h->claim.challenge, sizeof h->claim.challenge, challenge);
-    h->claim.waits = true;
+    h->claim.end = HUB_CLAIM_WAITS;
     enum pl_err e = prove_own_claim(h);
     pl_arena_reset(h->arena);
     return e;

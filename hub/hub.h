@@ -2,9 +2,10 @@
  *
  * One WebSocket to /hub/v1 (docs/hub-makers.md tells the protocol). Messages come at least once, so everything here may be repeated without harm. The connection
  * may go at any time: sessions run on, claims are proved again at the next welcome. A hub signs only for a server's challenge and for its own name.
- * Not here: media (stream.h), what is kept over a power cut (state.h), the leg in the home (local.h).
- * Threads: the conversation runs on link_client's thread; hub_claim, hub_new, hub_free from the main one.  Memory: owned until hub_free.
+ * Not here: media (stream.h), what is kept over a power cut (state.h), the leg in the home (onboarding.h).
+ * Threads: the conversation runs on link_client's thread; what is called here is called from the main one.  Memory: owned until hub_free.
  *     e = hub_new(&conf, &hub, &fail);
+ *     e = hub_dial(hub, &fail);
  *     e = hub_claim(hub, claim_id, challenge);
  *     hub = hub_free(hub);
  */
@@ -37,11 +38,26 @@ struct hub_conf {
     const struct pl_log *log;
     void *self;
     void (*on_connected)(void *self); /**< at each welcome, on link_client's thread; may be NULL */
+    void (*on_change)(void *self);    /**< what hub_look tells has changed; on link_client's thread; may be NULL */
 };
 
+/* How it stands with the cloud. */
+enum hub_claim_end { HUB_CLAIM_NONE, HUB_CLAIM_WAITS, HUB_CLAIM_BOUND, HUB_CLAIM_REFUSED };
+struct hub_look {
+    bool connected, bound;    /**< bound: to an account, as far as is known here */
+    enum hub_claim_end claim; /**< the last one that hub_claim was given */
+    char code[HUB_ID];        /**< why it was refused */
+};
+/* What the device says to the app in the home: that these two box keys belong together, for this claim. All as the text that was sent. */
+struct hub_vouch { struct pl_str claim_id, challenge, app_key, device_key; };
+
 struct hub;
-/* Starts to dial. PL_IO: the state file; PL_INVALID_REQUEST: the server's address. */
+/* PL_IO: the state file. */
 PL_MUST enum pl_err hub_new(struct hub_conf *conf, struct hub **ret, struct pl_fail *reterr);
+/* Starts to dial: when there is a network. Twice is once. PL_INVALID_REQUEST: the server's address. */
+PL_MUST enum pl_err hub_dial(struct hub *h, struct pl_fail *reterr);
+struct hub_look hub_look(struct hub *h);
+PL_MUST enum pl_err hub_vouch(struct hub *h, const struct hub_vouch *what, uint8_t ret_signature[64]);
 /* The app's challenge, as it came by the leg in the home: proved now if the cloud is there, else at the next welcome. Replaces one that still waits. */
 PL_MUST enum pl_err hub_claim(struct hub *h, struct pl_str claim_id, struct pl_str challenge);
 /* Ends all sessions, notes a clean end, says goodbye. Takes NULL; returns NULL. */

@@ -12,7 +12,8 @@ enum hub_phase { HUB_AWAY = 1, HUB_DIALLED = 2, HUB_PROVED = 4, HUB_READY = 8 };
 struct hub_claim {
     char id[HUB_ID], challenge[HUB_CHALLENGE];
     char message[PL_UUID_TEXT]; /**< id of the message that proved it last */
-    bool waits;
+    enum hub_claim_end end;
+    char code[HUB_ID]; /**< of a refusal */
 };
 struct hub_done_command {
     char id[HUB_ID];

@@ -1,7 +1,7 @@
 /* ctl_demo.h - the demo household: made once, over REST as an app would, and kept in DIR/demo.json.
  *
  * A maker's inventory of factory keys (hubs, cameras) is made in DIR and imported; then sign-up with both PINs (read as the operator reads them), a system, the
- * hub claimed through its local socket, a camera claimed through its hub. Every step is written down when it is done, so that a broken run goes on from there.
+ * hub claimed over the leg in the home, a camera claimed through its hub. Every step is written down when it is done, so that a broken run goes on from there.
  * Its password is random and stands in demo.json (0600): there is no default account.  Threads: one.
  *     e = demo_open(c, &paths, &demo, reterr); e = demo_sign_up(&demo, &rest, reterr); … hub runs … e = demo_claim(&demo, &rest, reterr);
  */
@@ -15,6 +15,7 @@ struct demo {
     /* kept in demo.json */
     struct pl_str email, password, phone, hub_serial, camera_serial;
     struct pl_str account_id, client_id, refresh_token, system_id, hub_id, camera_id;
+    const char *hub_onboarding; /**< where the running hub takes its claim, "127.0.0.1:…"; NULL: it does not */
 };
 /* Reads demo.json, or makes a new household's names and keys. */
 PL_MUST enum pl_err demo_open(struct ctl *c, const struct ctl_paths *p, struct demo *ret, struct pl_fail *reterr);

@@ -42,7 +42,6 @@ enum pl_err ctl_paths_of(struct ctl *c, struct ctl_paths *ret, struct pl_fail *r
     p.relay_key = pl_fmt(a, "%s/keys/relay.key", c->dir).p;
     p.pg_socket = pl_fmt(a, "%s/pg", p.run ? p.run : "").p;
     p.admin = pl_fmt(a, "%s/admin.sock", admin_in ? admin_in : "").p;
-    p.hub_local = pl_fmt(a, "%s/hub.sock", p.run ? p.run : "").p;
     enum pl_err e = pl_arena_err(a);
     if (e != PL_OK)
         return pl_fail(reterr, e, "There is no memory.");

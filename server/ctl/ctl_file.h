@@ -12,7 +12,6 @@ struct ctl_paths {
     const char *run;       /**< sockets */
     const char *pg_socket; /**< folder of the database's socket; also `host` of a conninfo */
     const char *admin;     /**< socket of the admin API */
-    const char *hub_local; /**< the demo hub's local socket */
     const char *relay_key;
 };
 PL_MUST enum pl_err ctl_paths_of(struct ctl *c, struct ctl_paths *ret, struct pl_fail *reterr);

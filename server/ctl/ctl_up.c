@@ -216,10 +216,12 @@ static enum pl_err start_hub(struct up *u, struct pl_fail *reterr)
     option(&u->hub, "--serial", u->demo.hub_serial.p);
     option(&u->hub, "--key", demo_key_file(&u->demo, u->demo.hub_serial));
     option(&u->hub, "--camera", pl_fmt(a, "%s=test", u->demo.camera_serial.p).p);
-    option(&u->hub, "--local", u->paths.hub_local);
+    option(&u->hub, "--onboarding", "127.0.0.1:0");
     option(&u->hub, "--state", pl_fmt(a, "%s/hub.state", u->paths.keys).p);
     u->hub.mark = "{\"connected\":true"; /* its camera can be watched from then on */
-    return sup_start(&u->sup, &u->hub, START_WAIT, reterr);
+    e = sup_start(&u->sup, &u->hub, START_WAIT, reterr);
+    u->demo.hub_onboarding = told(u, &u->hub, "onboarding");
+    return e;
 }
 
 static enum pl_err start_demo(struct up *u, struct pl_fail *reterr)

@@ -122,8 +122,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting_device', $9, $10, $11);
 
 -- name: claim_find :one
 -- in: id uuid, account_id uuid
--- No row: not this account's.
-SELECT id, system_id, serial, kind, name, challenge, state, code, wifi_error, device_id, created_at, expires_at, ended_at FROM device_claim WHERE id = $1 AND account_id = $2;
+-- No row: not this account's. With the device's factory key, by which the app knows it in the home.
+SELECT c.id, c.system_id, c.serial, c.kind, c.name, c.challenge, c.state, c.code, c.wifi_error, c.device_id, c.created_at, c.expires_at, c.ended_at, i.public_key
+FROM device_claim c JOIN inventory i ON i.serial = c.serial WHERE c.id = $1 AND c.account_id = $2;
 
 -- name: claim_take :one
 -- in: id uuid
@@ -158,8 +159,8 @@ SELECT id, account_id, state FROM device_claim WHERE serial = $1 AND ended_at IS
 -- name: claims_open :many 500
 -- in: account_id uuid, now timestamptz
 -- The claims of an account that wait.
-SELECT id, system_id, serial, kind, name, challenge, state, code, wifi_error, device_id, created_at, expires_at, ended_at FROM device_claim
-WHERE account_id = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY id LIMIT 500;
+SELECT c.id, c.system_id, c.serial, c.kind, c.name, c.challenge, c.state, c.code, c.wifi_error, c.device_id, c.created_at, c.expires_at, c.ended_at, i.public_key
+FROM device_claim c JOIN inventory i ON i.serial = c.serial WHERE c.account_id = $1 AND c.ended_at IS NULL AND c.expires_at > $2 ORDER BY c.id LIMIT 500;
 
 -- name: claims_end_system :exec
 -- in: account_id uuid, system_id uuid, now timestamptz

@@ -40,6 +40,7 @@ void device_claim_members(struct jw *w, const struct device_sql_claim_find_row *
     jw_int(w, "expires_in", over ? 0 : pl_seconds_up(pl_utc_sub(r->expires_at, now)));
     jw_str(w, "challenge", over || late ? PL_STR_NONE : r->challenge);
     jw_str(w, "serial", r->serial);
+    jw_b64(w, "public_key", r->public_key.p, r->public_key.n);
     jw_str(w, "kind", r->kind);
     jw_uuid(w, "system_id", r->system_id);
     if (pl_uuid_is_zero(r->device_id))

@@ -117,7 +117,8 @@ static enum pl_err write_claims(struct db_tx *tx, struct jw *w, struct pl_utc no
         jw_open(w, NULL);
         device_claim_members(w, &(struct device_sql_claim_find_row){ .id = r->id, .system_id = r->system_id, .serial = r->serial, .kind = r->kind, .name = r->name,
                                                                      .challenge = r->challenge, .state = r->state, .code = r->code, .wifi_error = r->wifi_error,
-                                                                     .device_id = r->device_id, .created_at = r->created_at, .expires_at = r->expires_at }, now);
+                                                                     .device_id = r->device_id, .created_at = r->created_at, .expires_at = r->expires_at,
+                                                                     .public_key = r->public_key }, now);
         jw_close(w);
     }
     jw_end_array(w);

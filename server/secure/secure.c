@@ -116,6 +116,35 @@ enum pl_err secure_open(const struct pl_secret *key, struct pl_str context, stru
     return PL_OK;
 }
 
+void secure_box_keys_new(struct secure_box_keys *ret) { crypto_box_keypair(ret->public_key, ret->secret_key); }
+
+enum pl_err secure_box_open(const struct secure_box_keys *own, const uint8_t peer[32], struct pl_str box, struct pl_arena *a, struct pl_str *ret)
+{
+    static_assert(SECURE_BOX_OVERHEAD == crypto_box_NONCEBYTES + crypto_box_MACBYTES, "nonce and tag");
+    const size_t nonce = crypto_box_NONCEBYTES;
+    if (box.n < SECURE_BOX_OVERHEAD)
+        return PL_AUTH;
+    unsigned char *out = pl_alloc(a, box.n - SECURE_BOX_OVERHEAD + 1);
+    if (!out)
+        return PL_NO_MEMORY;
+    if (crypto_box_open_easy(out, bytes(box) + nonce, box.n - nonce, bytes(box), peer, own->secret_key) != 0)
+        return PL_AUTH;
+    *ret = (struct pl_str){ (const char *)out, box.n - SECURE_BOX_OVERHEAD };
+    return PL_OK;
+}
+
+enum pl_err secure_box_make(const struct secure_box_keys *own, const uint8_t peer[32], struct pl_str plain, struct pl_arena *a, struct pl_str *ret)
+{
+    unsigned char *out = pl_alloc(a, plain.n + SECURE_BOX_OVERHEAD);
+    if (!out)
+        return PL_NO_MEMORY;
+    randombytes_buf(out, crypto_box_NONCEBYTES);
+    if (crypto_box_easy(out + crypto_box_NONCEBYTES, bytes(plain), plain.n, out, peer, own->secret_key) != 0)
+        return PL_AUTH;
+    *ret = (struct pl_str){ (const char *)out, plain.n + SECURE_BOX_OVERHEAD };
+    return PL_OK;
+}
+
 static enum pl_err key_create(const char *path, struct pl_fail *reterr)
 {
     struct pl_secret key PL_CLEANUP(pl_secret_wipe) = { { 0 } };
@@ -159,5 +188,12 @@ enum pl_err secure_hello_text(struct pl_arena *a, const char *role, struct pl_st
 enum pl_err secure_claim_text(struct pl_arena *a, struct pl_str serial, struct pl_str claim_challenge, struct pl_str *ret)
 {
     *ret = pl_fmt(a, "porchlight-claim-v1\n%.*s\n%.*s", PL_FMT(serial), PL_FMT(claim_challenge));
+    return ret->p ? PL_OK : PL_NO_MEMORY;
+}
+
+enum pl_err secure_onboarding_text(struct pl_arena *a, struct pl_str serial, struct pl_str claim_id, struct pl_str challenge, struct pl_str app_key,
+                                   struct pl_str device_key, struct pl_str *ret)
+{
+    *ret = pl_fmt(a, "porchlight-onboarding-v1\n%.*s\n%.*s\n%.*s\n%.*s\n%.*s", PL_FMT(serial), PL_FMT(claim_id), PL_FMT(challenge), PL_FMT(app_key), PL_FMT(device_key));
     return ret->p ? PL_OK : PL_NO_MEMORY;
 }

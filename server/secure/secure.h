@@ -59,9 +59,21 @@ PL_MUST enum pl_err secure_seal(const struct pl_secret *key, struct pl_str conte
 /* PL_AUTH when key, context or bytes are not those that were sealed. */
 PL_MUST enum pl_err secure_open(const struct pl_secret *key, struct pl_str context, struct pl_str sealed, struct pl_arena *a, struct pl_str *ret);
 
+/* Public-key box, as libsodium's crypto_box (X25519, XSalsa20-Poly1305): 24 bytes of nonce, then tag and text. Only who holds one of the two secret keys can open
+ * or make one. For what passes over a network of strangers in the home (hub/onboarding.h). */
+#define SECURE_BOX_OVERHEAD 40
+struct secure_box_keys { uint8_t public_key[32], secret_key[32]; };
+void secure_box_keys_new(struct secure_box_keys *ret);
+/* PL_AUTH when it was not made by the holder of `peer` for these keys, or a bit of it changed. */
+PL_MUST enum pl_err secure_box_open(const struct secure_box_keys *own, const uint8_t peer[32], struct pl_str box, struct pl_arena *a, struct pl_str *ret);
+PL_MUST enum pl_err secure_box_make(const struct secure_box_keys *own, const uint8_t peer[32], struct pl_str plain, struct pl_arena *a, struct pl_str *ret);
+
 /* The master key of a node: reads 32 bytes of hex from the file; creates it (mode 0600) when `create` and absent. */
 PL_MUST enum pl_err secure_key_file(const char *path, bool create, struct pl_secret *ret, struct pl_fail *reterr);
 
 /* The strings that devices and relays sign (domain-separated; api.md, hub protocol). All NUL-free text, joined by '\n'. */
 PL_MUST enum pl_err secure_hello_text(struct pl_arena *a, const char *role, struct pl_str serial, struct pl_str nonce, struct pl_str server_name, struct pl_str *ret);
 PL_MUST enum pl_err secure_claim_text(struct pl_arena *a, struct pl_str serial, struct pl_str claim_challenge, struct pl_str *ret);
+/* What a device signs for the app in the home: that these two box keys belong together, for this claim. Keys and challenge as the text that was sent. */
+PL_MUST enum pl_err secure_onboarding_text(struct pl_arena *a, struct pl_str serial, struct pl_str claim_id, struct pl_str challenge, struct pl_str app_key,
+                                           struct pl_str device_key, struct pl_str *ret);

@@ -18,10 +18,15 @@ import pytest
 import websockets
 import yaml
 
+from lib.household import AtHome, b64
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.environ.get("PORCH_BUILD", os.path.join(ROOT, "build-test"))
 SEED = bytes(range(32))
 DEADLINE = 20
+# As the cloud gives it to the app.
+CLAIM = {"id": "01a1fd7f-2100-7aaa-8bbb-0ccc0ddd0eee", "serial": "HUB00001", "challenge": "BOr3kFWdmqDzgLHsBWtfZQ",
+         "public_key": b64(bytes(nacl.signing.SigningKey(SEED).verify_key))}
 
 with open(os.path.join(ROOT, "proto", "hub.asyncapi.yaml"), encoding="utf-8") as f:
     DOC = yaml.safe_load(f)
@@ -122,7 +127,8 @@ class Hub:
         log = open(self.dir / "hub.log", "ab")
         self.process = subprocess.Popen(
             [os.path.join(BUILD, "hub", "porchlight-hub"), "--server", f"ws://127.0.0.1:{self.port}/hub/v1", "--serial", "HUB00001", "--key", str(self.dir / "key"),
-             "--camera", "CAM00001=test", "--local", str(self.dir / "local"), "--state", str(self.dir / "state"), *more], stdout=log, stderr=log)
+             "--camera", "CAM00001=test", "--onboarding", "127.0.0.1:0", "--state", str(self.dir / "state"), *more], stdout=subprocess.PIPE, stderr=log, text=True)
+        self.onboarding = json.loads(self.process.stdout.readline()).get("onboarding")
 
     async def connection(self):
         return Cloud(await asyncio.wait_for(self.connections.get(), DEADLINE))
@@ -136,12 +142,8 @@ class Hub:
         self.process.kill()
         self.process.wait(DEADLINE)
 
-    def local(self, line):
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(DEADLINE)
-            s.connect(str(self.dir / "local"))
-            s.sendall(json.dumps(line).encode() + b"\n")
-            return json.loads(s.recv(1000))
+    def app(self):
+        return AtHome(self.onboarding)
 
     async def close(self):
         self.stop()
@@ -179,10 +181,10 @@ def test_s_d2_claims_are_proved_by_the_factory_key_and_again_after_a_lost_connec
         hub.start()
         cloud = await (await hub.connection()).welcome(binding="free")
         await cloud.get("status")
-        line = {"claim_id": "01a1fd7f-2100-7aaa-8bbb-0ccc0ddd0eee", "challenge": "BOr3kFWdmqDzgLHsBWtfZQ"}
-        assert await asyncio.to_thread(hub.local, line) == {"ok": True}
-        assert (await asyncio.to_thread(hub.local, {"claim_id": "x"}))["ok"] is False
-        claim = await cloud.get("claim", claim_id=line["claim_id"], challenge=line["challenge"])
+        line = {"claim_id": CLAIM["id"], "challenge": CLAIM["challenge"]}
+        app = hub.app()
+        await asyncio.to_thread(app.bring, CLAIM)
+        claim = await cloud.get("claim", **line)
         verify(claim["signature"], "porchlight-claim-v1", "HUB00001", line["challenge"])
         await cloud.ws.close()  # the answer is lost
         cloud = await (await hub.connection()).welcome(binding="free")

@@ -63,6 +63,20 @@ def routes_against_openapi(src):
             yield f"{key[0]} {key[1]}: document and code differ in whether it takes Idempotency-Key"
 
 
+def onboarding_rows(src):
+    """The rows of the leg in the home against its document: method, path, and whether the session's token is asked for."""
+    text = read("hub/onboarding.c")
+    base = re.search(r'#define BASE "([^"]+)"', text)[1]
+    rows = {(v, base + p): token == "true" for v, p, token in re.findall(r'\{ "([A-Z]+)", BASE "([^"]+)", (true|false), \d+, \w+ \}', text)}
+    doc = load("proto/onboarding.yaml")
+    documented = {(verb, path): op.get("security", doc["security"]) != [] for verb, path, _, op in operations(doc)}
+    yield from compare("onboarding route", {" ".join(r) for r in rows}, {" ".join(r) for r in documented})
+    for key in rows.keys() & documented.keys():
+        if rows[key] != documented[key]:
+            yield f"{' '.join(key)}: code and document differ in whether it takes the session's token"
+    yield from compare("onboarding code", set(doc["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) - set(error_codes()), set())
+
+
 def _refs(node, at=""):
     if isinstance(node, dict):
         for k, v in node.items():
@@ -91,8 +105,7 @@ def _unused(doc, ref_prefix, names):
             yield f"{ref_prefix}{name} is used by nothing"
 
 
-def openapi_sound():
-    doc = openapi()
+def openapi_sound(doc):
     yield from _broken_refs(doc)
     for kind in ("schemas", "responses", "parameters"):
         yield from _unused(doc, f"#/components/{kind}/", doc["components"].get(kind, {}))

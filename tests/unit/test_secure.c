@@ -70,6 +70,32 @@ static void sealed_bytes_open_only_whole(void **state)
     assert_int_equal(secure_open(&key, PL_STR("outbox 1"), (struct pl_str){ sealed.p, SECURE_SEAL_OVERHEAD - 1 }, a, &open), PL_AUTH);
 }
 
+static void boxes_open_for_their_two_keys_only(void **state)
+{
+    (void)state;
+    struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(1 << 16);
+    struct secure_box_keys app, device, other;
+    struct pl_str box, open;
+    secure_box_keys_new(&app);
+    secure_box_keys_new(&device);
+    secure_box_keys_new(&other);
+    assert_int_equal(secure_box_make(&app, device.public_key, PL_STR("Home"), a, &box), PL_OK);
+    assert_int_equal(box.n, 4 + SECURE_BOX_OVERHEAD);
+    assert_int_equal(secure_box_open(&device, app.public_key, box, a, &open), PL_OK);
+    assert_true(pl_str_eqz(open, "Home"));
+    assert_int_equal(secure_box_open(&device, other.public_key, box, a, &open), PL_AUTH);
+    assert_int_equal(secure_box_open(&other, app.public_key, box, a, &open), PL_AUTH);
+    for (size_t i = 0; i < box.n; i++) {
+        ((char *)box.p)[i] ^= 1;
+        assert_int_equal(secure_box_open(&device, app.public_key, box, a, &open), PL_AUTH);
+        ((char *)box.p)[i] ^= 1;
+    }
+    assert_int_equal(secure_box_open(&device, app.public_key, (struct pl_str){ box.p, SECURE_BOX_OVERHEAD - 1 }, a, &open), PL_AUTH);
+    /* A key of small order makes no secret: nobody opens a box by it. */
+    static const uint8_t none[32];
+    assert_int_equal(secure_box_make(&app, none, PL_STR("Home"), a, &box), PL_AUTH);
+}
+
 /* RFC 8032, 7.1, test 2. */
 static void signatures_follow_rfc8032(void **state)
 {
@@ -136,7 +162,7 @@ static void key_file_is_made_once_and_private(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(passwords_are_argon2id_S_A3), cmocka_unit_test(tokens_are_opaque_S_S1), cmocka_unit_test(sealed_bytes_open_only_whole),
+        cmocka_unit_test(passwords_are_argon2id_S_A3), cmocka_unit_test(tokens_are_opaque_S_S1), cmocka_unit_test(sealed_bytes_open_only_whole), cmocka_unit_test(boxes_open_for_their_two_keys_only),
         cmocka_unit_test(signatures_follow_rfc8032), cmocka_unit_test(signed_texts_are_domain_separated), cmocka_unit_test(keys_are_derived_by_purpose),
         cmocka_unit_test(key_file_is_made_once_and_private),
     };

@@ -1,15 +1,19 @@
-"""A household with real parts: the reference hub with cameras, and the native viewer. Media in these tests is real H.264 and Opus."""
+"""A household with real parts: the reference hub with cameras, the app in the home, and the native viewer. Media in these tests is real H.264 and Opus."""
+import base64
 import json
 import os
 import queue
 import random
-import socket
 import subprocess
 import threading
+import types
 
-from nacl.signing import SigningKey
+from nacl.public import Box, PrivateKey, PublicKey
+from nacl.signing import SigningKey, VerifyKey
 
+from .openapi import ROOT, Contract
 from .porch import program
+from .rest import Api
 from .wait import until
 
 _rand = random.SystemRandom()
@@ -33,38 +37,89 @@ def make_devices(porch, *kinds):
     return made
 
 
+def b64(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def unb64(text):
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+ONBOARDING = Contract(os.path.join(ROOT, "proto", "onboarding.yaml"))
+
+
+class AtHome(Api):
+    """The app beside a device that is being added: every exchange is held against proto/onboarding.yaml."""
+
+    def __init__(self, address):
+        super().__init__(types.SimpleNamespace(clock=None, contract=ONBOARDING, log=lambda *unused: None), address)
+        self.key, self.device_key = PrivateKey.generate(), None
+
+    def open(self, claim, **changes):
+        return self.post("/onboarding/v1/session", {"serial": claim["serial"], "claim_id": claim["id"], "challenge": claim["challenge"], "app_key": b64(bytes(self.key.public_key)), **changes})
+
+    def bring(self, claim):
+        """Challenge in, signature out: with the claim's public key the app knows that this is the device."""
+        session = self.open(claim).ok(201)
+        lines = ["porchlight-onboarding-v1", claim["serial"], claim["id"], claim["challenge"], b64(bytes(self.key.public_key)), session["device_key"]]
+        VerifyKey(unb64(claim["public_key"])).verify("\n".join(lines).encode(), unb64(session["signature"]))
+        self.token, self.device_key = session["token"], PublicKey(unb64(session["device_key"]))
+        return session
+
+    def box(self, text):
+        return b64(bytes(Box(self.key, self.device_key).encrypt(text.encode())))
+
+    def join(self, ssid, password=None):
+        return self.post("/onboarding/v1/join", {"box": self.box(json.dumps({"ssid": ssid, **({"password": password} if password else {})}))})
+
+    def progress(self):
+        return self.get("/onboarding/v1/session").ok(200).body
+
+    def reaches(self, *states):
+        """Waits for one of these states; the progress then."""
+        return until(lambda: (p := self.progress())["state"] in states and p, f"the device is {' or '.join(states)}", every=0.15)
+
+    def leave(self):
+        self.delete("/onboarding/v1/session").ok(204)
+
+
 class Hub:
     """The reference hub as a process."""
 
-    def __init__(self, porch, serial, seed, cameras, source="test", suite=None):
+    def __init__(self, porch, serial, seed, cameras, source="test", suite=None, more=()):
         self.porch, self.serial = porch, serial
         base = os.path.join(porch.dir, serial)
-        self.socket = base + ".sock"
+        self.onboarding = None  # where it listens in the home, while it does
         with open(base + ".key", "w", encoding="ascii") as f:
             f.write(seed)
-        self.args = [program("porchlight-hub"), "--server", f"ws://{porch.ws}/hub/v1", "--serial", serial, "--key", base + ".key", "--local", self.socket, "--state", base + ".state"]
+        self.args = [program("porchlight-hub"), "--server", f"ws://{porch.ws}/hub/v1", "--serial", serial, "--key", base + ".key", "--onboarding", "127.0.0.1:0",
+                     "--state", base + ".state", *more]
         for camera in cameras:
             self.args += ["--camera", f"{camera}={source}"]
         self.args += ["--suite", suite] if suite else []
         self.log = base + ".log"
         self.process = None
 
-    def start(self, *extra):
+    def start(self, *extra, until="connected"):
         lines = queue.Queue()
+        self.onboarding = None
         with open(self.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(self.args + list(extra), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
         threading.Thread(target=lambda out=self.process.stdout: [lines.put(t) for t in out] + [lines.put("")], daemon=True).start()
-        while '"connected"' not in (line := lines.get(timeout=30)):
+        while True:
+            line = lines.get(timeout=30)
             assert line, "the hub ended: " + open(self.log, encoding="utf-8").read()[-2000:]
-        return self
+            said = json.loads(line)
+            self.onboarding = said.get("onboarding", self.onboarding)
+            if until in said:
+                return self
 
     def bring(self, claim):
-        """What the app does in the home: hands the claim's challenge to the device."""
-        with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(10)
-            s.connect(self.socket)
-            s.sendall(json.dumps({"claim_id": claim["id"], "challenge": claim["challenge"]}).encode() + b"\n")
-            assert json.loads(s.makefile().readline())["ok"] is True
+        """What the app does in the home: hands the claim's challenge to the device, and leaves."""
+        app = AtHome(self.onboarding)
+        app.bring(claim)
+        app.reaches("bound")
+        app.leave()
 
     def kill(self):
         self.process.kill()

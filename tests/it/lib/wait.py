@@ -6,8 +6,8 @@ _never = threading.Event()
 DEADLINE = 20.0  # seconds; a shared machine may be slow
 
 
-def until(look, what, deadline=DEADLINE):
-    """Returns the first truthy result of look(); fails with `what` when the deadline passes."""
+def until(look, what, deadline=DEADLINE, every=0.02):
+    """Returns the first truthy result of look(); fails with `what` when the deadline passes. `every`: seconds between two looks, for what limits them."""
     end = time.monotonic() + deadline
     while True:
         found = look()
@@ -15,4 +15,4 @@ def until(look, what, deadline=DEADLINE):
             return found
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline:g} s: {what}")
-        _never.wait(0.02)
+        _never.wait(every)
