@@ -71,6 +71,7 @@ static void send_hello(struct relay_control *c, const struct relay_news *news)
     jw_open(&w, "media");
     jw_z(&w, "host", c->conf.media_host);
     jw_int(&w, "port", c->conf.media_port);
+    jw_b64(&w, "fingerprint", c->conf.fingerprint, DTLS_FINGERPRINT);
     jw_close(&w);
     jw_int(&w, "max_sessions", c->conf.max_sessions);
     jw_array(&w, "running");

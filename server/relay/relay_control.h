@@ -21,6 +21,7 @@ struct relay_control_conf {
     struct secure_keypair key;
     const char *media_host;      /**< as hubs and viewers are told */
     uint16_t media_port;
+    const uint8_t *fingerprint;  /**< as WebRTC peers see our certificate, DTLS_FINGERPRINT bytes; must outlive this */
     unsigned max_sessions;
     struct relay_names *names;   /**< where the URL's host is; NULL: the C library is asked. Stays the caller's and must outlive this */
     struct relay_worker *worker; /**< posts wait until it is started; stays the caller's and must outlive this */

@@ -1,5 +1,6 @@
 #include "relay_lock.h"
-#include "srtp.h"
+#include "dtls.h"
+#include "secure.h"
 #include <errno.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -113,6 +114,68 @@ static enum pl_err rehearse(enum pl_srtp_suite suite)
     return e == PL_OK ? round_trip(*out, *in) : e;
 }
 
+/* Two ends of a handshake, with what each has sent and the other not taken yet. */
+struct shaker {
+    struct dtls_sink sink; /* first */
+    struct dtls *d;
+    unsigned n;
+    size_t sizes[4];
+    uint8_t bytes[4][DTLS_MTU];
+};
+
+static void keep_datagram(struct dtls_sink *self, const uint8_t *p, size_t n)
+{
+    struct shaker *s = (struct shaker *)self;
+    if (s->n == PL_COUNT(s->sizes))
+        return;
+    memcpy(s->bytes[s->n], p, n);
+    s->sizes[s->n++] = n;
+}
+
+static void pass(struct shaker *from, struct shaker *to, struct pl_mono now)
+{
+    for (unsigned i = 0; i < from->n; i++)
+        dtls_input(to->d, now, from->bytes[i], from->sizes[i], &to->sink);
+    from->n = 0;
+}
+
+static enum pl_err shake_hands(struct dtls_context *context, struct shaker *active, struct shaker *passive)
+{
+    const struct pl_mono now = { 0 };
+    struct dtls_keys keys;
+    struct dtls_conf conf = { .context = context, .role = DTLS_ACTIVE, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
+    memcpy(conf.fingerprint, dtls_fingerprint(context), sizeof conf.fingerprint);
+    active->sink.send = passive->sink.send = keep_datagram;
+    enum pl_err e = dtls_new(&conf, &active->d);
+    conf.role = DTLS_PASSIVE;
+    if (e == PL_OK)
+        e = dtls_new(&conf, &passive->d);
+    if (e != PL_OK)
+        return e;
+    dtls_start(active->d, now, &active->sink);
+    for (unsigned flight = 0; flight < 2; flight++) {
+        pass(active, passive, now);
+        pass(passive, active, now);
+    }
+    e = dtls_state(active->d) == DTLS_FINISHED ? dtls_keys(active->d, &keys) : PL_UNAVAILABLE;
+    secure_wipe(&keys, sizeof keys);
+    return e;
+}
+
+static enum pl_err rehearse_dtls(void)
+{
+    struct dtls_context *context = NULL;
+    struct shaker *both = pl_heap(2 * sizeof *both);
+    enum pl_err e = both ? dtls_context_new((struct pl_utc){ 0 }, &context) : PL_NO_MEMORY;
+    if (e == PL_OK)
+        e = shake_hands(context, &both[0], &both[1]);
+    for (unsigned i = 0; both && i < 2; i++)
+        dtls_free(both[i].d);
+    dtls_context_free(context);
+    pl_heap_free(both);
+    return e;
+}
+
 /* ---- The filter. */
 
 static int add_rules(scmp_filter_ctx f)
@@ -134,12 +197,14 @@ static int add_rules(scmp_filter_ctx f)
 enum pl_err relay_lock(struct pl_fail *reterr)
 {
 #ifdef SANITIZED
-    (void)reterr, (void)add_rules, (void)on_refused, (void)rehearse;
+    (void)reterr, (void)add_rules, (void)on_refused, (void)rehearse, (void)rehearse_dtls;
     return PL_OK;
 #else
     for (enum pl_srtp_suite suite = PL_SRTP_GCM; suite <= PL_SRTP_SHA1_80; suite++)
         if (rehearse(suite) != PL_OK)
             return pl_fail(reterr, PL_UNAVAILABLE, "%s does not work on this machine.", pl_srtp_suite_name(suite));
+    if (rehearse_dtls() != PL_OK)
+        return pl_fail(reterr, PL_UNAVAILABLE, "DTLS 1.2 does not work on this machine.");
     struct sigaction act = { .sa_sigaction = on_refused, .sa_flags = SA_SIGINFO };
     struct rlimit few = { DESCRIPTORS, DESCRIPTORS };
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || setrlimit(RLIMIT_NOFILE, &few) != 0 || sigaction(SIGSYS, &act, NULL) != 0)

@@ -138,6 +138,7 @@ enum pl_err relay_node_run(const struct relay_args *args, struct pl_fail *reterr
     if (e == PL_OK)
         e = read_advertise(args, &bound, &p, reterr);
     p.control.worker = worker;
+    p.control.fingerprint = worker ? relay_worker_fingerprint(worker) : NULL;
     if (e == PL_OK)
         e = relay_control_new(&p.control, &control, reterr); /* reads certificates; what the cloud asks for meanwhile waits for the worker */
     secure_keypair_wipe(&p.control.key);

@@ -12,13 +12,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BATCH = 32, SLOT = 2048, ROUNDS = 8, POSTS = 256, NEWS = 1024, BUFFER = 4 << 20, IDLE_MS = 1000, SEGMENTS = 64 };
+enum { BATCH = 32, SLOT = 2048, ROUNDS = 8, POSTS = 256, NEWS = 1024, BUFFER = 4 << 20, IDLE_MS = 1000, SEGMENTS = 64,
+    HALF_OPEN = 1024 /* DTLS associations at a time: 75 MiB at most */ };
 #define STATS_EVERY (5 * PL_SECOND)
 
 struct relay_worker {
     struct relay_sink sink; /* first: the sink's self is the worker */
     struct relay_worker_conf conf;
     struct relay *relay;
+    struct relay_dtls_thread *dtls;
     int udp, epoll, wake, news_fd, family;
     struct ice_addr addr;
     bool gso, started;
@@ -105,6 +107,8 @@ static void send_run(struct relay_sink *self, const struct relay_run *run)
     send_one_by_one(w, run, &to, to_n);
 }
 
+static bool tell_dtls(struct relay_sink *self, const struct relay_dtls_out *out) { return relay_dtls_tell(((struct relay_worker *)self)->dtls, out); }
+
 /* ---- News. */
 
 static struct relay_news *news_room(struct relay_worker *w, enum relay_news_kind kind)
@@ -147,6 +151,7 @@ static void tell_stats(struct relay_worker *w, struct pl_mono now)
     w->io.cpu_us = (use.ru_utime.tv_sec + use.ru_stime.tv_sec) * PL_SECOND + use.ru_utime.tv_usec + use.ru_stime.tv_usec;
     relay_stats(w->relay, &n->stats);
     n->io = w->io;
+    relay_dtls_counts(w->dtls, &n->dtls);
     relay_queue_put(&w->news);
     ring(w->news_fd);
 }
@@ -185,6 +190,18 @@ static void obey(struct relay_worker *w, struct pl_mono now)
         secure_wipe(p, sizeof *p);
         relay_queue_took(&w->posts);
     }
+}
+
+/* ---- What became of handshakes. */
+
+static void results(struct relay_worker *w, struct pl_mono now)
+{
+    const struct relay_dtls_in *in;
+    while ((in = relay_dtls_peek(w->dtls)) != NULL) {
+        relay_dtls(w->relay, now, in, &w->sink);
+        relay_dtls_next(w->dtls);
+    }
+    relay_dtls_kick(w->dtls);
 }
 
 /* ---- In. */
@@ -245,8 +262,11 @@ static void *run(void *arg)
             }
         now = pl_now_mono(w->conf.clock);
         obey(w, now);
-        for (int round = 0; round < ROUNDS && receive(w); round++)
+        results(w, now);
+        for (int round = 0; round < ROUNDS && receive(w); round++) {
             obey(w, pl_now_mono(w->conf.clock));
+            results(w, pl_now_mono(w->conf.clock));
+        }
         now = pl_now_mono(w->conf.clock);
         due = relay_due(w->relay, now);
         if (due >= 0 && (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > due)) {
@@ -254,6 +274,7 @@ static void *run(void *arg)
             due = relay_due(w->relay, now);
             w->tick_at = pl_mono_add(now, due < 0 ? 0 : due);
         }
+        relay_dtls_kick(w->dtls);
         tell_events(w);
         tell_stats(w, now);
     }
@@ -312,10 +333,14 @@ enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_
         return PL_NO_MEMORY;
     w->conf = *conf;
     w->sink.send = send_run;
+    w->sink.dtls = tell_dtls;
     w->udp = w->epoll = w->wake = w->news_fd = -1;
     enum pl_err e = make_socket(w, reterr);
     if (e == PL_OK)
         e = make_waiting(w, reterr);
+    unsigned most = conf->max_sessions < HALF_OPEN / (RELAY_VIEWERS + 1) ? conf->max_sessions * (RELAY_VIEWERS + 1) : HALF_OPEN;
+    if (e == PL_OK)
+        e = relay_dtls_new(&(struct relay_dtls_conf){ .max_open = most, .wake = w->wake, .clock = conf->clock }, &w->dtls, reterr);
     if (e == PL_OK)
         e = relay_new(&(struct relay_conf){ .max_sessions = conf->max_sessions, .rand = conf->rand }, &w->relay);
     if (e != PL_OK) {
@@ -327,10 +352,14 @@ enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_
 }
 
 struct ice_addr relay_worker_addr(const struct relay_worker *w) { return w->addr; }
+const uint8_t *relay_worker_fingerprint(const struct relay_worker *w) { return relay_dtls_fingerprint(w->dtls); }
 int relay_worker_news_fd(const struct relay_worker *w) { return w->news_fd; }
 
 enum pl_err relay_worker_start(struct relay_worker *w, struct pl_fail *reterr)
 {
+    enum pl_err e = relay_dtls_start(w->dtls, reterr);
+    if (e != PL_OK)
+        return e;
     sigset_t all, old; /* signals are the main thread's; but what the system-call filter has to say is said where it happens */
     sigfillset(&all);
     sigdelset(&all, SIGSYS);
@@ -354,6 +383,7 @@ struct relay_worker *relay_worker_free(struct relay_worker *w)
         pthread_join(w->thread, NULL);
     }
     w->relay = relay_free(w->relay);
+    w->dtls = relay_dtls_free(w->dtls);
     const int fds[] = { w->udp, w->epoll, w->wake, w->news_fd };
     for (size_t i = 0; i < PL_COUNT(fds); i++)
         if (fds[i] >= 0)

@@ -2,7 +2,7 @@
  *
  * Receives batches of 32 by recvmmsg (SO_RCVBUF 4 MB, losses of that buffer counted), sends each viewer's run as one UDP_SEGMENT datagram and falls back to
  * sendmmsg where the kernel or the path does not take it. Commands come in and news goes out through bounded single-producer queues, looked at between
- * batches; nothing waits for control.
+ * batches; nothing waits for control. DTLS handshakes run on a side thread (relay_dtls.h) that is made, started and stopped with the worker.
  * News that is not taken stays in order, and is never dropped.
  * Not here: JSON and the connection to the cloud (relay_control.h), what packets mean (relay.h).
  * Threads: relay_worker_post from one thread, relay_worker_peek and _next from one (may be another); the rest before start or after stop.
@@ -13,7 +13,7 @@
  */
 #pragma once
 #include "log.h"
-#include "relay.h"
+#include "relay_dtls.h"
 
 struct relay_worker;
 struct relay_worker_conf {
@@ -50,11 +50,14 @@ struct relay_news {
     size_t running_n;
     struct relay_stats stats;      /**< STATS, every 5 s */
     struct relay_io_stats io;      /**< STATS */
+    struct relay_dtls_counts dtls; /**< STATS */
 };
 
 /* Binds the socket. PL_UNAVAILABLE with a sentence when the address is taken or not ours. */
 PL_MUST enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_worker **ret, struct pl_fail *reterr);
 struct ice_addr relay_worker_addr(const struct relay_worker *w);
+/* Of the certificate that WebRTC peers are shown, DTLS_FINGERPRINT bytes; good as long as the worker. */
+const uint8_t *relay_worker_fingerprint(const struct relay_worker *w);
 PL_MUST enum pl_err relay_worker_start(struct relay_worker *w, struct pl_fail *reterr);
 /* Stops the thread, frees. Takes NULL; returns NULL. */
 struct relay_worker *relay_worker_free(struct relay_worker *w);
