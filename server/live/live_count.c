@@ -13,6 +13,9 @@ static struct pl_metric traffic[] = {
     PL_METRIC_COUNTER("porchlight_relay_packets_in_total", "Packets that the relays connected to this node took in."),
     PL_METRIC_COUNTER("porchlight_relay_packets_out_total", "Packets that the relays connected to this node sent."),
     PL_METRIC_COUNTER("porchlight_relay_packets_lost_total", "Packets from cameras that never reached the relays connected to this node."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_total", "DTLS handshakes with WebRTC peers that the relays connected to this node finished."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_total", "DTLS handshakes that failed; the relay's stats say why."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_refused_total", "DTLS handshakes that were not begun because too many were open."),
 };
 
 enum pl_err live_count(struct db_tx *tx, struct live_counts *ret)
@@ -41,7 +44,8 @@ void live_count_traffic(struct live_traffic *before, const struct live_traffic *
 {
     if (!before->any)
         *before = *now;
-    const int64_t more[] = { now->packets_in - before->packets_in, now->packets_out - before->packets_out, now->lost - before->lost };
+    const int64_t more[] = { now->packets_in - before->packets_in, now->packets_out - before->packets_out, now->lost - before->lost,
+        now->handshakes - before->handshakes, now->failed - before->failed, now->refused - before->refused };
     for (size_t i = 0; i < PL_COUNT(more); i++)
         if (more[i] > 0)
             pl_count(&traffic[i], more[i]);

@@ -35,5 +35,6 @@ PL_MUST enum pl_err live_write_stages(struct db_tx *tx, struct jw *out, struct p
 struct live_traffic {
     bool any;
     int64_t packets_in, packets_out, lost;
+    int64_t handshakes, failed, refused;
 };
 void live_count_traffic(struct live_traffic *before, const struct live_traffic *now);

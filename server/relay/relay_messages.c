@@ -245,6 +245,21 @@ static void write_event(const struct relay_event *ev, uint64_t seq, struct pl_ut
     jw_close(&w);
 }
 
+static void write_handshakes(struct jw *w, const struct relay_dtls_counts *c)
+{
+    uint64_t failed = 0;
+    for (unsigned i = 0; i < DTLS_FAILURES; i++)
+        failed += c->failed[i];
+    jw_int(w, "handshakes_open", c->open);
+    jw_int(w, "handshakes", (int64_t)c->finished);
+    jw_int(w, "handshakes_failed", (int64_t)failed);
+    jw_int(w, "handshakes_refused", (int64_t)c->refused);
+    jw_open(w, "failures");
+    for (unsigned i = DTLS_OK + 1; i < DTLS_FAILURES; i++)
+        jw_int(w, dtls_failure_code((enum dtls_failure)i), (int64_t)c->failed[i]);
+    jw_close(w);
+}
+
 static void write_stats(const struct relay_news *n, struct pl_buf *out)
 {
     struct jw w = jw_start(out);
@@ -259,6 +274,7 @@ static void write_stats(const struct relay_news *n, struct pl_buf *out)
     jw_int(&w, "not_sent", (int64_t)(n->stats.not_sent + n->io.send_failed));
     jw_int(&w, "socket_overflow", (int64_t)n->io.socket_overflow);
     jw_int(&w, "cpu_us", n->io.cpu_us);
+    write_handshakes(&w, &n->dtls);
     jw_close(&w);
 }
 

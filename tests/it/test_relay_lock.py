@@ -1,12 +1,18 @@
 """The relay is locked in (relay_lock.h): what it may ask of the kernel, and that its work goes on under the lock, a cloud that moved included."""
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import os
 import queue
 import re
 import signal
+import socket
+import struct
 import subprocess
 import threading
+import zlib
 
 import pytest
 import websockets
@@ -190,3 +196,115 @@ def test_a_locked_relay_finds_a_cloud_that_moved(tmp_path):
     assert [m["relay_id"] for m in said] == [RELAY_ID, RELAY_ID] and said[0]["boot_id"] == said[1]["boot_id"]
     assert all(len(m["signature"]) == 86 for m in said)
     assert locked == "2" and not relay.said("relay.system-call-refused")
+
+
+# ---- WebRTC under the lock: OpenSSL's own programs are the peer, the test is its ICE agent and carries its datagrams.
+
+LIVE = "01890000-0000-7000-8000-000000000001"
+UFRAG, PASSWORD, PEER = "abcd", "0123456789abcdefghijKL", "wxyz"
+PROOF = ["-use_srtp", "SRTP_AEAD_AES_128_GCM", "-keymatexport", "EXTRACTOR-dtls_srtp", "-keymatexportlen", "56"]
+
+
+def b64(b):
+    return base64.urlsafe_b64encode(b).rstrip(b"=").decode()
+
+
+def check():
+    """A STUN binding request that nominates."""
+    def attribute(kind, value):
+        return struct.pack(">HH", kind, len(value)) + value + bytes(-len(value) % 4)
+
+    def message(body, more):
+        return struct.pack(">HHI", 1, len(body) + more, 0x2112A442) + tid + body
+
+    tid = os.urandom(12)
+    body = attribute(6, f"{UFRAG}:{PEER}".encode()) + attribute(0x24, bytes(4)) + attribute(0x802A, os.urandom(8)) + attribute(0x25, b"")
+    body += attribute(8, hmac.digest(PASSWORD.encode(), message(body, 24), "sha1"))
+    return message(body, 8) + attribute(0x8028, struct.pack(">I", zlib.crc32(message(body, 8)) ^ 0x5354554E))
+
+
+async def cloud(first, came, socket):
+    """Plays the cloud: lets the relay in, asks for a session without a source and for one viewer, keeps what is said."""
+    await socket.send(json.dumps({"type": "challenge", "nonce": "bm9uY2Utbm9uY2Utbm9uY2U", "server_name": "porchlight"}))
+    first.set_result(json.loads(await socket.recv()))
+    await socket.send(json.dumps({"type": "welcome", "session": LIVE, "server_time": "2026-11-21T12:00:00.000Z", "reconnect": {"min_s": 1, "max_s": 2}}))
+    for message in await came.get():
+        await socket.send(json.dumps(message))
+    async for text in socket:
+        await came.put(json.loads(text))
+
+
+async def carry(source, keep, target):
+    """Datagrams from one socket to another, if keep(first byte)."""
+    loop = asyncio.get_running_loop()
+    while True:
+        data = await loop.sock_recv(source, 4096)
+        if keep(data[0]):
+            await loop.sock_sendall(target, data)
+
+
+async def said(stream, what):
+    while what not in (line := (await asyncio.wait_for(stream.readline(), DEADLINE)).decode()):
+        assert line, f"ended before it said {what}"
+    return line
+
+
+def udp(to=None):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.setblocking(False)
+    s.bind(("127.0.0.1", 0))
+    if to:
+        s.connect(("127.0.0.1", to))
+    return s
+
+
+@pytest.mark.parametrize("setup", ["active", "passive"])
+def test_a_locked_relay_shakes_hands(tmp_path, setup):
+    """Whatever OpenSSL opens, loads or asks of the kernel for a handshake, it has before the lock."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=x", "-days", "2", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True, timeout=60)
+    der = subprocess.run(["openssl", "x509", "-in", cert, "-outform", "DER"], check=True, capture_output=True, timeout=60).stdout
+    leg = {"ice": {"ufrag": UFRAG, "pwd": PASSWORD, "peer_ufrag": PEER}, "video": {"ssrc": 11, "payload_type": 96}, "audio": {"ssrc": 12, "payload_type": 111},
+           "webrtc": {"fingerprint": b64(hashlib.sha256(der).digest()), "setup": setup, "suites": ["AEAD_AES_128_GCM"], "nack": True, "pli": True}}
+    asked = [{"type": "session.open", "id": LIVE, "live_id": LIVE, "generation": 1, "expires_in_ms": 600000, "source": {"pending": True}},
+             {"type": "viewer.add", "id": LIVE, "live_id": LIVE, "generation": 1, "viewer_id": "v", **leg}]
+    openssl = ["-dtls1_2", "-cert", str(cert), "-key", str(key), *PROOF]
+
+    async def play():
+        first, came, ends = asyncio.get_running_loop().create_future(), asyncio.Queue(), []
+        await came.put(asked)
+        async with websockets.serve(lambda ws: cloud(first, came, ws), "127.0.0.1", 0, subprotocols=["porchlight.relay.v1"]) as server:
+            port = server.sockets[0].getsockname()[1]
+            relay = await asyncio.to_thread(Relay, tmp_path, f"ws://127.0.0.1:{port}/relay/v1")
+            try:
+                hello = await asyncio.wait_for(first, DEADLINE)
+                assert len(hello["media"]["fingerprint"]) == 43
+                answers = [await asyncio.wait_for(came.get(), DEADLINE) for _ in asked]
+                assert [m["type"] for m in answers] == ["ok", "ok"]
+                outer, pipes = udp(hello["media"]["port"]), {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+                outer.send(check())
+                if setup == "active":
+                    peer = await asyncio.create_subprocess_exec("openssl", "s_server", "-accept", "127.0.0.1:0", "-Verify", "1", *openssl, **pipes)
+                    inner = udp(int((await said(peer.stdout, "ACCEPT")).rsplit(":", 1)[1]))
+                else:
+                    inner = udp()
+                    peer = await asyncio.create_subprocess_exec("openssl", "s_client", "-connect", "127.0.0.1:%d" % inner.getsockname()[1], *openssl, **pipes)
+                    data, where = await asyncio.wait_for(asyncio.get_running_loop().sock_recvfrom(inner, 4096), DEADLINE)
+                    inner.connect(where)
+                    outer.send(data)
+                ends += [asyncio.create_task(carry(outer, lambda b: 20 <= b < 64, inner)), asyncio.create_task(carry(inner, lambda b: True, outer))]
+                await said(peer.stdout, "Keying material:")
+                event = await asyncio.wait_for(came.get(), DEADLINE)
+                locked = [status(f"{relay.process.pid}/task/{t}", "Seccomp") for t in os.listdir(f"/proc/{relay.process.pid}/task")]
+                peer.kill()
+                await peer.wait()
+                return event, locked, relay.said("relay.system-call-refused")
+            finally:
+                for task in ends:
+                    task.cancel()
+                await asyncio.to_thread(relay.end)
+
+    event, locked, refused = asyncio.run(play())
+    assert (event["type"], event["event"], event["viewer_id"]) == ("session.event", "viewer_connected", "v")
+    assert len(locked) >= 4 and set(locked) == {"2"} and not refused

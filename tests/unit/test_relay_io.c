@@ -128,6 +128,8 @@ static void news_is_written(void **state)
     struct relay_news ok = { .kind = RELAY_NEWS_ANSWER, .request = "r1" }, no = { .kind = RELAY_NEWS_ANSWER, .request = "r2", .result = PL_NODE_FULL };
     struct relay_news gone = { .kind = RELAY_NEWS_EVENT,
         .event = { .kind = RELAY_EV_VIEWER_GONE, .ref = { { { 1 } }, 5 }, .viewer_id = "v", .code = "viewer_lost", .at = { 9 * PL_SECOND } } };
+    struct relay_news stats = { .kind = RELAY_NEWS_STATS, .stats = { .viewers = 2 },
+        .dtls = { .open = 1, .finished = 5, .refused = 4, .failed = { [DTLS_WRONG_FINGERPRINT] = 3, [DTLS_TIMEOUT] = 2 } } };
     struct relay_news key = { .kind = RELAY_NEWS_EVENT, .event = { .kind = RELAY_EV_KEYFRAME_WANTED, .ref = { { { 1 } }, 5 } } };
     struct {
         const struct relay_news *n;
@@ -138,6 +140,9 @@ static void news_is_written(void **state)
         { &gone, "{\"type\":\"session.event\",\"live_id\":\"01000000-0000-0000-0000-000000000000\","
                  "\"generation\":5,\"event\":\"viewer_gone\",\"viewer_id\":\"v\",\"code\":\"viewer_lost\","
                  "\"time\":\"1970-01-01T00:01:39.000Z\"}" },
+        { &stats, "{\"type\":\"stats\",\"sessions\":0,\"viewers\":2,\"packets_in\":0,\"packets_out\":0,\"lost\":0,\"unproved\":0,\"not_sent\":0,"
+                  "\"socket_overflow\":0,\"cpu_us\":0,\"handshakes_open\":1,\"handshakes\":5,\"handshakes_failed\":5,\"handshakes_refused\":4,"
+                  "\"failures\":{\"dtls_fingerprint\":3,\"dtls_no_profile\":0,\"dtls_alert\":0,\"dtls_timeout\":2,\"dtls_refused\":0,\"dtls_no_memory\":0}}" },
         { &key, "{\"type\":\"keyframe.wanted\",\"live_id\":\"01000000-0000-0000-0000-000000000000\"}" },
     };
     for (size_t i = 0; i < PL_COUNT(cases); i++) {
