@@ -22,6 +22,9 @@ struct ctl {
     bool json;
     /* up */
     const char *http, *ws, *media; /**< HOST:PORT, port 0 takes a free one */
+    const char *tls_cert, *tls_key; /**< PEM files; NULL: no TLS */
+    const char *tls_ca;      /**< who vouches for the certificate; NULL: the system's authorities */
+    const char *tls_name;    /**< the certificate's, by which this machine's own programs dial; NULL: by address */
     const char *advertise;   /**< HOST:PORT that hubs and phones are told for media; NULL: what is listened on */
     const char *smtp, *sms_webhook, *test_clock, *config, *migrations, *nodes;
     const char *sets[32];    /**< --set name=value, passed on */

@@ -66,6 +66,11 @@ const char *check_dial(struct pl_arena *a, const char *text)
     return text;
 }
 
+const char *check_dial_name(struct pl_arena *a, const char *text, const char *name)
+{
+    return name ? pl_fmt(a, "%s%s", name, strrchr(text, ':')).p : check_dial(a, text);
+}
+
 /* Takes the port for a moment, as the daemon will. */
 static enum pl_err check_port(const char *option, const char *text, int type, int *ret_fd, struct pl_fail *reterr)
 {

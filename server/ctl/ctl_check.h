@@ -13,3 +13,5 @@ PL_MUST enum pl_err check_before_up(struct ctl *c, const struct ctl_paths *p, st
 PL_MUST enum pl_err check_address(const char *option, const char *text, struct pl_fail *reterr);
 /* The same address as one dials it from this machine: an address that means "all" becomes loopback. */
 const char *check_dial(struct pl_arena *a, const char *text);
+/* The same by a name in place of the address; NULL: by the address. */
+const char *check_dial_name(struct pl_arena *a, const char *text, const char *name);

@@ -39,7 +39,7 @@ static enum pl_err perform(CURL *h, const struct ctl_request *q, struct pl_arena
 {
     struct curl_slist *headers = NULL;
     char why[CURL_ERROR_SIZE] = "";
-    struct pl_str url = pl_fmt(a, "http://%s%s", q->unix_socket ? "localhost" : q->host, q->path);
+    struct pl_str url = pl_fmt(a, "%s://%s%s", q->tls ? "https" : "http", q->unix_socket ? "localhost" : q->host, q->path);
     struct pl_str auth = q->bearer ? pl_fmt(a, "Bearer %s", q->bearer) : PL_STR_NONE;
     if (!url.p)
         return PL_NO_MEMORY;
@@ -49,6 +49,8 @@ static enum pl_err perform(CURL *h, const struct ctl_request *q, struct pl_arena
     headers = add_header(headers, a, "Expect", q->body.p ? "" : NULL);
     curl_easy_setopt(h, CURLOPT_URL, url.p);
     curl_easy_setopt(h, CURLOPT_UNIX_SOCKET_PATH, q->unix_socket);
+    if (q->ca_file)
+        curl_easy_setopt(h, CURLOPT_CAINFO, q->ca_file);
     curl_easy_setopt(h, CURLOPT_CUSTOMREQUEST, q->method);
     curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);

@@ -10,6 +10,8 @@
 struct ctl_request {
     const char *unix_socket; /**< path; NULL: TCP to `host` */
     const char *host;        /**< "127.0.0.1:8080"; with a socket: ignored */
+    bool tls;                /**< https; the host must stand in the certificate */
+    const char *ca_file;     /**< who vouches for it; NULL: the system's authorities */
     const char *method, *path;
     struct pl_str body;      /**< JSON; .p NULL: none */
     const char *bearer;      /**< access token; NULL: none */

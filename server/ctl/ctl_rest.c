@@ -29,7 +29,7 @@ static const struct json_field outbox_fields[] = {
 
 enum pl_err rest_call(struct rest *r, const char *method, const char *path, struct rest_answer *ret, struct pl_fail *reterr, const char *fmt, ...)
 {
-    struct ctl_request q = { .host = r->host, .method = method, .path = path, .bearer = r->token, .challenge_key = r->challenge_key };
+    struct ctl_request q = { .host = r->host, .tls = r->tls, .ca_file = r->ca_file, .method = method, .path = path, .bearer = r->token, .challenge_key = r->challenge_key };
     struct pl_str text = PL_STR_NONE;
     struct pl_fail why = PL_FAIL_INIT;
     char body[2048];

@@ -8,6 +8,8 @@
 struct rest {
     struct ctl *c;
     const char *host;  /**< "127.0.0.1:8080" */
+    bool tls;          /**< ctl_http.h */
+    const char *ca_file;
     const char *token; /**< access token; NULL: not signed in */
     const char *challenge_key;
     /* Waits a moment between two questions to the server, and may do other things meanwhile; PL_EXPIRED: the person wants to end. */

@@ -3,8 +3,10 @@
 #include "ctl_nats.h"
 #include "ctl_pg.h"
 #include "json.h"
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -80,6 +82,14 @@ static enum pl_err migrate(struct ctl *c, struct sup *s, const char *log, const 
     return proc_run(s, &p, PL_STR_NONE, MIGRATE_WAIT, reterr);
 }
 
+/* Where this machine's own programs find a node's WebSockets, and whom they believe. */
+static void dial(struct up *u, struct proc *p, const char *ws, const char *path)
+{
+    const struct ctl *c = u->c;
+    option(p, "--server", pl_fmt(c->arena, "%s://%s%s", c->tls_cert ? "wss" : "ws", check_dial_name(c->arena, ws, c->tls_name), path).p);
+    option(p, "--ca", c->tls_ca);
+}
+
 static enum pl_err start_server(struct up *u, struct node *n, bool send, struct pl_fail *reterr)
 {
     struct ctl *c = u->c;
@@ -105,6 +115,8 @@ static enum pl_err start_server(struct up *u, struct node *n, bool send, struct 
     option(p, "--smtp", send ? c->smtp : NULL);
     option(p, "--sms-webhook", send ? c->sms_webhook : NULL);
     option(p, "--test-clock", c->test_clock);
+    option(p, "--tls-cert", c->tls_cert);
+    option(p, "--tls-key", c->tls_key);
     proc_arg(p, "--http");
     int at = p->n_args;
     proc_arg(p, n->http);
@@ -152,7 +164,6 @@ static enum pl_err enroll_relay(struct up *u, const struct node *n, const char *
 
 static enum pl_err start_relay(struct up *u, struct node *n, struct pl_fail *reterr)
 {
-    struct pl_arena *a = u->c->arena;
     struct proc *p = &n->relay;
     enum pl_err e = enroll_relay(u, n, &n->relay_id, reterr);
     if (e == PL_OK)
@@ -160,7 +171,7 @@ static enum pl_err start_relay(struct up *u, struct node *n, struct pl_fail *ret
     if (e != PL_OK)
         return e;
     p->at_once = true; /* running live views wait for it */
-    option(p, "--server", pl_fmt(a, "ws://%s/relay/v1", check_dial(a, n->ws)).p);
+    dial(u, p, n->ws, "/relay/v1");
     option(p, "--id", n->relay_id);
     option(p, "--key", n->relay_key);
     option(p, "--advertise", u->c->advertise);
@@ -212,7 +223,7 @@ static enum pl_err start_hub(struct up *u, struct pl_fail *reterr)
     enum pl_err e = row(u, &u->hub, "porchlight-hub", "", reterr);
     if (e != PL_OK)
         return e;
-    option(&u->hub, "--server", pl_fmt(a, "ws://%s/hub/v1", check_dial(a, u->nodes[0].ws)).p);
+    dial(u, &u->hub, u->nodes[0].ws, "/hub/v1");
     option(&u->hub, "--serial", u->demo.hub_serial.p);
     option(&u->hub, "--key", demo_key_file(&u->demo, u->demo.hub_serial));
     option(&u->hub, "--camera", pl_fmt(a, "%s=test", u->demo.camera_serial.p).p);
@@ -226,7 +237,8 @@ static enum pl_err start_hub(struct up *u, struct pl_fail *reterr)
 
 static enum pl_err start_demo(struct up *u, struct pl_fail *reterr)
 {
-    struct rest r = { .c = u->c, .host = check_dial(u->c->arena, u->nodes[0].http), .pause = pause_up, .pause_arg = u };
+    struct rest r = { .c = u->c, .host = check_dial_name(u->c->arena, u->nodes[0].http, u->c->tls_name), .tls = u->c->tls_cert != NULL,
+                      .ca_file = u->c->tls_ca, .pause = pause_up, .pause_arg = u };
     bool new_account = !demo_signed_up(&u->demo);
     enum pl_err e = demo_complete(&u->demo) ? PL_OK : demo_import(&u->demo, reterr);
     if (e == PL_OK && new_account) {
@@ -294,6 +306,12 @@ static enum pl_err say_ready(struct up *u, struct pl_fail *reterr)
     jw_str(&w, "admin", pl_fmt(a, "unix:%s", u->paths.admin));
     jw_z(&w, "dir", u->paths.dir);
     jw_z(&w, "db", u->pg.conninfo);
+    if (u->c->tls_cert) {
+        jw_open(&w, "tls");
+        jw_z(&w, "ca", u->c->tls_ca ? u->c->tls_ca : "");
+        jw_z(&w, "name", u->c->tls_name ? u->c->tls_name : "");
+        jw_close(&w);
+    }
     jw_array(&w, "nodes");
     for (unsigned i = 0; i < u->n_nodes; i++) {
         jw_open(&w, NULL);
@@ -335,11 +353,11 @@ static void say_people(const struct up *u)
     char link[4096] = "porchctl";
     if (readlink("/proc/self/exe", link, sizeof link - 1) <= 0)
         memcpy(link, "porchctl", sizeof "porchctl");
-    const char *self = pasted(u->c->arena, link), *dir = pasted(u->c->arena, u->paths.dir);
+    const char *self = pasted(u->c->arena, link), *dir = pasted(u->c->arena, u->paths.dir), *s = u->c->tls_cert ? "s" : "";
     ctl_say("\nPorchlight is up. Data and logs: %s", u->paths.dir);
     for (const struct node *n = u->nodes; n < u->nodes + u->n_nodes; n++) {
-        ctl_say("  API        http://%s/v1/   (description: http://%s/openapi.json)", n->http, n->http);
-        ctl_say("  WebSocket  ws://%s/v1/events, /hub/v1     media  udp %s", n->ws, n->media);
+        ctl_say("  API        http%s://%s/v1/   (description: http%s://%s/openapi.json)", s, n->http, s, n->http);
+        ctl_say("  WebSocket  ws%s://%s/v1/events, /hub/v1     media  udp %s", s, n->ws, n->media);
     }
     if (!u->c->smtp || !u->c->sms_webhook)
         ctl_say("  Messages   are not sent: read them by  %s --dir %s outbox", self, dir);
@@ -459,6 +477,12 @@ enum pl_err ctl_up(struct ctl *c, struct pl_fail *reterr)
         return pl_fail(reterr, PL_INVALID_REQUEST, "--nodes %s: one machine runs 1 to %d nodes.", c->nodes, MOST_NODES);
     if (nodes > 1 && c->advertise)
         return pl_fail(reterr, PL_INVALID_REQUEST, "--advertise names the address of one relay; with --nodes %s there are several.", c->nodes);
+    if (!c->tls_cert != !c->tls_key || (!c->tls_cert && (c->tls_ca || c->tls_name)))
+        return pl_fail(reterr, PL_INVALID_REQUEST, "TLS needs both: a certificate (--tls-cert) and its key (--tls-key).");
+    const char *ca = c->tls_ca ? realpath(c->tls_ca, NULL) : NULL; /* `demo watch` may be called from elsewhere; lives as long as the process */
+    if (c->tls_ca && !ca)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "--tls-ca %s: %s.", c->tls_ca, strerror(errno));
+    c->tls_ca = ca;
     struct up u = { .c = c, .n_nodes = nodes };
     umask(077);
     enum pl_err e = ctl_paths_of(c, &u.paths, reterr);

@@ -18,14 +18,21 @@ static enum pl_err pause_watch(void *arg)
     return poll(NULL, 0, 100) == 0 ? PL_OK : PL_EXPIRED; /* a signal ends the wait */
 }
 
-static enum pl_err find_server(struct ctl *c, const struct ctl_paths *p, const char **ret_http, struct pl_fail *reterr)
+struct told_tls { struct pl_str ca, name; };
+struct told { struct pl_str http; struct told_tls tls; };
+static const struct json_field told_tls_fields[] = { JSON_F(struct told_tls, ca, J_STR, J_OPTIONAL), JSON_F(struct told_tls, name, J_STR, J_OPTIONAL), J_END };
+static const struct json_field told_fields[] = { JSON_F(struct told, http, J_STR, J_REQUIRED), JSON_F(struct told, tls, J_OBJECT, J_OPTIONAL, .fields = told_tls_fields), J_END };
+
+static enum pl_err find_server(struct ctl *c, const struct ctl_paths *p, struct rest *r, struct pl_fail *reterr)
 {
-    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    struct told t = { .http = PL_STR_NONE };
     struct pl_str text;
-    if (ctl_read(c->arena, p->ready, 65536, &text, NULL) != PL_OK || json_parse(text, &d, NULL) != PL_OK || !json_doc_str(d, "http").n)
+    if (ctl_read(c->arena, p->ready, 65536, &text, NULL) != PL_OK || json_take(told_fields, JSON_LENIENT, text, c->arena, &t, NULL) != PL_OK)
         return ctl_not_running(c, p, "up --demo", reterr);
-    *ret_http = check_dial(c->arena, pl_str_z(c->arena, json_doc_str(d, "http")));
-    return PL_OK;
+    r->tls = t.tls.ca.p != NULL;
+    r->ca_file = t.tls.ca.n ? pl_str_z(c->arena, t.tls.ca) : NULL;
+    r->host = check_dial_name(c->arena, pl_str_z(c->arena, t.http), t.tls.name.n ? pl_str_z(c->arena, t.tls.name) : NULL);
+    return r->host ? PL_OK : PL_NO_MEMORY;
 }
 
 /* Runs the viewer with the session on its stdin; it ends by itself or by Ctrl-C, which reaches it too. */
@@ -102,7 +109,7 @@ enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr)
     char path[160];
     enum pl_err e = ctl_paths_of(c, &p, reterr);
     if (e == PL_OK)
-        e = find_server(c, &p, &r.host, reterr);
+        e = find_server(c, &p, &r, reterr);
     if (e == PL_OK && (demo_load(c, &p, &d, NULL) != PL_OK || !demo_complete(&d)))
         return pl_fail(reterr, PL_NOT_FOUND, "%s has no demo household: start it with one (porchctl up --demo).", c->dir);
     if (e == PL_OK)

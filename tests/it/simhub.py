@@ -16,6 +16,7 @@ import nacl.signing
 import websockets
 
 from lib.household import make_devices
+from lib.porch import trust, ws_url
 
 DEADLINE = 20.0
 SUITES = ["AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"]
@@ -42,7 +43,7 @@ def make(porch, *kinds):
 
 class SimHub:
     def __init__(self, porch, device, role="hub"):
-        self.url, self.device, self.role = f"ws://{porch.ws}/hub/v1", device, role
+        self.url, self.trust, self.device, self.role = ws_url(porch, "/hub/v1"), trust(porch), device, role
         self.protocol = "porchlight.hub.v1"
         self.messages = []
         self.close_code, self.close_reason = None, None
@@ -80,7 +81,7 @@ class SimHub:
 
     async def _talk(self):
         try:
-            async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None, max_size=None) as ws:
+            async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None, max_size=None, ssl=self.trust) as ws:
                 self._ws = ws
                 async for text in ws:
                     message = json.loads(text)

@@ -8,6 +8,7 @@ import uuid
 from datetime import datetime, timezone
 
 import nacl.signing
+from lib.porch import ws_url
 from simhub import SimHub, b64
 
 
@@ -21,7 +22,7 @@ class SimRelay(SimHub):
             db.execute("UPDATE relay SET revoked_at = now() WHERE id <> %s", (self.id,))
         self.automatic = set()
         super().__init__(porch, None, "relay")
-        self.url, self.protocol = f"ws://{porch.ws}/relay/v1", "porchlight.relay.v1"
+        self.url, self.protocol = ws_url(porch, "/relay/v1"), "porchlight.relay.v1"
 
     def open(self, running=()):
         super().open()

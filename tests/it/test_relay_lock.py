@@ -81,11 +81,11 @@ __attribute__((constructor)) static void begin(void)
 class Relay:
     """A relay alone: no porchlightd behind it unless the test plays one. Its lines of stderr are kept."""
 
-    def __init__(self, folder, server, before=(), preload=None):
+    def __init__(self, folder, server, before=(), preload=None, extra=()):
         key = folder / "relay.key"
         key.write_text(SEED.hex() + "\n")
         key.chmod(0o600)
-        args = [*before, program("porchlight-relay"), "--server", server, "--id", RELAY_ID, "--key", str(key), "--media", "127.0.0.1:0"]
+        args = [*before, program("porchlight-relay"), "--server", server, "--id", RELAY_ID, "--key", str(key), "--media", "127.0.0.1:0", *extra]
         self.process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         env=dict(os.environ, LD_PRELOAD=str(preload)) if preload else None)
         self.lines = []

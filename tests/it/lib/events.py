@@ -5,6 +5,8 @@ import threading
 
 import websockets
 
+from .porch import trust, ws_url
+
 DEADLINE = 20.0
 
 
@@ -12,7 +14,7 @@ class Events:
     """with Events(porch, token) as e: e.wait("live.state", lambda d: d["state"] == "live")"""
 
     def __init__(self, porch, token, cursor=None, protocol="porchlight.events.v1"):
-        self.url = f"ws://{porch.ws}/v1/events"
+        self.url, self.trust = ws_url(porch, "/v1/events"), trust(porch)
         self.protocol = protocol
         self.token, self.cursor = token, cursor
         self.events = []      # every message but `ready`, in order
@@ -44,7 +46,7 @@ class Events:
 
     async def _talk(self):
         try:
-            async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None) as ws:
+            async with websockets.connect(self.url, subprotocols=[self.protocol], open_timeout=DEADLINE, ping_interval=None, ssl=self.trust) as ws:
                 self._socket = ws
                 await ws.send(json.dumps({"type": "auth", "token": self.token, **({"cursor": self.cursor} if self.cursor is not None else {})}))
                 async for text in ws:

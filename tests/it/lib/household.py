@@ -12,7 +12,7 @@ from nacl.public import Box, PrivateKey, PublicKey
 from nacl.signing import SigningKey, VerifyKey
 
 from .openapi import ROOT, Contract
-from .porch import program
+from .porch import ca_of, program, ws_url
 from .rest import Api
 from .wait import until
 
@@ -92,11 +92,12 @@ class Hub:
         self.onboarding = None  # where it listens in the home, while it does
         with open(base + ".key", "w", encoding="ascii") as f:
             f.write(seed)
-        self.args = [program("porchlight-hub"), "--server", f"ws://{porch.ws}/hub/v1", "--serial", serial, "--key", base + ".key", "--onboarding", "127.0.0.1:0",
+        self.args = [program("porchlight-hub"), "--server", ws_url(porch, "/hub/v1"), "--serial", serial, "--key", base + ".key", "--onboarding", "127.0.0.1:0",
                      "--state", base + ".state", *more]
         for camera in cameras:
             self.args += ["--camera", f"{camera}={source}"]
         self.args += ["--suite", suite] if suite else []
+        self.args += ["--ca", ca_of(porch)] if ca_of(porch) else []
         self.log = base + ".log"
         self.process = None
 

@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import ssl
 import subprocess
 import threading
 
@@ -29,6 +30,20 @@ def program(name):
         if os.path.exists(path):
             return path
     raise AssertionError(f"{name} is not built in {BUILD}")
+
+
+def ca_of(porch):
+    """Path of the authority that vouches for it; None: it speaks no TLS."""
+    return (porch.ready.get("tls") or {}).get("ca")
+
+
+def ws_url(porch, path):
+    return f"{'wss' if ca_of(porch) else 'ws'}://{porch.ws}{path}"
+
+
+def trust(porch):
+    """For websockets.connect(ssl=)."""
+    return ssl.create_default_context(cafile=ca_of(porch)) if ca_of(porch) else None
 
 
 class Node:

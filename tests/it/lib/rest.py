@@ -53,8 +53,12 @@ class Api:
                 self._local.session.close()
             self._local.session = requests.Session()
             self._local.session.trust_env = False
+            self._local.session.verify = self._ca() or True
             self._local.offset = offset
         return self._local.session
+
+    def _ca(self):
+        return ((getattr(self.porch, "ready", None) or {}).get("tls") or {}).get("ca")
 
     def call(self, method, path, body=None, *, key=None, grant=None, token=..., idempotency=None, headers=None, timeout=30, check=True):
         sent = dict(headers or {})
@@ -71,7 +75,7 @@ class Api:
         if body is not None:
             data = body if isinstance(body, (bytes, str)) else json.dumps(body)
             sent.setdefault("Content-Type", "application/json")
-        http = self.session.request(method, f"http://{self._address or self.porch.http}{path}", data=data, headers=sent, timeout=timeout, allow_redirects=False)
+        http = self.session.request(method, f"{'https' if self._ca() else 'http'}://{self._address or self.porch.http}{path}", data=data, headers=sent, timeout=timeout, allow_redirects=False)
         kind = http.headers.get("Content-Type", "")
         parsed = (http.json() if "json" in kind else http.text) if http.content else None
         self.porch.log(method, path, body, http.status_code, parsed)
