@@ -222,8 +222,13 @@ enum pl_err device_sweep(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc
     enum pl_err e = device_sql_commands_untold(tx, ctx->node_id, pl_utc_add(now, -UNTOLD), now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         device_nudge_hub(ctx->bus, rows[i].gateway_serial);
+    struct device_sql_claims_untold_row *claims;
+    if (e != PL_OK || (e = device_sql_claims_untold(tx, ctx->node_id, pl_utc_add(now, -UNTOLD), now, &claims, &n)) != PL_OK)
+        return e;
+    for (size_t i = 0; i < n; i++)
+        device_nudge_hub(ctx->bus, claims[i].serial);
     struct device_sql_links_mistaken_row *links;
-    if (e != PL_OK || (e = device_sql_links_mistaken(tx, ctx->node_id, &links, &n)) != PL_OK)
+    if ((e = device_sql_links_mistaken(tx, ctx->node_id, &links, &n)) != PL_OK)
         return e;
     for (size_t i = 0; i < n; i++) /* its connection looks, and says that it is there */
         device_nudge_hub(ctx->bus, links[i].serial);

@@ -76,7 +76,7 @@ PL_MUST enum pl_err device_setup_code_hash(struct pl_arena *a, struct pl_str ser
 
 /* Job, once a second: ends claims and commands past their time, and the presence of what was connected to nodes that are no more. */
 PL_MUST enum pl_err device_expire(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
-/* Job, every few seconds: commands that a hub of this node was not told of (the node that accepted them died before its nudge, the bus was away) are told again. */
+/* Job, every few seconds: commands and claims of cameras that a hub of this node was not told of (the node that accepted them died before its nudge, the bus was away) are told again. */
 PL_MUST enum pl_err device_sweep(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
 /* Handler of the fact: frees all devices and deletes all systems of the account; *freed grows by them. After the commit device_tell_freed tells who spoke for them. */
 struct device_freed;

@@ -151,6 +151,13 @@ UPDATE device_claim SET state = $2, wifi_error = $3 WHERE id = $1 AND ended_at I
 -- Cameras that the hub of this system should pair with.
 SELECT id, serial, challenge FROM device_claim WHERE account_id = $1 AND system_id = $2 AND kind <> 'hub' AND ended_at IS NULL AND expires_at > $3 ORDER BY id LIMIT 40;
 
+-- name: claims_untold :many 1000
+-- in: node_id uuid, before timestamptz, now timestamptz
+-- Hubs connected to this node that were not told of a camera to pair with, though there was time to.
+SELECT DISTINCT l.serial FROM device_claim c JOIN device_slot s ON s.account_id = c.account_id AND s.system_id = c.system_id AND s.slot = 0
+JOIN device d ON d.account_id = s.account_id AND d.id = s.device_id JOIN device_link l ON l.serial = d.serial AND l.node_id = $1 AND l.connected
+WHERE c.ended_at IS NULL AND c.state = 'waiting_device' AND c.kind <> 'hub' AND c.created_at < $2 AND c.expires_at > $3 LIMIT 1000;
+
 -- name: claims_of_serial :many 20
 -- in: serial text, now timestamptz
 -- Who waits for this device.

@@ -8,7 +8,7 @@ import pytest
 from lib.events import Events
 from lib.household import Household, Viewer, watch
 from lib.wait import until
-from simhub import SimHub, add_hub, make
+from simhub import SimHub, add_camera, add_hub, make
 from test_live import GCM, sees_and_hears
 
 
@@ -149,8 +149,9 @@ def test_nats_away_loses_nothing_that_was_acknowledged(own_porch, tmp_path):
     account = sign_up(at_1)
     home = Household(at_0, account)
     other = sign_up(at_1)
-    device, = make(porch, "hub")
-    hub, device_id = add_hub(at_0, other.api, other.api.post("/v1/systems", {"name": "Home"}).ok(201)["id"], device)
+    device, camera = make(porch, "hub", "wireless")
+    system_id = other.api.post("/v1/systems", {"name": "Home"}).ok(201)["id"]
+    hub, device_id = add_hub(at_0, other.api, system_id, device)
     try:
         live = home.live().ok(201)
         viewer = Viewer(porch, live["srtp"], tmp_path / "one", "--frames", 400)
@@ -164,6 +165,7 @@ def test_nats_away_loses_nothing_that_was_acknowledged(own_porch, tmp_path):
         near[0].close()
         for command_id, _ in waiting:  # nobody could tell the hub's node: it has looked by itself
             carry_out(hub, command_id)
+        add_camera(other.api, hub, system_id, camera)  # nor of a camera to pair with
         porch.kill("nats-server")
         waiting += [command(other, device_id)]  # told or not, as NATS comes back just now
         carry_out(hub, waiting[-1][0])
