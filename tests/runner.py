@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree
+from concurrent.futures import ThreadPoolExecutor
+
+from results import record
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 JOBS = str(min(os.cpu_count() or 1, 4))
-LONG = False
+LONG = KEEP = False
 
-TEST_BUILD, RELEASE_BUILD, ASAN_BUILD, TSAN_BUILD = (os.path.join(ROOT, d) for d in ("build-test", "build-release", "build-asan", "build-tsan"))
+TEST_BUILD, RELEASE_BUILD, ASAN_BUILD, TSAN_BUILD, FUZZ_BUILD = (os.path.join(ROOT, d) for d in ("build-test", "build-release", "build-asan", "build-tsan", "build-fuzz"))
 CLANG = {"CC": "clang"}
 SANITIZED = ["-Dbuildtype=debugoptimized", "-Db_lundef=false", "-Dtests=true", "-Dtest_clock=true"]
 
@@ -127,8 +130,45 @@ def part_tsan():
     return meson_tests(TSAN_BUILD, ["unit"], 600, {"TSAN_OPTIONS": "halt_on_error=1"})
 
 
+FUZZ_SECONDS = 600  # each target, with --long
+
+
+def fuzz_one(name):
+    """One libFuzzer target from its corpus on; new entries go to the build folder, with --keep the smallest set of them into the tree. (executions, seconds, finding)."""
+    corpus, fresh = os.path.join(ROOT, "tests", "fuzz", "corpus", name), os.path.join(FUZZ_BUILD, "corpus", name)
+    os.makedirs(fresh, exist_ok=True)
+    program = os.path.join(FUZZ_BUILD, "tests", "fuzz_" + name)
+    env = {"UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
+    code, out = run([program, f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={fresh}/../{name}-", fresh, corpus], FUZZ_SECONDS + 120, env)
+    done = re.search(r"^Done (\d+) runs in (\d+) second", out, re.M)
+    if code == 0 and KEEP:
+        run([program, "-merge=1", corpus, fresh], 600, env)
+    finding = None if code == 0 and done else (re.findall(r"^(?:SUMMARY|==\d+== ERROR).*", out, re.M) or [f"ended with {code}"])[0]
+    if finding:
+        say(f"{name}: {finding}\n{out[-3000:]}")
+    return (int(done[1]), int(done[2]), finding) if done else (0, 0, finding)
+
+
+def fuzz_long():
+    build(FUZZ_BUILD, [*SANITIZED, "-Db_sanitize=address,undefined", "-Dfuzz=true"], CLANG, limit=1200)
+    names = sorted(f[5:-2] for f in os.listdir(os.path.join(ROOT, "tests", "fuzz")) if re.fullmatch(r"fuzz_\w+\.c", f))
+    with ThreadPoolExecutor(int(JOBS)) as pool:
+        results = dict(zip(names, pool.map(fuzz_one, names)))
+    record("Fuzzing (tests/run --long fuzz)", f"- {time.strftime('%Y-%m-%d')}, libFuzzer with ASan and UBSan, executions in seconds: " +
+           ", ".join(f"{n} {runs:,} in {s} ({why or 'no finding'})" for n, (runs, s, why) in results.items()) + ".")
+    return sum(not why for _, _, why in results.values()), [f"fuzz_{n}: {why}" for n, (_, _, why) in results.items() if why]
+
+
 def part_fuzz():
-    """The corpus of every fuzz target, replayed with the sanitizers on."""
+    """The corpus of every fuzz target, replayed with the sanitizers on; with --long each target also searches on from there."""
+    if LONG:
+        passed, failed = fuzz_long()
+        ok, bad = fuzz_corpora()
+        return passed + ok, failed + bad
+    return fuzz_corpora()
+
+
+def fuzz_corpora():
     build(ASAN_BUILD, [*SANITIZED, "-Db_sanitize=address,undefined"], CLANG)
     return meson_tests(ASAN_BUILD, ["fuzz"], 300, {"UBSAN_OPTIONS": "halt_on_error=1"})
 
@@ -152,16 +192,18 @@ def part_it():
     return passed, failed
 
 
-CHAOS_RUNS, CHAOS_FULL, CHAOS_SECONDS = 5, 100, 4
+CHAOS_SECONDS = 4
+CHAOS = [("1", "4", "1"), ("101", "1", "2")]  # first seed, runs, nodes; each row is one system
+CHAOS_FULL = [("1", "20", "1"), ("21", "20", "1"), ("41", "21", "1"), ("101", "13", "2"), ("114", "13", "2"), ("127", "13", "2")]
 
 
 def part_chaos():
     """People on the main path while processes are killed; the full count and the planted bugs with --long, written to bench/RESULTS.md."""
     build_test()
-    runs = CHAOS_FULL if LONG else CHAOS_RUNS
-    say(f"{runs} runs (the full count is {CHAOS_FULL})")
+    systems = CHAOS_FULL if LONG else CHAOS
+    say(f"{sum(int(runs) for _, runs, _ in systems)} runs (the full count is {sum(int(runs) for _, runs, _ in CHAOS_FULL)})")
     passed, failed = 0, []
-    wanted = [["--seed", "1", "--runs", str(runs)]] + ([["--plants"]] if LONG else [])
+    wanted = [["--seed", first, "--runs", runs, "--nodes", nodes] for first, runs, nodes in systems] + ([["--plants"]] if LONG else [])
     for args in wanted:
         code, out = run([sys.executable, "tests/chaos/run", *args, "--seconds", str(CHAOS_SECONDS), *(["--record"] if LONG else [])], 7200 if LONG else 400,
                         {"PORCH_BUILD": TEST_BUILD, "PYTHONDONTWRITEBYTECODE": "1"})
@@ -178,12 +220,12 @@ PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "tsan": part_t
 
 
 def main():
-    global LONG
+    global LONG, KEEP
     names = [a for a in sys.argv[1:] if not a.startswith("--")]
-    LONG = "--long" in sys.argv[1:]
-    unknown = [a for a in sys.argv[1:] if a not in PARTS and a != "--long"]
+    LONG, KEEP = "--long" in sys.argv[1:], "--keep" in sys.argv[1:]
+    unknown = [a for a in sys.argv[1:] if a not in PARTS and a not in ("--long", "--keep")]
     if unknown:
-        sys.exit(f"tests/run: unknown: {' '.join(unknown)}; parts are {', '.join(PARTS)}, and --long")
+        sys.exit(f"tests/run: unknown: {' '.join(unknown)}; parts are {', '.join(PARTS)}, and --long, --keep")
     passed, failed, table = 0, [], []
     for name in names or PARTS:
         say(f"== {name}")

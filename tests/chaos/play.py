@@ -2,6 +2,7 @@
 import random
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 import requests
@@ -26,7 +27,8 @@ class Worker(threading.Thread):
         try:
             self.play()
         except Exception as e:  # a worker that cannot go on is a finding: nothing here may fail
-            self.ledger.bad("worker", f"{type(self).__name__} {self.tag}: {type(e).__name__}: {e}")
+            where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(e.__traceback__)[-4:]))
+            self.ledger.bad("worker", f"{type(self).__name__} {self.tag}: {type(e).__name__}: {e} ({where})")
 
     @property
     def on(self):
@@ -48,7 +50,7 @@ class Worker(threading.Thread):
         self.ledger.note(operation, outcome)
         if outcome == "unknown":
             self.come_back()
-            self.pause.wait(0.5 if reply is not None and reply.status == 429 else 0)
+            self.pause.wait(0.5 if reply is not None and reply.status == 429 else 0.1 if self.world.nodes > 1 else 0)  # the next try may meet the same node
         return outcome, reply
 
     def come_back(self):
@@ -80,7 +82,7 @@ class Worker(threading.Thread):
             id_ = rows[ordinal - 1][0]
             return self.world.mail.by_id.get(id_) or self.world.sms.by_id.get(id_)
         try:
-            return until(look, "the PIN arrives", 40)
+            return until(look, "the PIN arrives", 60)  # world.MOST failures, and what the faults themselves cost
         except AssertionError:
             rows = self.world.query("SELECT id::text, status, attempts, why FROM outbox WHERE ref = %s", challenge_id)
             self.ledger.bad("total-queue", f"PIN {ordinal} of challenge {challenge_id} was acknowledged and did not arrive; outbox: {rows}")

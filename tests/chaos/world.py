@@ -1,9 +1,11 @@
 """The system under faults: `porchctl up` with the real daemons, providers that misbehave by the seed, one real household, simulated hubs that come back."""
 import asyncio
+import collections
 import email
 import email.policy
 import http.server
 import json
+import os
 import random
 import re
 import threading
@@ -14,6 +16,7 @@ import warnings
 import psycopg
 from aiosmtpd.controller import Controller
 
+from cable import Cable
 from lib import rest, sinks
 from lib.household import Household
 from lib.porch import Porch
@@ -22,6 +25,7 @@ from simhub import SimHub
 
 warnings.filterwarnings("ignore", "coroutine .* was never awaited")  # what a simulated hub wanted to say when its socket died
 BACK = 60.0  # seconds in which everything must have come back by itself
+MOST = 3     # how often a provider fails with one message: the fourth try comes 5 + 10 + 20 s after the first
 
 
 class Mail(sinks.Sink):
@@ -30,6 +34,7 @@ class Mail(sinks.Sink):
     def __init__(self):
         super().__init__()
         self.rand, self.by_id, self.times, self.faults = random.Random(0), {}, {}, 0
+        self.failed = collections.Counter()
         self.calm = True
         self.port = sinks.free_port()
         self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
@@ -41,7 +46,8 @@ class Mail(sinks.Sink):
         id_ = str(mail["Message-ID"]).strip("<>").split("@")[0]
         body = mail.get_body(preferencelist=("plain",)).get_content()
         pin = re.search(r"(?<!\d)\d{6}(?!\d)", body)
-        draw = 1.0 if self.calm else self.rand.random()
+        draw = 1.0 if self.calm or self.failed[id_] >= MOST else self.rand.random()
+        self.failed[id_] += draw < 0.18
         if draw < 0.08:
             self.faults += 1
             return "451 later, please"
@@ -70,6 +76,7 @@ class Sms(sinks.Sink):
     def __init__(self):
         super().__init__()
         self.rand, self.by_id, self.times, self.faults = random.Random(0), {}, {}, 0
+        self.failed = collections.Counter()
         self.calm = True
         sink = self
 
@@ -84,7 +91,8 @@ class Sms(sinks.Sink):
 
             def do_POST(self):
                 message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                draw = 1.0 if sink.calm else sink.rand.random()
+                draw = 1.0 if sink.calm or sink.failed[message["id"]] >= MOST else sink.rand.random()
+                sink.failed[message["id"]] += draw < 0.14
                 sink.faults += draw < 0.24
                 if draw < 0.08:
                     return self.reply(503)
@@ -113,13 +121,34 @@ class Sms(sinks.Sink):
 
 
 class World(Porch):
-    def __init__(self, folder):
+    """With several nodes each request and each dial goes to one of them, as behind a balancer that knows nothing."""
+
+    def __init__(self, folder, nodes=1):
+        self.nodes, self._order, self.cable = nodes, random.Random(0), None
         super().__init__(folder, transports=False)
         self.mail.close()
         self.sms.close()
         self.mail, self.sms = Mail(), Sms()
         self.args += ["--smtp", self.mail.url, "--sms-webhook", self.sms.url, "--set", "notify.timeout=1s"]
+        if nodes > 1:
+            self.cable = Cable(self.nats_port)
+            self.args += ["--nodes", str(nodes), "--set", f"bus.nats_url=nats://127.0.0.1:{self.cable.port}"]
         self._rows = threading.local()
+
+    def nats_port(self):
+        with open(os.path.join(self.dir, "keys", "nats.conf"), encoding="ascii") as f:
+            return int(re.search(r"listen: 127\.0\.0\.1:(\d+)", f.read())[1])
+
+    def close(self):
+        super().close()
+        if self.cable:
+            self.cable.close()
+
+    def _one(self, name):
+        return self._order.choice(self.ready["nodes"])[name] if self.nodes > 1 else self.ready[name]
+
+    http = property(lambda self: self._one("http"), lambda self, _: None)
+    ws = property(lambda self: self._one("ws"), lambda self, _: None)
 
     def calm(self, calm, seed=0):
         for i, sink in enumerate((self.mail, self.sms)):
@@ -143,21 +172,38 @@ class World(Porch):
         return got[-1]
 
     def is_ready(self):
+        """Somebody answers."""
         try:
             return rest.Api(self).call("GET", "/readyz", check=False, timeout=5).status == 200
         except OSError:
             return False
 
+    def all_ready(self):
+        try:
+            return all(rest.Api(self, n["http"]).call("GET", "/readyz", check=False, timeout=5).status == 200 for n in self.ready["nodes"])
+        except OSError:
+            return False
+
+    def all_on_the_bus(self):
+        """What the nodes say of their NATS."""
+        try:
+            texts = [rest.Api(self, n["http"]).call("GET", "/metrics", check=False, timeout=5).body for n in self.ready["nodes"]]
+        except OSError:
+            return False
+        return all("porchlight_bus_up 1" in text for text in texts)
+
     def all_back(self, agents):
         """Everything is back by itself: API, relay, hubs."""
-        until(self.is_ready, "GET /readyz answers 200", BACK)
+        until(self.all_ready, "GET /readyz answers 200 on each node", BACK)
+        if self.nodes > 1:
+            until(self.all_on_the_bus, "each node is on the bus", BACK)
 
-        def relay():
+        def relays():
             try:
-                return any(r["connected"] for r in self.ctl("relays")["relays"])
+                return [r["connected"] for r in self.ctl("relays")["relays"]] == [True] * self.nodes
             except AssertionError:
                 return False
-        until(relay, "the relay is connected", BACK)
+        until(relays, "the relays are connected", BACK)
         until(lambda: all(a.connected for a in agents), "the hubs are connected", BACK)
 
 
