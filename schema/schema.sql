@@ -227,6 +227,35 @@ CREATE TABLE fact (
     done_at timestamp with time zone
 );
 
+CREATE TABLE factor_passkey (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    slot smallint NOT NULL,
+    name text NOT NULL,
+    credential_id bytea NOT NULL,
+    algorithm integer NOT NULL,
+    public_key bytea NOT NULL,
+    sign_count bigint NOT NULL,
+    backed_up boolean NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    last_used_at timestamp with time zone,
+    CONSTRAINT factor_passkey_slot_check CHECK (((slot >= 1) AND (slot <= 20)))
+);
+
+CREATE TABLE factor_recovery (
+    account_id uuid NOT NULL,
+    code_hash bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE factor_totp (
+    account_id uuid NOT NULL,
+    secret_sealed bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    confirmed_at timestamp with time zone,
+    last_step bigint NOT NULL
+);
+
 CREATE TABLE idempotency (
     owner_id uuid NOT NULL,
     key_hash bytea NOT NULL,
@@ -333,6 +362,17 @@ CREATE TABLE outbox (
     CONSTRAINT outbox_body_check CHECK (((body IS NOT NULL) = (status = ANY (ARRAY['queued'::text, 'leased'::text])))),
     CONSTRAINT outbox_channel_check CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text, 'voice'::text]))),
     CONSTRAINT outbox_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'leased'::text, 'sent'::text, 'done'::text, 'expired'::text, 'dead'::text])))
+);
+
+CREATE TABLE passkey_answered (
+    question_hash bytea NOT NULL,
+    ends_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE passkey_credential (
+    credential_id bytea NOT NULL,
+    account_id uuid NOT NULL,
+    passkey_id uuid NOT NULL
 );
 
 CREATE TABLE password_reset (
@@ -499,6 +539,18 @@ ALTER TABLE ONLY event
 ALTER TABLE ONLY fact
     ADD CONSTRAINT fact_pkey PRIMARY KEY (fact_id);
 
+ALTER TABLE ONLY factor_passkey
+    ADD CONSTRAINT factor_passkey_key PRIMARY KEY (account_id, id);
+
+ALTER TABLE ONLY factor_passkey
+    ADD CONSTRAINT factor_passkey_slot UNIQUE (account_id, slot);
+
+ALTER TABLE ONLY factor_recovery
+    ADD CONSTRAINT factor_recovery_key PRIMARY KEY (account_id, code_hash);
+
+ALTER TABLE ONLY factor_totp
+    ADD CONSTRAINT factor_totp_key PRIMARY KEY (account_id);
+
 ALTER TABLE ONLY idempotency
     ADD CONSTRAINT idempotency_pkey PRIMARY KEY (owner_id, key_hash);
 
@@ -528,6 +580,12 @@ ALTER TABLE ONLY node
 
 ALTER TABLE ONLY outbox
     ADD CONSTRAINT outbox_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY passkey_answered
+    ADD CONSTRAINT passkey_answered_key PRIMARY KEY (question_hash);
+
+ALTER TABLE ONLY passkey_credential
+    ADD CONSTRAINT passkey_credential_key PRIMARY KEY (credential_id);
 
 ALTER TABLE ONLY password_reset
     ADD CONSTRAINT password_reset_key PRIMARY KEY (id);
@@ -623,6 +681,10 @@ CREATE INDEX outbox_ended ON outbox USING btree (ended_at);
 CREATE INDEX outbox_ref ON outbox USING btree (ref);
 
 CREATE INDEX outbox_wipe ON outbox USING btree (wipe_at) WHERE (status = ANY (ARRAY['queued'::text, 'leased'::text]));
+
+CREATE INDEX passkey_answered_ends ON passkey_answered USING btree (ends_at);
+
+CREATE INDEX passkey_credential_account ON passkey_credential USING btree (account_id);
 
 CREATE INDEX password_reset_account ON password_reset USING btree (account_id, created_at);
 

@@ -40,6 +40,7 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
     *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .clock = conf->clock, .rand = conf->rand,
         .log = pl_log_child(conf->log, PL_F_Z("part", "account")) };
     pin_init(&ctx->pin, &conf->pin, conf->master, conf->notify, conf->rand);
+    factor_init(&ctx->factor, &conf->factor, conf->master, conf->rand);
     account_gate_init(&ctx->gate, (unsigned)conf->settings.hash_threads, (unsigned)conf->settings.hash_queue);
     enum pl_err e = dummy_make(ctx->dummy_hash);
     if (e == PL_OK)
@@ -59,6 +60,7 @@ struct account *account_free(struct account *ctx)
         return NULL;
     account_events_free(ctx->events);
     account_gate_done(&ctx->gate);
+    factor_done(&ctx->factor);
     pin_done(&ctx->pin);
     return pl_heap_free(ctx);
 }
@@ -133,5 +135,7 @@ enum pl_err account_expire(struct db_tx *tx, struct pl_utc now)
         e = account_sql_expire_grants(tx, now, NULL);
     if (e == PL_OK)
         e = account_sql_expire_sessions(tx, now, NULL);
+    if (e == PL_OK)
+        e = factor_expire(tx, now);
     return e == PL_OK ? pin_expire(tx, now) : e;
 }

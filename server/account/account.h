@@ -14,6 +14,7 @@
  *     http_mount(http, account_routes, ctx);   conf.hooks = account_hooks(ctx);   protocols[n] = account_events_protocol(ctx);
  */
 #pragma once
+#include "factor.h"
 #include "http.h"
 #include "journal.h"
 #include "link.h"
@@ -32,6 +33,7 @@ extern const struct conf_row account_conf_rows[];
 struct account_conf {
     struct account_settings settings;
     struct pin_conf pin;
+    struct factor_conf factor; /**< its strings outlive the context */
     const struct pl_secret *master;
     struct notify *notify; /**< outlives the context */
     struct bus *bus;
@@ -42,7 +44,7 @@ struct account_conf {
 PL_MUST enum pl_err account_new(const struct account_conf *conf, struct account **ret, struct pl_fail *reterr);
 struct account *account_free(struct account *ctx);
 
-extern const struct http_route account_routes[]; /* self: struct account */
+extern const struct http_route account_routes[], account_factor_routes[]; /* self: struct account */
 /* authenticate and spend_grant for http's engine. */
 struct http_hooks account_hooks(struct account *ctx);
 /* /v1/events, porchlight.events.v1. The tables live in ctx. */

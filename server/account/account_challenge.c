@@ -19,23 +19,31 @@ void account_challenge_write(struct jw *w, struct pin_opened *o, struct pl_utc n
     secure_wipe(o->key, sizeof o->key);
 }
 
-/* The challenge of this call's path, for who holds its key. */
-static enum pl_err challenge_get(struct http_call *c, struct pin_challenge *ret, struct pl_fail *reterr)
+enum pl_err account_challenge_of(struct http_call *c, struct pin_challenge *ret, struct pl_str *ret_key, struct pl_fail *reterr)
 {
     struct pl_uuid id;
-    struct pl_str key;
     enum pl_err e = http_param_uuid(c, "id", &id);
     if (e == PL_OK)
-        e = challenge_key(c, &key, reterr);
-    return e == PL_OK ? pin_get(c->tx, c->now, id, key, ret) : e;
+        e = challenge_key(c, ret_key, reterr);
+    return e == PL_OK ? pin_get(c->tx, c->now, id, *ret_key, ret) : e;
+}
+
+static enum pl_err challenge_get(struct http_call *c, struct pin_challenge *ret, struct pl_fail *reterr)
+{
+    struct pl_str key;
+    return account_challenge_of(c, ret, &key, reterr);
 }
 
 enum pl_err account_on_challenge(struct http_call *c, struct pl_fail *reterr)
 {
     struct pin_challenge ch;
+    struct factor_set set;
     enum pl_err e = challenge_get(c, &ch, reterr);
-    if (e == PL_OK)
-        pin_write(&c->out, &ch, c->now, NULL);
+    if (e != PL_OK)
+        return e;
+    pin_write(&c->out, &ch, c->now, NULL);
+    if (pin_other_permitted(ch.purpose) && (e = factor_look(c->tx, ch.account_id, &set)) == PL_OK)
+        account_methods_write(&c->out, &set);
     return e;
 }
 
@@ -46,7 +54,9 @@ struct verify {
     struct http_call *c;
     struct pl_utc now;
     struct pl_arena *arena;
+    struct pl_str key;
     struct pin_right right;
+    struct factor_used used;
     struct pl_uuid account_id; /* zero: there is none yet */
     struct account_tokens tokens;
     struct pin_opened next;
@@ -86,21 +96,24 @@ static enum pl_err phone_proved(struct verify *v, struct db_tx *tx)
     return e;
 }
 
+enum pl_err account_client_added(struct db_tx *tx, struct pl_utc now, const struct account_tokens *tokens)
+{
+    struct pl_buf b = pl_buf_init(db_arena(tx), 256);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_uuid(&w, "client_id", tokens->client_id);
+    jw_close(&w);
+    return pl_buf_err(&b) == PL_OK ? journal_event(tx, now, tokens->account_id, "account.client_added", pl_buf_view(&b)) : PL_NO_MEMORY;
+}
+
 static enum pl_err logged_in(struct verify *v, struct db_tx *tx)
 {
     struct account_client client;
     enum pl_err e = account_client_unpack(v->arena, v->right.c.context, &client);
     if (e == PL_OK)
         e = account_session_open(v->ctx, tx, v->now, v->right.c.account_id, &client, &v->tokens);
-    if (e != PL_OK)
-        return e;
-    struct pl_buf b = pl_buf_init(v->arena, 256);
-    struct jw w = jw_start(&b);
-    jw_open(&w, NULL);
-    jw_uuid(&w, "client_id", v->tokens.client_id);
-    jw_close(&w);
     v->account_id = v->right.c.account_id;
-    return pl_buf_err(&b) == PL_OK ? journal_event(tx, v->now, v->account_id, "account.client_added", pl_buf_view(&b)) : PL_NO_MEMORY;
+    return e == PL_OK ? account_client_added(tx, v->now, &v->tokens) : e;
 }
 
 static enum pl_err stepped_up(struct verify *v, struct db_tx *tx)
@@ -145,6 +158,8 @@ static enum pl_err verify_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr
 {
     struct verify *v = arg;
     enum pl_err e = pin_spend(tx, v->now, &v->right);
+    if (e == PL_OK && v->right.other)
+        e = account_factor_take(v->ctx, tx, v->now, &v->right.c, v->key, v->c->body, &v->used, reterr);
     if (e != PL_OK)
         return e;
     switch (v->right.c.purpose) {
@@ -170,23 +185,41 @@ static enum pl_err forgive_tx(struct db_tx *tx, void *arg, struct pl_fail *reter
     return pin_forgive(tx, arg);
 }
 
-enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
+/* S-P5: whatever the answer is, it is counted before it is looked at. */
+static enum pl_err count_answer(struct verify *v, struct pl_fail *reterr)
 {
+    struct http_call *c = v->c;
     const struct account_verify_body *b = c->body;
-    struct account *ctx = c->self;
     struct pl_uuid id;
-    struct pl_str key;
-    struct verify v = { .ctx = ctx, .c = c, .now = c->now, .arena = c->arena };
+    unsigned answers = (b->pin.p != NULL) + (b->totp.p != NULL) + (b->recovery_code.p != NULL) + (b->passkey.p != NULL);
+    if (answers != 1)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "One answer is expected: pin, totp, recovery_code or passkey.");
     enum pl_err e = c->db ? http_param_uuid(c, "id", &id) : PL_UNAVAILABLE;
     if (e == PL_OK)
-        e = challenge_key(c, &key, reterr);
-    if (e == PL_OK)
-        e = pin_try(&ctx->pin, c->db, c->arena, c->now, id, key, b->pin, &v.right, reterr);
-    if (e == PL_PIN_WRONG)
-        account_count(ACCOUNT_M_PINS_WRONG);
+        e = challenge_key(c, &v->key, reterr);
     if (e != PL_OK)
         return e;
-    e = http_run(c, verify_tx, &v, reterr);
+    return b->pin.p ? pin_try(&v->ctx->pin, c->db, c->arena, c->now, id, v->key, b->pin, &v->right, reterr)
+                    : pin_try_other(&v->ctx->pin, c->db, c->arena, c->now, id, v->key, &v->right, reterr);
+}
+
+enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    struct verify v = { .ctx = ctx, .c = c, .now = c->now, .arena = c->arena };
+    enum pl_err e = count_answer(&v, reterr);
+    int32_t attempts_left = reterr->attempts_left;
+    bool counted = e == PL_OK;
+    if (counted)
+        e = http_run(c, verify_tx, &v, reterr);
+    if (e == PL_PIN_WRONG || e == PL_PASSKEY_REFUSED) {
+        reterr->attempts_left = attempts_left;
+        account_count(ACCOUNT_M_PINS_WRONG);
+        account_factor_copied(c, &v.used);
+        return e;
+    }
+    if (!counted)
+        return e;
     if (e == PL_OK) {
         account_nudge(&(struct account_nudge){ ctx, v.account_id });
     } else if (db_run(c->db, c->arena, forgive_tx, &v.right, NULL) != PL_OK) {
@@ -270,6 +303,7 @@ enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr)
     const struct account_step_up_body *b = c->body;
     struct account *ctx = c->self;
     struct account_sql_by_id_row row;
+    struct factor_set set;
     struct pin_opened o;
     bool found;
     enum notify_channel channel = (enum notify_channel)b->channel;
@@ -278,10 +312,15 @@ enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr)
         return e == PL_OK ? PL_UNAUTHENTICATED : e;
     struct pin_question q = { .purpose = PIN_FIRST_STEP_UP + (enum pin_purpose)b->purpose, .account_id = row.account_id, .subject_id = row.account_id,
         .client_id = c->actor.client_id, .channel = channel, .destination = channel == NOTIFY_EMAIL ? row.email : row.phone, .context = PL_STR_NONE };
+    if ((e = factor_look(c->tx, row.account_id, &set)) != PL_OK)
+        return e;
+    if (!b->has_channel && (set.totp || set.passkeys))
+        q.destination = PL_STR_NONE;
     if ((e = pin_open(&ctx->pin, c->tx, c->now, &q, &o, reterr)) != PL_OK)
         return e;
     http_after(c, notify_wake, ctx->notify);
     c->status = 202;
     account_challenge_write(&c->out, &o, c->now);
+    account_methods_write(&c->out, &set);
     return PL_OK;
 }

@@ -79,6 +79,8 @@ static enum pl_err erase(struct db_tx *tx, const struct account_sql_by_id_row *r
         e = account_sql_erase_phone(tx, row->phone, row->account_id, NULL);
     if (e == PL_OK)
         e = notify_forget(tx, row->account_id);
+    if (e == PL_OK)
+        e = factor_forget(tx, row->account_id);
     return e == PL_OK ? pin_forget(tx, row->account_id) : e;
 }
 
@@ -176,26 +178,27 @@ static enum pl_err on_log_out(struct http_call *c, struct pl_fail *reterr)
 /* ---- the tables ---- */
 
 #define CLIENT struct account_client_body
-static const struct json_field client_fields[] = {
+const struct json_field account_client_fields[] = {
     JSON_F(CLIENT, name, J_STR, J_OPTIONAL, .lo = 1, .hi = 64), JSON_F(CLIENT, platform, J_STR, J_OPTIONAL, .hi = 64),
     JSON_F(CLIENT, key, J_B64, J_OPTIONAL, .lo = 32, .hi = 32), J_END };
 
 #define SIGN_UP struct account_sign_up_body
 static const struct json_field sign_up_fields[] = {
     JSON_F(SIGN_UP, email, J_EMAIL, J_REQUIRED), JSON_F(SIGN_UP, password, J_STR, J_REQUIRED, .hi = 1024), JSON_F(SIGN_UP, country, J_COUNTRY, J_REQUIRED),
-    JSON_F(SIGN_UP, region, J_STR, J_OPTIONAL, .hi = 32), JSON_F(SIGN_UP, client, J_OBJECT, J_OPTIONAL, .fields = client_fields), J_END };
+    JSON_F(SIGN_UP, region, J_STR, J_OPTIONAL, .hi = 32), JSON_F(SIGN_UP, client, J_OBJECT, J_OPTIONAL, .fields = account_client_fields), J_END };
 
 #define LOG_IN struct account_log_in_body
 static const struct json_field log_in_fields[] = {
     JSON_F(LOG_IN, email, J_EMAIL, J_REQUIRED), JSON_F(LOG_IN, password, J_STR, J_REQUIRED, .lo = 1, .hi = 1024),
-    JSON_F(LOG_IN, client, J_OBJECT, J_OPTIONAL, .fields = client_fields), JSON_F(LOG_IN, channel, J_ENUM, J_OPTIONAL, .words = notify_channel_names), J_END };
+    JSON_F(LOG_IN, client, J_OBJECT, J_OPTIONAL, .fields = account_client_fields), JSON_OPT(LOG_IN, channel, J_ENUM, .words = notify_channel_names), J_END };
 
 #define REFRESH struct account_refresh_body
 static const struct json_field refresh_fields[] = {
     JSON_F(REFRESH, refresh_token, J_STR, J_REQUIRED, .hi = 100), JSON_F(REFRESH, client_key, J_B64, J_OPTIONAL, .lo = 32, .hi = 32), J_END };
 
 #define VERIFY struct account_verify_body
-static const struct json_field verify_fields[] = { JSON_F(VERIFY, pin, J_PIN, J_REQUIRED), J_END };
+static const struct json_field verify_fields[] = { JSON_F(VERIFY, pin, J_PIN, J_OPTIONAL), JSON_F(VERIFY, totp, J_PIN, J_OPTIONAL),
+    JSON_F(VERIFY, recovery_code, J_STR, J_OPTIONAL, .lo = 1, .hi = 64), JSON_F(VERIFY, passkey, J_RAW, J_OPTIONAL, .hi = 32768), J_END };
 
 #define RESEND struct account_resend_body
 static const struct json_field resend_fields[] = { JSON_OPT(RESEND, channel, J_ENUM, .words = notify_channel_names), J_END };
@@ -220,7 +223,7 @@ static const struct json_field email_fields[] = { JSON_F(NEW_EMAIL, email, J_EMA
 #define STEP_UP struct account_step_up_body
 static const struct json_field step_up_fields[] = {
     JSON_F(STEP_UP, purpose, J_ENUM, J_REQUIRED, .words = pin_purpose_names + PIN_FIRST_STEP_UP),
-    JSON_F(STEP_UP, channel, J_ENUM, J_OPTIONAL, .words = notify_channel_names), J_END };
+    JSON_OPT(STEP_UP, channel, J_ENUM, .words = notify_channel_names), J_END };
 
 const struct http_route account_routes[] = {
     { HTTP_GET, "/v1/regions", HTTP_PUBLIC, on_regions, "Countries and regions for the sign-up form" },
@@ -230,7 +233,7 @@ const struct http_route account_routes[] = {
     { HTTP_POST, "/v1/sessions/refresh", HTTP_PUBLIC, account_on_refresh, "Change a refresh token for new tokens", HTTP_BODY(REFRESH, refresh_fields), .tx = HTTP_OWN_TX, .rate = HTTP_RATE_AUTH },
     { HTTP_DELETE, "/v1/sessions/current", HTTP_USER, on_log_out, "Log out" },
     { HTTP_GET, "/v1/challenges/{id}", HTTP_PUBLIC, account_on_challenge, "Look at a challenge" },
-    { HTTP_POST, "/v1/challenges/{id}/verify", HTTP_PUBLIC, account_on_verify, "Answer a challenge with its PIN", HTTP_BODY(VERIFY, verify_fields),
+    { HTTP_POST, "/v1/challenges/{id}/verify", HTTP_PUBLIC, account_on_verify, "Answer a challenge: with its PIN, or what stands in its place", HTTP_BODY(VERIFY, verify_fields),
       .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_AUTH },
     { HTTP_POST, "/v1/challenges/{id}/resend", HTTP_PUBLIC, account_on_resend, "Ask for a new PIN", HTTP_BODY(RESEND, resend_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/v1/challenges/{id}/destination", HTTP_PUBLIC, account_on_destination, "Say which phone the PIN goes to", HTTP_BODY(DESTINATION, destination_fields),

@@ -2,6 +2,7 @@
 #pragma once
 #include "account.h"
 #include "account_sql.h"
+#include "factor.h"
 
 /* S-A3: at most `running` hashes at once and `waiting` behind them, so that a rush of log-ins takes neither the memory nor the workers of other routes. */
 struct account_gate {
@@ -16,6 +17,7 @@ struct account_events; /* account_link.c */
 struct account {
     struct account_settings settings;
     struct pin pin;
+    struct factor factor;
     struct notify *notify;
     struct bus *bus;
     const struct pl_clock *clock;
@@ -96,6 +98,7 @@ struct account_log_in_body {
     struct pl_str email, password;
     struct account_client_body client;
     int channel;
+    bool has_channel;
 };
 struct account_refresh_body {
     struct pl_str refresh_token, client_key;
@@ -103,6 +106,8 @@ struct account_refresh_body {
 PL_MUST enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *reterr);
+extern const struct json_field account_client_fields[];
+PL_MUST enum pl_err account_client_of(struct http_call *c, const struct account_client_body *b, struct account_client *ret);
 struct account_new_row {
     struct pl_str email, phone, country, region, password_hash;
 };
@@ -115,17 +120,30 @@ PL_MUST enum pl_err account_client_pack(struct pl_arena *a, const struct account
 PL_MUST enum pl_err account_client_unpack(struct pl_arena *a, struct pl_str packed, struct account_client *ret);
 
 /* ---- account_challenge.c: the challenge's routes and step-up ---- */
-struct account_verify_body { struct pl_str pin; };
+struct account_verify_body { struct pl_str pin, totp, recovery_code, passkey; };
 struct account_resend_body { int channel; bool has_channel; };
 struct account_destination_body { struct pl_str phone; int channel; };
-struct account_step_up_body { int purpose; int channel; };
+struct account_step_up_body { int purpose, channel; bool has_channel; };
 PL_MUST enum pl_err account_on_challenge(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_verify(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_resend(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_destination(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr);
+/* The challenge of this call's path, for who holds its key, which stands in a header. */
+PL_MUST enum pl_err account_challenge_of(struct http_call *c, struct pin_challenge *ret, struct pl_str *ret_key, struct pl_fail *reterr);
+/* Writes the event of a new session. */
+PL_MUST enum pl_err account_client_added(struct db_tx *tx, struct pl_utc now, const struct account_tokens *tokens);
 /* Writes {"challenge": …} of a challenge that was opened now, and wipes its key. */
 void account_challenge_write(struct jw *w, struct pin_opened *o, struct pl_utc now);
+
+/* ---- account_factor.c: authenticator app, recovery codes, passkeys ---- */
+/* Member "methods": what a challenge of this account may be answered with. */
+void account_methods_write(struct jw *w, const struct factor_set *set);
+/* Takes the answer that is no PIN, in the transaction that acts on it. PL_PIN_WRONG, PL_PASSKEY_REFUSED; *ret_used: of a passkey. */
+PL_MUST enum pl_err account_factor_take(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct pin_challenge *ch, struct pl_str key, const struct account_verify_body *b,
+                                        struct factor_used *ret_used, struct pl_fail *reterr);
+/* After a refusal: tells the owner when the passkey seems to be a copy. */
+void account_factor_copied(struct http_call *c, const struct factor_used *used);
 
 /* ---- account_reset.c: forgotten and changed passwords ---- */
 struct account_reset_body { struct pl_str email; };

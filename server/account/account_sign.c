@@ -6,7 +6,7 @@
 /* ---- the client that asks ---- */
 
 /* A client without a name is called after what it says of itself. */
-static enum pl_err client_of(struct http_call *c, const struct account_client_body *b, struct account_client *ret)
+enum pl_err account_client_of(struct http_call *c, const struct account_client_body *b, struct account_client *ret)
 {
     struct account_client k = { .name = b->name, .platform = b->platform.p ? b->platform : PL_STR(""), .key_hash = PL_STR_NONE };
     if (!k.name.p) {
@@ -105,7 +105,7 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     struct sign_up s = { .ctx = ctx, .c = c, .now = c->now, .body = b };
     enum pl_err e = c->db ? region_take(b, &s.region, reterr) : PL_UNAVAILABLE;
     if (e == PL_OK)
-        e = client_of(c, &b->client, &s.client);
+        e = account_client_of(c, &b->client, &s.client);
     if (e == PL_OK)
         e = account_password_take(c->arena, b->password, b->email, &password, reterr);
     if (e == PL_OK)
@@ -158,6 +158,7 @@ struct log_in {
     bool found;
     struct pl_str new_hash; /* .p NULL: the stored one is strong enough */
     bool known;             /* tokens are there; else a challenge is */
+    struct factor_set set;
     struct account_tokens tokens;
     struct pin_opened opened;
 };
@@ -175,6 +176,11 @@ static enum pl_err log_in_challenge(struct log_in *l, struct db_tx *tx, struct p
     struct pin_question q = { .purpose = PIN_LOG_IN, .account_id = l->row.account_id, .subject_id = l->row.account_id, .channel = channel,
         .destination = channel == NOTIFY_EMAIL ? l->row.email : l->row.phone };
     enum pl_err e = account_client_pack(db_arena(tx), &l->client, &q.context);
+    if (e == PL_OK)
+        e = factor_look(tx, l->row.account_id, &l->set);
+    /* Who has something better at hand is not sent a PIN unasked; a resend sends the first one. */
+    if (!l->body->has_channel && (l->set.totp || l->set.passkeys))
+        q.destination = PL_STR_NONE;
     return e == PL_OK ? pin_open(&l->ctx->pin, tx, l->now, &q, &l->opened, reterr) : e;
 }
 
@@ -209,8 +215,10 @@ static enum pl_err log_in_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr
     l->c->status = l->known ? 201 : 202;
     if (l->known)
         account_tokens_write(&l->c->out, &l->tokens);
-    else
+    else {
         account_challenge_write(&l->c->out, &l->opened, l->now);
+        account_methods_write(&l->c->out, &l->set);
+    }
     secure_wipe(&l->tokens, sizeof l->tokens);
     return PL_OK;
 }
@@ -244,7 +252,7 @@ enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr)
 {
     struct account *ctx = c->self;
     struct log_in l = { .ctx = ctx, .c = c, .now = c->now, .body = c->body };
-    enum pl_err e = c->db ? client_of(c, &l.body->client, &l.client) : PL_UNAVAILABLE;
+    enum pl_err e = c->db ? account_client_of(c, &l.body->client, &l.client) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = password_check(c, &l, reterr);
     if (e == PL_OK)

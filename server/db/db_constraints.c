@@ -16,6 +16,9 @@ static const struct constraint_row {
     { "challenge_tries_check", PL_PIN_EXHAUSTED },
     { "challenge_sends_check", PL_RESEND_EXHAUSTED },
 
+    /* factor: two passkeys are added at once */
+    { "factor_passkey_slot", PL_RETRY },
+
     /* account */
 
     /* system */

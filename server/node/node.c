@@ -57,7 +57,8 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     enum pl_err e = path.p ? secure_key_file(path.p, true, &n->master, reterr) : PL_NO_MEMORY;
     if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
         return e;
-    e = account_new(&(struct account_conf){ .settings = c->account, .pin = c->pin, .master = &n->master, .notify = n->notify, .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log },
+    e = account_new(&(struct account_conf){ .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master, .notify = n->notify, .bus = n->bus,
+                                              .clock = n->clock, .rand = n->rand, .log = &n->log },
                     &n->account, reterr);
     const char *server_name = pl_str_z(n->arena, c->server_name);
     if (e != PL_OK || !server_name)
@@ -75,7 +76,8 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
 {
     const struct node_conf *c = n->conf;
     const struct { const struct http_route *routes; void *self; } mounts[] = {
-        { node_routes, &n->status }, { account_routes, n->account }, { system_routes, &n->system }, { device_routes, &n->device }, { live_routes, &n->live },
+        { node_routes, &n->status }, { account_routes, n->account }, { account_factor_routes, n->account }, { system_routes, &n->system },
+        { device_routes, &n->device }, { live_routes, &n->live },
         { live_whep_routes, &n->live }, { live_whip_routes, &n->live },
     };
     struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,

@@ -48,6 +48,7 @@ enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret)
         { http_rate_conf_rows, offsetof(struct node_conf, rates) },
         { notify_conf_rows, offsetof(struct node_conf, notify) },
         { pin_conf_rows, offsetof(struct node_conf, pin) },
+        { factor_conf_rows, offsetof(struct node_conf, factor) },
         { account_conf_rows, offsetof(struct node_conf, account) },
     };
     size_t total = 1, k = 0;

@@ -21,6 +21,7 @@ struct node_conf {
     struct http_rates rates;
     struct notify_conf notify;
     struct pin_conf pin;
+    struct factor_conf factor;
     struct account_settings account;
 };
 extern const char *const node_log_levels[]; /* by enum pl_level, NULL at the end */

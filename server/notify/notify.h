@@ -34,6 +34,7 @@ enum notify_kind {
     NOTIFY_HUB_DELETED,     /**< about: the system's name */
     NOTIFY_HUB_REPLACED,    /**< about: the system's name */
     NOTIFY_DEVICE_TRIED,    /**< somebody tried to add a device of this account; about: the device's name */
+    NOTIFY_FACTORS_CHANGED, /**< about: what happened to the ways of signing in, a clause ("A passkey was added") */
     NOTIFY_KINDS
 };
 

@@ -40,6 +40,8 @@ static const struct text {
     [NOTIFY_DEVICE_TRIED] = { "device_tried", "Somebody tried to add your Porchlight device",
         "Somebody tried to add your device \"{about}\" to another account. They were refused, and nothing was changed.\n"
         "If you sold or gave the device away, delete it from your account so that its new owner can use it.\n", NULL },
+    [NOTIFY_FACTORS_CHANGED] = { "factors_changed", "The ways to sign in to your Porchlight account",
+        "{about}.\nIf it was not you, change your password and look at your clients and ways to sign in.\n", NULL },
 };
 
 const char *notify_kind_name(enum notify_kind k) { return texts[k].name; }

@@ -19,7 +19,7 @@ const char *const pin_purpose_names[PIN_PURPOSES + 1] = {
     [PIN_VERIFY_EMAIL] = "verify_email", [PIN_VERIFY_PHONE] = "verify_phone", [PIN_CHANGE_PASSWORD] = "change_password",
     [PIN_CHANGE_EMAIL] = "change_email", [PIN_CHANGE_PHONE] = "change_phone", [PIN_DELETE_HUB] = "delete_hub", [PIN_REPLACE_HUB] = "replace_hub",
     [PIN_RELEASE_DEVICE] = "release_device", [PIN_TRANSFER_DEVICE] = "transfer_device", [PIN_REVOKE_CLIENTS] = "revoke_clients", [PIN_DELETE_ACCOUNT] = "delete_account",
-    [PIN_PURPOSES] = NULL };
+    [PIN_CHANGE_FACTORS] = "change_factors", [PIN_PURPOSES] = NULL };
 
 /* What the message says that the PIN is for: a person who is asked for it by a stranger should see it. */
 static const char *const purpose_said[PIN_PURPOSES] = {
@@ -28,7 +28,8 @@ static const char *const purpose_said[PIN_PURPOSES] = {
     [PIN_CHANGE_PASSWORD] = "to change your password",
     [PIN_CHANGE_EMAIL] = "to change your e-mail address", [PIN_CHANGE_PHONE] = "to change your phone number", [PIN_DELETE_HUB] = "to delete a hub",
     [PIN_REPLACE_HUB] = "to replace a hub", [PIN_RELEASE_DEVICE] = "to release a device", [PIN_TRANSFER_DEVICE] = "to hand a device to somebody else",
-    [PIN_REVOKE_CLIENTS] = "to sign out a client", [PIN_DELETE_ACCOUNT] = "to delete your account" };
+    [PIN_REVOKE_CLIENTS] = "to sign out a client", [PIN_DELETE_ACCOUNT] = "to delete your account",
+    [PIN_CHANGE_FACTORS] = "to change how you sign in" };
 
 /* S-P3: the wait after the n-th send. After the last there is no other. */
 static const int64_t ladder[PIN_SENDS] = { 90 * PL_SECOND, 180 * PL_SECOND, 300 * PL_SECOND, 600 * PL_SECOND, 600 * PL_SECOND };
@@ -39,6 +40,11 @@ enum pin_purpose pin_purpose_of(struct pl_str name)
         if (pl_str_eqz(name, pin_purpose_names[i]))
             return (enum pin_purpose)i;
     return PIN_PURPOSES;
+}
+
+bool pin_other_permitted(enum pin_purpose purpose)
+{
+    return purpose != PIN_SIGN_UP_EMAIL && purpose != PIN_SIGN_UP_PHONE && purpose != PIN_VERIFY_EMAIL && purpose != PIN_VERIFY_PHONE && purpose != PIN_PURPOSES;
 }
 
 static struct pl_str purpose_name(enum pin_purpose p) { return pl_str_of(pin_purpose_names[p]); }
@@ -239,6 +245,7 @@ struct attempt {
     const struct pin *p;
     struct pl_utc now;
     struct pl_uuid id, try_id;
+    bool other;
     struct pin_sql_get_row row; /* as it was when the try was counted, tries included */
 };
 
@@ -253,7 +260,9 @@ static enum pl_err count_try(struct db_tx *tx, void *arg, struct pl_fail *reterr
         return PL_CHALLENGE_SPENT;
     if (t->row.tries >= PIN_TRIES)
         return PL_PIN_EXHAUSTED;
-    if (!t->row.pin_hash.p || pl_utc_cmp(t->now, t->row.expires_at) >= 0)
+    if (t->other && !pin_other_permitted(pin_purpose_of(t->row.purpose)))
+        return PL_CHANNEL_REFUSED;
+    if (!t->other && (!t->row.pin_hash.p || pl_utc_cmp(t->now, t->row.expires_at) >= 0))
         return PL_PIN_EXPIRED;
     e = pin_sql_budget_lock(tx, t->row.subject_id, t->row.purpose, t->now, NULL);
     if (e == PL_OK)
@@ -298,10 +307,27 @@ enum pl_err pin_try(const struct pin *p, struct db *db, struct pl_arena *a, stru
     return PL_OK;
 }
 
+enum pl_err pin_try_other(const struct pin *p, struct db *db, struct pl_arena *a, struct pl_utc now, struct pl_uuid id, struct pl_str challenge_key, struct pin_right *ret,
+                          struct pl_fail *reterr)
+{
+    struct attempt t = { .p = p, .now = now, .id = id, .other = true };
+    uint8_t key_hash[32] = { 0 };
+    enum pl_err e = db_run(db, a, count_try, &t, reterr);
+    if (e != PL_OK)
+        return e;
+    if (reterr)
+        reterr->attempts_left = PIN_TRIES - t.row.tries;
+    if (secure_token_hash(challenge_key, KEY_PREFIX, key_hash) != PL_OK || !secure_eq(key_hash, sizeof key_hash, t.row.key_hash.p, t.row.key_hash.n))
+        return PL_PIN_WRONG;
+    *ret = (struct pin_right){ .c = view(&t.row), .other = true, .try_id = t.try_id };
+    return PL_OK;
+}
+
 enum pl_err pin_spend(struct db_tx *tx, struct pl_utc now, const struct pin_right *right)
 {
     int64_t count;
-    enum pl_err e = pin_sql_spend(tx, right->c.id, (struct pl_str){ (const char *)right->hash, sizeof right->hash }, now, &count);
+    enum pl_err e = right->other ? pin_sql_spend_other(tx, right->c.id, now, &count)
+                                 : pin_sql_spend(tx, right->c.id, (struct pl_str){ (const char *)right->hash, sizeof right->hash }, now, &count);
     if (e == PL_OK && count != 1)
         return PL_CHALLENGE_SPENT;
     return e == PL_OK ? pin_forgive(tx, right) : e;

@@ -18,7 +18,7 @@ enum pin_purpose {
     PIN_SIGN_UP_EMAIL, PIN_SIGN_UP_PHONE, PIN_LOG_IN, PIN_RESET_PASSWORD, PIN_VERIFY_EMAIL, PIN_VERIFY_PHONE,
     /* step-up: the names that a route's `step_up` gives */
     PIN_CHANGE_PASSWORD, PIN_CHANGE_EMAIL, PIN_CHANGE_PHONE, PIN_DELETE_HUB, PIN_REPLACE_HUB, PIN_RELEASE_DEVICE, PIN_TRANSFER_DEVICE, PIN_REVOKE_CLIENTS,
-    PIN_DELETE_ACCOUNT, PIN_PURPOSES
+    PIN_DELETE_ACCOUNT, PIN_CHANGE_FACTORS, PIN_PURPOSES
 };
 #define PIN_FIRST_STEP_UP PIN_CHANGE_PASSWORD
 /* "sign_up_email", "sign_up_phone", "log_in", "change_password", ... in the order of the enum. PIN_PURPOSES when it is none. */
@@ -82,13 +82,21 @@ PL_MUST enum pl_err pin_send(const struct pin *p, struct db_tx *tx, struct pl_ut
 
 struct pin_right {
     struct pin_challenge c;
-    uint8_t hash[32];
+    bool other;       /**< something else than a PIN is the answer */
+    uint8_t hash[32]; /**< of the PIN */
     struct pl_uuid try_id;
 };
 /* Counts a try (committed), then compares in constant time. PL_PIN_WRONG with attempts_left, PL_PIN_EXPIRED, PL_PIN_EXHAUSTED, PL_CHALLENGE_SPENT,
  * PL_CHALLENGE_BUDGET with retry_after, PL_NOT_FOUND. Call it outside of any transaction. */
 PL_MUST enum pl_err pin_try(const struct pin *p, struct db *db, struct pl_arena *a, struct pl_utc now, struct pl_uuid id, struct pl_str challenge_key, struct pl_str pin,
                             struct pin_right *ret, struct pl_fail *reterr);
+/* Whether something else than a PIN may answer (factor.h): not where an address is to be proved. */
+bool pin_other_permitted(enum pin_purpose purpose);
+/* For an answer that is no PIN, to a challenge for which that is permitted: counts a try (committed) exactly as pin_try does; the caller then compares in the transaction
+ * in which it calls pin_spend. The same errors but PL_PIN_WRONG and PL_PIN_EXPIRED; PL_CHANNEL_REFUSED: this challenge proves an address, which only a PIN does. A wrong
+ * challenge key is PL_PIN_WRONG. */
+PL_MUST enum pl_err pin_try_other(const struct pin *p, struct db *db, struct pl_arena *a, struct pl_utc now, struct pl_uuid id, struct pl_str challenge_key, struct pin_right *ret,
+                                  struct pl_fail *reterr);
 /* Spends the challenge and takes the try back. PL_CHALLENGE_SPENT: somebody was first, or a newer PIN was issued meanwhile; then call pin_forgive. */
 PL_MUST enum pl_err pin_spend(struct db_tx *tx, struct pl_utc now, const struct pin_right *right);
 /* Takes a right try back that unlocked nothing: it was not a wrong one. */

@@ -34,6 +34,11 @@ UPDATE challenge SET tries = tries + 1 WHERE id = $1;
 -- The one that verifies. No row: somebody was first, or a newer PIN took this one's place.
 UPDATE challenge SET verified_at = $3, pin_hash = NULL WHERE id = $1 AND verified_at IS NULL AND pin_hash = $2 AND expires_at > $3;
 
+-- name: spend_other :exec
+-- in: id uuid, now timestamptz
+-- The same for an answer that is no PIN; a PIN that was sent is void then.
+UPDATE challenge SET verified_at = $2, pin_hash = NULL WHERE id = $1 AND verified_at IS NULL AND ends_at > $2;
+
 -- name: budget_lock :exec
 -- in: subject_id uuid, purpose text, now timestamptz
 -- Locks the counting of one subject and purpose until the end of the transaction.

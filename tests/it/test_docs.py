@@ -8,7 +8,7 @@ import subprocess
 from lib.openapi import ROOT
 from lib.porch import BUILD
 
-CHAPTERS = ["app-developers.md", "app-developers-devices.md", "app-developers-live.md", "app-developers-leaving.md"]
+CHAPTERS = ["app-developers.md", "app-developers-devices.md", "app-developers-live.md", "app-developers-signing-in.md", "app-developers-leaving.md"]
 LIMIT = 180
 
 

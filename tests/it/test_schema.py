@@ -35,6 +35,7 @@ FOUND_OTHERWISE = {
     "session_token": "a request tells only its token",
     "device_binding": "a small key table: one binding a serial",
     "device_claim": "the device knows only the claim's id",
+    "passkey_credential": "who signs in with a passkey tells only which it is",
     "fact": "a queue of the service, taken oldest first",
     "live_place": "the way from a relay or hub, which knows only the live id, to the account",
 }
