@@ -8,6 +8,8 @@ const struct conf_row account_conf_rows[] = {
     CONF_DUR("account.access_life", struct account_settings, access_life, PL_MINUTE, PL_HOUR, "15m", "How long an access token is good."),
     CONF_DUR("account.refresh_idle", struct account_settings, refresh_idle, PL_HOUR, 30 * PL_DAY, "30d", "A session that is not refreshed for so long ends."),
     CONF_DUR("account.refresh_life", struct account_settings, refresh_life, PL_HOUR, 180 * PL_DAY, "180d", "A session ends after so long in any case."),
+    CONF_STR("account.phone_countries", struct account_settings, phone_countries, 1024, "", "Countries whose phones get PINs: codes like AT US, parted by blanks. Empty: all."),
+    CONF_STR("account.geo_database", struct account_settings, geo_database, 512, "", "A MaxMind database (.mmdb) with countries of addresses, for the sign-up form's proposal."),
     CONF_URL("account.link_url", struct account_settings, link_url, 120, link_schemes, "porchlight://account",
              "Your app's page that links in messages open: /reset#TOKEN and /undo#TOKEN are put behind it."),
     CONF_END
@@ -33,7 +35,6 @@ static enum pl_err dummy_make(char ret[SECURE_PASSWORD_TEXT])
 
 enum pl_err account_new(const struct account_conf *conf, struct account **ret, struct pl_fail *reterr)
 {
-    (void)reterr;
     struct account *ctx = pl_heap(sizeof *ctx);
     if (!ctx)
         return PL_NO_MEMORY;
@@ -42,7 +43,10 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
     pin_init(&ctx->pin, &conf->pin, conf->master, conf->notify, conf->rand);
     factor_init(&ctx->factor, &conf->factor, conf->master, conf->rand);
     account_gate_init(&ctx->gate, (unsigned)conf->settings.hash_threads, (unsigned)conf->settings.hash_queue);
-    enum pl_err e = dummy_make(ctx->dummy_hash);
+    phone_warm();
+    enum pl_err e = account_where_open(ctx, reterr);
+    if (e == PL_OK)
+        e = dummy_make(ctx->dummy_hash);
     if (e == PL_OK)
         e = account_events_new(ctx, &ctx->events);
     if (e != PL_OK) {
@@ -59,6 +63,7 @@ struct account *account_free(struct account *ctx)
     if (!ctx)
         return NULL;
     account_events_free(ctx->events);
+    account_where_close(ctx);
     account_gate_done(&ctx->gate);
     factor_done(&ctx->factor);
     pin_done(&ctx->pin);

@@ -3,6 +3,8 @@
  * Sign-up: e-mail PIN, then phone number, then phone PIN; only the last step makes the account (one transaction). Log-in: password, and from a client that the
  * account does not know a PIN. Neither tells whether an e-mail has an account (S-A5): same answer, same work; the owner gets a message instead. A phone number
  * that is taken is told only to who proved to hold it. Passwords: 8 to 128 code points, normalised once (NFKC), argon2id behind a bounded gate (S-A3).
+ * A phone number is brought to its normal form; premium numbers and countries that are not served are refused (S-F5). The proposed country comes from the caller's
+ * address where the operator gives a database of them, else from the language; the person confirms it.
  * A client is known again by the key that its app made and keeps (`client.key`, 256 bits); without one each log-in asks for a PIN.
  * A forgotten password is reset by an e-mailed link and then a PIN to the phone; that signs nobody in and everybody out (S-A8). Another e-mail or phone wants a step-up
  * and a PIN to the new one; the old one gets a link that undoes it for 72 h (S-P11). Links begin with account.link_url, never with anything of the request.
@@ -26,6 +28,8 @@ struct account_settings {
     int64_t hash_threads; /**< password hashes at once, 19 MiB each */
     int64_t hash_queue;   /**< that may wait; past it PL_OVERLOADED */
     int64_t access_life, refresh_idle, refresh_life;
+    struct pl_str phone_countries; /**< codes parted by blanks; empty: all */
+    struct pl_str geo_database;    /**< path; empty: none */
     struct pl_str link_url; /**< in front of links in messages; lives as long as the context */
 };
 extern const struct conf_row account_conf_rows[];

@@ -293,7 +293,9 @@ enum pl_err account_on_destination(struct http_call *c, struct pl_fail *reterr)
         return e;
     if (ch.purpose != PIN_SIGN_UP_PHONE)
         return pl_fail(reterr, PL_CHANNEL_REFUSED, "This challenge has its destination already.");
-    return send_and_write(c, NOTIFY_SMS + (enum notify_channel)b->channel, b->phone, &ch, reterr);
+    struct pl_str phone;
+    e = account_phone_take(c->self, c->arena, b->phone, &phone, reterr);
+    return e == PL_OK ? send_and_write(c, NOTIFY_SMS + (enum notify_channel)b->channel, phone, &ch, reterr) : e;
 }
 
 /* ---- step-up ---- */

@@ -51,7 +51,9 @@ enum pl_err account_on_email(struct http_call *c, struct pl_fail *reterr)
 enum pl_err account_on_phone(struct http_call *c, struct pl_fail *reterr)
 {
     const struct account_destination_body *b = c->body;
-    return verify_new(c, PIN_VERIFY_PHONE, NOTIFY_SMS + (enum notify_channel)b->channel, b->phone, reterr);
+    struct pl_str phone;
+    enum pl_err e = account_phone_take(c->self, c->arena, b->phone, &phone, reterr);
+    return e == PL_OK ? verify_new(c, PIN_VERIFY_PHONE, NOTIFY_SMS + (enum notify_channel)b->channel, phone, reterr) : e;
 }
 
 /* ---- the new one is proved ---- */

@@ -5,7 +5,7 @@
 
 static enum pl_err on_regions(struct http_call *c, struct pl_fail *reterr)
 {
-    const struct account_country *guess = account_country_guess(http_header(c, "Accept-Language"));
+    const struct account_country *guess = account_propose(c->self, c->peer, http_header(c, "Accept-Language"));
     (void)reterr;
     jw_open(&c->out, "proposed");
     jw_str(&c->out, "country", pl_str_of(guess ? guess->code : NULL));

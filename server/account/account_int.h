@@ -3,6 +3,7 @@
 #include "account.h"
 #include "account_sql.h"
 #include "factor.h"
+#include "phone.h"
 
 /* S-A3: at most `running` hashes at once and `waiting` behind them, so that a rush of log-ins takes neither the memory nor the workers of other routes. */
 struct account_gate {
@@ -12,6 +13,7 @@ struct account_gate {
     unsigned running, waiting; /* LOCK: lock */
 };
 
+struct account_where;  /* account_where.c */
 struct account_events; /* account_link.c */
 
 struct account {
@@ -26,6 +28,7 @@ struct account {
     struct account_gate gate;
     char dummy_hash[SECURE_PASSWORD_TEXT]; /* verified when the e-mail is unknown: the same work (S-A5) */
     struct account_events *events;
+    struct account_where *where; /* NULL: no database of addresses */
 };
 
 /* ---- account.c ---- */
@@ -54,6 +57,14 @@ extern const struct account_country account_countries[]; /* .code NULL ends it *
 const struct account_country *account_country_find(struct pl_str code);
 bool account_region_known(struct pl_str id);
 const struct account_country *account_country_guess(struct pl_str accept_language);
+
+/* ---- account_where.c: where a caller, where a phone number is ---- */
+PL_MUST enum pl_err account_where_open(struct account *ctx, struct pl_fail *reterr);
+void account_where_close(struct account *ctx);
+/* The country to propose: by the address, else by the language. NULL: no idea. */
+const struct account_country *account_propose(const struct account *ctx, struct pl_str peer, struct pl_str accept_language);
+/* Normal form of a number that may get a PIN. PL_INVALID_REQUEST, PL_PHONE_REFUSED, PL_COUNTRY_REFUSED (S-F5). */
+PL_MUST enum pl_err account_phone_take(const struct account *ctx, struct pl_arena *a, struct pl_str given, struct pl_str *ret, struct pl_fail *reterr);
 
 /* ---- account_session.c ---- */
 struct account_client {

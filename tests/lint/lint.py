@@ -30,7 +30,7 @@ def check(f):
 OUTSIDE = {
     "sodium.h": {"secure"}, "libpq-fe.h": {"db"}, "microhttpd.h": {"http", "hub"}, "libwebsockets.h": {"link"}, "uv.h": {"link"}, "jansson.h": {"json"},
     "curl/": {"notify", "ctl"}, "srtp2/": {"rtp"}, "openssl/": {"rtp", "ice", "dtls", "db", "journal", "ctl", "link", "factor"}, "seccomp.h": {"relay"}, "nats/": {"bus"}, "nats.h": {"bus"},
-    "fido": {"factor"}, "cbor.h": {"factor"}, "zxcvbn.h": {"account"}, "re_": {"sdp"}, "libav": {"hub", "viewer"}, "libsw": {"hub", "viewer"},
+    "fido": {"factor"}, "cbor.h": {"factor"}, "zxcvbn.h": {"account"}, "maxminddb.h": {"account"}, "phonenumbers/": {"phone"}, "re_": {"sdp"}, "libav": {"hub", "viewer"}, "libsw": {"hub", "viewer"},
 }
 BANNED = r"\b(sprintf|vsprintf|strcpy|strcat|strncpy|strncat|stpcpy|gets|atoi|atol|atoll|atof|strtok|strtok_r|alloca|system|popen|sleep|usleep|nanosleep|clock_nanosleep|tmpnam|mktemp)\s*\("
 ONLY_BASE = r"\b(time|clock_gettime|gettimeofday|rand|random|srand|drand48|getrandom)\s*\("
