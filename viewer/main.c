@@ -26,17 +26,18 @@ enum { EXIT_SHORT = 1, EXIT_USAGE = 64, EXIT_FAILED = 69, RECEIVE_BUFFER = 2 << 
 #define LONGEST_WAIT (500 * PL_MS)
 
 static const char usage[] =
-    "porchlight-watch [--session FILE] [--out DIR] [--frames N] [--seconds S]\n"
+    "porchlight-watch [--session FILE] [--out DIR] [--trace FILE] [--frames N] [--seconds S]\n"
     "  --session FILE   the `srtp` object of the live answer, or the whole answer (default: stdin)\n"
     "  --out DIR        writes pictures (PNG) and sound (audio.wav) there; without it ffplay shows them where there is a display\n"
     "  --every N        keeps the first picture and each N-th (default 25), at most 50\n"
     "  --frames N       ends after N pictures\n"
     "  --seconds S      ends S seconds after the first packet\n"
+    "  --trace FILE     writes a line for each picture: milliseconds after the start, and its number in the strip\n"
     "  --timeout S      gives up when no picture has come after S seconds (default 20)\n"
     "Prints one JSON line at the end. Exits 0 when a bound was reached (--frames before --seconds), or without any when it was interrupted while it played.\n";
 
 struct options {
-    const char *session, *out;
+    const char *session, *out, *trace;
     uint32_t every, frames, seconds, timeout;
 };
 
@@ -55,6 +56,7 @@ struct watch {
     struct pl_mono began, progress_at;
     uint64_t frames;
     int width, height;
+    FILE *trace;
     bool tell;               /**< progress on stderr */
 };
 
@@ -91,8 +93,11 @@ static void on_picture(void *self, const AVFrame *f)
     w->frames++;
     w->width = f->width;
     w->height = f->height;
-    if (strip_read(f->data[0], (size_t)f->linesize[0], (unsigned)f->width, (unsigned)f->height, &number) == PL_OK)
+    if (strip_read(f->data[0], (size_t)f->linesize[0], (unsigned)f->width, (unsigned)f->height, &number) == PL_OK) {
         measure_number(&w->measure, number);
+        if (w->trace && fprintf(w->trace, "%.1f %u\n", (double)pl_mono_sub(now_of(w), w->began) / 1000.0, number) < 0)
+            w->broken = PL_IO;
+    }
     if (w->output && w->broken == PL_OK)
         w->broken = output_picture(w->output, w->frames, f, &w->fail);
 }
@@ -218,6 +223,7 @@ static void summarise(const struct watch *w, enum end end)
     jw_int(&j, "packets_refused", (int64_t)s->refused);
     jw_int(&j, "video_lost", (int64_t)s->video_lost);
     jw_int(&j, "audio_lost", (int64_t)s->audio_lost);
+    jw_int(&j, "packets_asked", (int64_t)s->asked);
     jw_int(&j, "keyframes_asked", s->key_asked);
     jw_int(&j, "width", w->width);
     jw_int(&j, "height", w->height);
@@ -242,9 +248,9 @@ static int verdict(const struct watch *w, enum end end)
 
 /* --- set-up ----------------------------------------------------------------------------------------------------------------------------- */
 
-enum { O_SESSION = 1, O_OUT, O_EVERY, O_FRAMES, O_SECONDS, O_TIMEOUT, O_HELP };
+enum { O_SESSION = 1, O_OUT, O_TRACE, O_EVERY, O_FRAMES, O_SECONDS, O_TIMEOUT, O_HELP };
 static const struct option option_rows[] = {
-    { "session", required_argument, NULL, O_SESSION }, { "out", required_argument, NULL, O_OUT }, { "every", required_argument, NULL, O_EVERY },
+    { "session", required_argument, NULL, O_SESSION }, { "out", required_argument, NULL, O_OUT }, { "trace", required_argument, NULL, O_TRACE }, { "every", required_argument, NULL, O_EVERY },
     { "frames", required_argument, NULL, O_FRAMES }, { "seconds", required_argument, NULL, O_SECONDS }, { "timeout", required_argument, NULL, O_TIMEOUT },
     { "help", no_argument, NULL, O_HELP }, { 0 }
 };
@@ -254,6 +260,7 @@ static bool set_option(struct options *o, int which)
     switch (which) {
     case O_SESSION: o->session = optarg; return true;
     case O_OUT: o->out = optarg; return true;
+    case O_TRACE: o->trace = optarg; return true;
     case O_EVERY: return pl_parse_u32(pl_str_of(optarg), 1, 1000000, &o->every) == PL_OK;
     case O_FRAMES: return pl_parse_u32(pl_str_of(optarg), 1, UINT32_MAX, &o->frames) == PL_OK;
     case O_SECONDS: return pl_parse_u32(pl_str_of(optarg), 1, 86400, &o->seconds) == PL_OK;
@@ -310,6 +317,8 @@ static enum pl_err prepare(struct watch *w)
         e = output_open(w->o.out, w->o.every, &w->output, &w->fail);
     if (e == PL_OK && !w->o.out && player_possible() && player_start(&w->session, &w->player, &w->fail) != PL_OK)
         fprintf(stderr, "porchlight-watch: %s; only counting\n", w->fail.detail);
+    if (e == PL_OK && w->o.trace && !(w->trace = fopen(w->o.trace, "we")))
+        e = pl_fail(&w->fail, PL_IO, "%s cannot be written: %s", w->o.trace, strerror(errno));
     if (e == PL_OK)
         e = open_socket(w);
     w->began = w->progress_at = now_of(w);
@@ -325,6 +334,8 @@ static void clean_up(struct watch *w)
     w->decoder = decoder_free(w->decoder);
     w->output = output_close(w->output);
     w->player = player_stop(w->player);
+    if (w->trace && fclose(w->trace) != 0)
+        fprintf(stderr, "porchlight-watch: %s was not written whole\n", w->o.trace);
     session_wipe(&w->session);
     if (w->fd >= 0)
         close(w->fd);

@@ -7,7 +7,19 @@
 #define REPORT_EVERY (2 * PL_SECOND)
 #define ASK_AGAIN (500 * PL_MS) /* a key frame that was asked for and does not come */
 #define CNAME PL_STR("viewer")
-enum { ACCESS_UNIT_MAX = 1 << 20, PACKET_MAX = 2048 };
+#define SILENT (250 * PL_MS)    /* nothing from the relay: the path is tried */
+#define SILENT_AGAIN PL_SECOND
+#define NACK_AFTER (10 * PL_MS) /* a packet that is only late comes in that time */
+#define NACK_MARGIN (20 * PL_MS)
+#define WAIT_LEAST (400 * PL_MS) /* what the hub's way lost comes after the relay has asked for it, however near the relay is */
+#define WAIT_MOST (600 * PL_MS)
+enum { ACCESS_UNIT_MAX = 1 << 20, PACKET_MAX = 2048, ASKED_MAX = 64, ASKED_TRIES = 6 };
+
+struct asked {
+    uint64_t index;
+    struct pl_mono due; /**< when it is asked for, or asked for again */
+    unsigned tries;
+};
 
 struct stream {
     uint32_t ssrc;
@@ -16,6 +28,8 @@ struct stream {
     struct rtp_seq seq;
     struct rtp_stats stats;
     struct reorder order;
+    struct asked asked[ASKED_MAX];
+    size_t n_asked;
     uint32_t last_sr;        /**< middle of the last sender report's time, 0: none */
     struct pl_mono sr_at;
 };
@@ -26,7 +40,7 @@ struct receiver {
     struct h264_unpack *unpack;
     uint32_t ssrc; /**< ours, in reports */
     bool wants_key;
-    struct pl_mono asked_at, report_at;
+    struct pl_mono asked_at, report_at, tried_at; /**< tried_at: the path, in silence */
     struct stream video, audio;
     struct receiver_stats stats;
 };
@@ -113,6 +127,52 @@ static void report(struct receiver *r, struct pl_mono now, bool ask)
     }
     send_rtcp(r, &b, packet, sizeof packet);
     r->report_at = pl_mono_add(now, REPORT_EVERY);
+}
+
+/* The round trip as the checks see it; before the first answer, a guess. */
+static int64_t round_trip(const struct receiver *r)
+{
+    int64_t us = ice_check_rtt_us(r->check);
+    return us < 0 ? 100 * PL_MS : us;
+}
+
+/* What is missing now, with what is known of its asking; what came or was given up is forgotten. */
+static void look_for_missing(struct stream *s, struct pl_mono now)
+{
+    uint64_t missing[ASKED_MAX];
+    struct asked now_asked[ASKED_MAX];
+    size_t n = reorder_missing(&s->order, missing, ASKED_MAX);
+    for (size_t i = 0, k = 0; i < n; i++) {
+        while (k < s->n_asked && s->asked[k].index < missing[i])
+            k++;
+        now_asked[i] = k < s->n_asked && s->asked[k].index == missing[i] ? s->asked[k] : (struct asked){ missing[i], pl_mono_add(now, NACK_AFTER), 0 };
+    }
+    memcpy(s->asked, now_asked, n * sizeof *now_asked);
+    s->n_asked = n;
+}
+
+/* NACKs what is due. It is waited for as long as it takes to ask three times. */
+static void ask_again(struct receiver *r, struct stream *s, struct pl_mono now)
+{
+    uint8_t packet[RTCP_MAX];
+    uint16_t seqs[ASKED_MAX];
+    unsigned n = 0;
+    int64_t again = round_trip(r) + NACK_MARGIN, wait = 3 * again + NACK_AFTER + NACK_MARGIN;
+    look_for_missing(s, now);
+    s->order.wait = wait < WAIT_LEAST ? WAIT_LEAST : wait > WAIT_MOST ? WAIT_MOST : wait;
+    for (size_t i = 0; i < s->n_asked; i++)
+        if (s->asked[i].tries < ASKED_TRIES && pl_mono_cmp(s->asked[i].due, now) <= 0) {
+            seqs[n++] = (uint16_t)s->asked[i].index;
+            s->asked[i].tries++;
+            s->asked[i].due = pl_mono_add(now, again);
+        }
+    if (n == 0)
+        return;
+    struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_rr(&b, r->ssrc, NULL, 0);
+    rtcp_put_nack(&b, r->ssrc, s->ssrc, seqs, n);
+    send_rtcp(r, &b, packet, sizeof packet);
+    r->stats.asked += n;
 }
 
 void receiver_broken(struct receiver *r) { r->wants_key = true; }
@@ -230,16 +290,33 @@ void receiver_tick(struct receiver *r, struct pl_mono now)
 {
     uint8_t packet[STUN_MAX];
     size_t n;
+    if (r->stats.first_packet_at.us && pl_mono_sub(now, r->stats.alive) >= SILENT && pl_mono_sub(now, r->tried_at) >= SILENT_AGAIN) {
+        ice_check_restart(r->check, now);
+        r->tried_at = now;
+    }
     while (ice_check_poll(r->check, now, packet, sizeof packet, &n) == PL_OK && n > 0)
         r->conf.send(r->conf.self, packet, n);
     drain(r, &r->video, now);
     drain(r, &r->audio, now);
+    if (r->stats.connected) {
+        ask_again(r, &r->video, now);
+        ask_again(r, &r->audio, now);
+    }
     bool ask = r->wants_key && r->stats.connected && pl_mono_sub(now, r->asked_at) >= ASK_AGAIN;
     if (ask || (r->stats.connected && pl_mono_cmp(now, r->report_at) >= 0))
         report(r, now, ask);
 }
 
+static struct pl_mono later(struct pl_mono a, struct pl_mono b) { return pl_mono_cmp(a, b) > 0 ? a : b; }
 static struct pl_mono earlier(struct pl_mono a, struct pl_mono b) { return pl_mono_cmp(a, b) < 0 ? a : b; }
+
+static struct pl_mono asked_due(const struct stream *s, struct pl_mono due)
+{
+    for (size_t i = 0; i < s->n_asked; i++)
+        if (s->asked[i].tries < ASKED_TRIES)
+            due = earlier(due, s->asked[i].due);
+    return due;
+}
 
 struct pl_mono receiver_due(const struct receiver *r)
 {
@@ -248,6 +325,9 @@ struct pl_mono receiver_due(const struct receiver *r)
         due = earlier(due, r->report_at);
     if (r->stats.connected && r->wants_key)
         due = earlier(due, pl_mono_add(r->asked_at, ASK_AGAIN));
+    if (r->stats.first_packet_at.us)
+        due = earlier(due, later(pl_mono_add(r->stats.alive, SILENT), pl_mono_add(r->tried_at, SILENT_AGAIN)));
+    due = asked_due(&r->audio, asked_due(&r->video, due));
     due = earlier(due, reorder_due(&r->video.order, due));
     return earlier(due, reorder_due(&r->audio.order, due));
 }

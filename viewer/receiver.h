@@ -1,7 +1,8 @@
 /* receiver.h - the viewer's half of a live session, without a socket or a clock: checks, SRTP, order, loss, whole frames, reports, key-frame requests.
  *
- * Packets are put in order for at most REORDER_WAIT; what is still missing then is lost. An access unit that lacks a packet is never handed on, nor is any
- * after it until the next whole key frame, which is asked for by PLI: a decoder that gets no damaged frame shows none.
+ * Packets are put in order; one that is missing is asked for by NACK (V-E1) and waited for as long as three askings take (400 to 600 ms); then it is lost.
+ * An access unit that lacks a packet is never handed on, nor is any after it until the next whole key frame, which is asked for by PLI: a decoder that gets no
+ * damaged frame shows none. When all falls silent a check goes out at once: the way to the relay may be another one now, and a check is what moves it there (V-F3).
  * Not here: decoding (decoder.h), the socket (main.c). Threads: one at a time.  Memory: owned; keys are wiped in receiver_free.
  *     e = receiver_new(&conf, now, &receiver);
  *     receiver_packet(receiver, now, bytes, n);
@@ -25,6 +26,7 @@ struct receiver_stats {
     uint64_t packets, refused, late; /**< proved · wrong tag, replay, foreign · came after they were given up */
     uint64_t video_lost, audio_lost, damaged; /**< packets · packets · access units that lacked one */
     unsigned key_asked;              /**< PLIs sent */
+    uint64_t asked;                  /**< packets asked for by NACK, each time counted */
     bool connected, keyed;           /**< a check was answered · a whole key frame came */
     struct pl_mono connected_at, first_packet_at, first_key_at; /**< .us 0: not yet */
     struct pl_mono alive;            /**< the relay last proved itself */

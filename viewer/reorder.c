@@ -2,6 +2,8 @@
 
 #define FAR PL_HOUR
 
+static int64_t wait_of(const struct reorder *r) { return r->wait ? r->wait : REORDER_WAIT; }
+
 /* Forgets the gap in front of the first packet that waits. */
 static void give_up(struct reorder *r)
 {
@@ -45,7 +47,7 @@ bool reorder_take(struct reorder *r, struct pl_mono now, const uint8_t **ret, si
     if (r->held == 0)
         return false;
     if (r->slots[r->next % REORDER_SLOTS].n == 0) {
-        if (pl_mono_sub(now, r->since) < REORDER_WAIT)
+        if (pl_mono_sub(now, r->since) < wait_of(r))
             return false;
         give_up(r);
     }
@@ -58,4 +60,16 @@ bool reorder_take(struct reorder *r, struct pl_mono now, const uint8_t **ret, si
     return true;
 }
 
-struct pl_mono reorder_due(const struct reorder *r, struct pl_mono now) { return r->held ? pl_mono_add(r->since, REORDER_WAIT) : pl_mono_add(now, FAR); }
+struct pl_mono reorder_due(const struct reorder *r, struct pl_mono now) { return r->held ? pl_mono_add(r->since, wait_of(r)) : pl_mono_add(now, FAR); }
+
+size_t reorder_missing(const struct reorder *r, uint64_t *out, size_t cap)
+{
+    size_t n = 0;
+    unsigned held = r->held;
+    for (uint64_t i = r->next; held > 0 && n < cap; i++)
+        if (r->slots[i % REORDER_SLOTS].n)
+            held--;
+        else
+            out[n++] = i;
+    return n;
+}
