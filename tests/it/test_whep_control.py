@@ -90,12 +90,12 @@ def test_the_relay_is_asked_once_and_its_certificate_stands_in_the_answer(home):
     reply = home.watch(live_id).ok(201)
     told = home.relay.expect("viewer.add", live_id=live_id)
     web = told["webrtc"]
-    assert web["fingerprint"] == b64(b"\x11" * 32) and web["suites"] == ["AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"] and web["setup"] == "active"
+    assert web["fingerprint"] == b64(b"\x11" * 32) and web["suites"] == ["AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"] and web["setup"] == "passive"
     assert web["ext"] == {"transport_cc": 3} and web["nack"] and web["pli"] and web["fir"] and not web["remb"] and "keys" not in told
     assert told["ice"]["peer_ufrag"] == "pEEr" and told["video"]["payload_type"] == 98 and told["audio"]["payload_type"] == 111 and web["rtx"]["payload_type"] == 97
     sdp = reply.body
     assert "a=fingerprint:sha-256 " + ":".join(f"{b:02X}" for b in FINGERPRINT) in sdp
-    assert f"a=ice-ufrag:{told['ice']['ufrag']}" in sdp and f"a=ice-pwd:{told['ice']['pwd']}" in sdp and "a=ice-lite" in sdp and "a=setup:active" in sdp
+    assert f"a=ice-ufrag:{told['ice']['ufrag']}" in sdp and f"a=ice-pwd:{told['ice']['pwd']}" in sdp and "a=ice-lite" in sdp and "a=setup:passive" in sdp
     assert re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 9 typ host", sdp, re.I), sdp
     assert f"a=ssrc:{told['video']['ssrc']} cname:" in sdp and f"a=ssrc-group:FID {told['video']['ssrc']} {web['rtx']['ssrc']}" in sdp
     assert reply.headers["Location"].startswith(f"/v1/live/{live_id}/whep/") and reply.headers["ETag"].startswith('"')

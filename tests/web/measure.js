@@ -79,6 +79,20 @@ class Seen {
     return new Promise((resolve) => this.waiters.push(() => this.frames >= until && (resolve(), true)));
   }
 
+  // Resolves when no picture has come for so many milliseconds.
+  silence(ms) {
+    return new Promise((resolve) => {
+      let timer;
+      const again = () => {
+        clearTimeout(timer);
+        timer = setTimeout(resolve, ms);
+        return false;
+      };
+      again();
+      this.waiters.push(again);
+    });
+  }
+
   summary() {
     let missing = 0, backwards = 0;
     for (let i = 1; i < this.numbers.length; i++) {
@@ -96,7 +110,7 @@ async function negotiated(peer) {
   const transport = of("transport")[0] ?? {}, inbound = (kind) => of("inbound-rtp", kind)[0] ?? {}, codec = (s) => all.find((c) => c.id === s.codecId)?.mimeType;
   const video = inbound("video"), audio = inbound("audio");
   return {
-    cipher: transport.srtpCipher, dtls: transport.dtlsState, dtls_role: transport.dtlsRole, tls: transport.tlsVersion,
+    cipher: transport.srtpCipher?.replace(/^SRTP_/, ""), dtls: transport.dtlsState, ufrag: transport.iceLocalUsernameFragment, dtls_role: transport.dtlsRole, tls: transport.tlsVersion,
     video: { codec: codec(video), packets: video.packetsReceived, lost: video.packetsLost, decoded: video.framesDecoded, keys: video.keyFramesDecoded, nacks: video.nackCount, plis: video.pliCount },
     audio: { codec: codec(audio), packets: audio.packetsReceived, lost: audio.packetsLost, concealed: audio.concealedSamples, samples: audio.totalSamplesReceived },
   };

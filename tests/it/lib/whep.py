@@ -1,7 +1,7 @@
 """A browser that watches: the page of docs/app-developers-live.md, with tests/web/measure.js looking at what it shows."""
 import json
 
-from .browser import Chromium, Page, chapter_page
+from .browser import chapter_page
 
 PAGE = chapter_page().replace("</script>", """
   const seen = new Seen();
@@ -30,8 +30,9 @@ class Watcher:
     def negotiated(self):
         return self.browser.run("negotiated(shown.peer)")
 
+    def ufrag(self):
+        return self.browser.run("shown.peer.localDescription.sdp.match(/a=ice-ufrag:(\\S+)/)[1]")
+
     def heard(self):
         return self.browser.run("seen.heard()")
 
-
-__all__ = ["Chromium", "PAGE", "Page", "Watcher"]
