@@ -1,11 +1,18 @@
 #include "srtp_gcm.h"
+#include "rtp.h"
+#include "srtp_window.h"
 #include <srtp2/srtp.h>
 
-enum { WINDOW = 1024, RTCP_LEAST = 8 };
+enum { RTCP_LEAST = 8 };
 
 struct pl_srtp {
     srtp_t ctx;                       /**< RTCP, and RTP of SHA1_80 */
     struct srtp_gcm *gcm;             /**< RTP of GCM */
+    struct {
+        uint32_t ssrc;
+        struct srtp_window window;
+    } sent[PL_SRTP_ANY_MAX];          /**< RTP of SHA1_80 that was protected here */
+    unsigned sent_n;
     bool receive, any;
     unsigned proved_n;                /**< `any`: SSRCs that have sent a packet that verified */
     uint32_t proved[PL_SRTP_ANY_MAX];
@@ -81,7 +88,8 @@ enum pl_err pl_srtp_new(const struct pl_srtp_conf *conf, struct pl_srtp **ret)
         p->ssrc.type = !s->any ? ssrc_specific : s->receive ? ssrc_any_inbound : ssrc_any_outbound;
         p->ssrc.value = s->any ? 0 : conf->ssrcs[i];
         p->key = key;
-        p->window_size = WINDOW;
+        p->window_size = SRTP_WINDOW;
+        p->allow_repeat_tx = 1; /* what may be sent again is decided here (`sent`) */
         p->next = i + 1 < n ? &policies[i + 1] : NULL;
     }
     srtp_err_status_t st = srtp_create(&s->ctx, policies);
@@ -143,14 +151,43 @@ static enum pl_err run(struct pl_srtp *s, step f, bool receive, uint32_t ssrc, u
 
 enum { RTP_LEAST = 12, LONGEST = 65535 };
 
-enum pl_err pl_srtp_protect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap)
+/* One window an SSRC; NULL: there is no room for one more. */
+static struct srtp_window *sent_window(struct pl_srtp *s, uint32_t ssrc)
 {
+    for (unsigned i = 0; i < s->sent_n; i++)
+        if (s->sent[i].ssrc == ssrc)
+            return &s->sent[i].window;
+    if (s->sent_n == PL_SRTP_ANY_MAX)
+        return NULL;
+    s->sent[s->sent_n].ssrc = ssrc;
+    return &s->sent[s->sent_n++].window;
+}
+
+static enum pl_err protect(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap, bool again)
+{
+    struct rtp_header h;
     if (*n < RTP_LEAST || *n > LONGEST || cap < *n + PL_SRTP_RTP_OVERHEAD)
         return PL_SHORT;
+    if (s->receive)
+        return PL_AUTH;
     if (s->gcm)
-        return s->receive ? PL_AUTH : srtp_gcm_protect(s->gcm, p, n);
-    return run(s, srtp_protect, false, ssrc_at(p + 8), p, n);
+        return srtp_gcm_protect(s->gcm, p, n, again);
+    if (rtp_peek(p, *n, &h) != PL_OK)
+        return PL_SHORT;
+    struct srtp_window *w = sent_window(s, h.ssrc);
+    if (!w)
+        return PL_AUTH;
+    uint64_t index = srtp_window_index(w, h.seq);
+    if (again ? !srtp_window_seen(w, index) : !srtp_window_fresh(w, index))
+        return PL_REPLAY;
+    enum pl_err e = run(s, srtp_protect, false, h.ssrc, p, n);
+    if (e == PL_OK && !again)
+        srtp_window_take(w, index);
+    return e;
 }
+
+enum pl_err pl_srtp_protect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap) { return protect(s, p, n, cap, /* again= */ false); }
+enum pl_err pl_srtp_protect_rtp_again(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap) { return protect(s, p, n, cap, /* again= */ true); }
 
 enum pl_err pl_srtp_protect_rtcp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap)
 {

@@ -2,7 +2,7 @@
  * stays behind this door; AES-GCM of RTP packets runs on OpenSSL's EVP instead (srtp_gcm.h says why).
  *
  * Verify, then change state (S-M2): a packet whose tag is wrong, or that was seen before, moves nothing. A packet index is encrypted at most once under a key
- * (S-M6): protecting the same number again is PL_REPLAY. Keys belong to one `live.start` generation; whoever restarts gets fresh ones.
+ * (S-M6): protecting the same number again is PL_REPLAY, unless pl_srtp_protect_rtp_again is told that the bytes are the same. Keys belong to one `live.start` generation; whoever restarts gets fresh ones.
  * A context is bound to the SSRCs that it is told; told none, it takes any, but no more than PL_SRTP_ANY_MAX that have proved themselves: a peer cannot make it grow.
  * Not here: where keys come from (live/), AES_CM_128_HMAC_SHA1_32 (refused).  Threads: a context belongs to one thread at a time; pl_srtp_new and _free: any.
  *     struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .receive = true, .key = key, .key_n = pl_srtp_key_bytes(PL_SRTP_GCM), .ssrcs = { 7 }, .ssrcs_n = 1 };
@@ -50,6 +50,9 @@ struct pl_srtp *pl_srtp_free(struct pl_srtp *s);
 /* Encrypts in place; *n grows. `cap` is the room at p: at least *n + PL_SRTP_RTP_OVERHEAD (RTCP: PL_SRTP_RTCP_OVERHEAD), else PL_SHORT, nothing done.
  * PL_REPLAY: this number was protected before, or is too old. PL_AUTH: not a packet of this context. */
 PL_MUST enum pl_err pl_srtp_protect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap);
+/* A packet that is sent a second time, byte for byte as it was before it was encrypted: the result is the same too. PL_REPLAY: this number was not protected
+ * before, or is older than the window of 1,024 packets. Other bytes under a number of before would give the key away: only for a caller who keeps what it sent. */
+PL_MUST enum pl_err pl_srtp_protect_rtp_again(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap);
 PL_MUST enum pl_err pl_srtp_protect_rtcp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap);
 /* Decrypts in place; *n shrinks to the plain packet. PL_AUTH: the tag is wrong or the SSRC is none of this context's. PL_REPLAY: seen before or older than the
  * window of 1,024 packets. PL_SHORT: too short to be one. After a failure the bytes at p are worthless. */

@@ -1,15 +1,14 @@
 #include "srtp_gcm.h"
 #include "rtp.h"
+#include "srtp_window.h"
 #include <openssl/evp.h>
 
-enum { TAG = 16, KEY = 16, SALT = 12, WINDOW = 1024, WORDS = WINDOW / 64 };
+enum { TAG = 16, KEY = 16, SALT = 12 };
 #define INDEX_END (UINT64_C(1) << 48)
 
 struct stream { /* one SSRC: RFC 3711's cryptographic context */
     uint32_t ssrc;
-    bool started;
-    uint64_t high;          /**< greatest index so far: roll-over count and sequence number */
-    uint64_t seen[WORDS];   /**< the WINDOW indices up to `high`: bit index % WINDOW */
+    struct srtp_window window;
 };
 struct srtp_gcm {
     EVP_CIPHER_CTX *ctx; /**< keyed once; a packet sets only the IV */
@@ -84,38 +83,11 @@ static struct stream *find(struct srtp_gcm *g, uint32_t ssrc)
     return s;
 }
 
-/* RFC 3711, 3.3.1: the index nearest to the greatest one. Before the first roll-over there is nothing below 0. */
-static uint64_t index_of(const struct stream *s, uint16_t seq)
-{
-    if (!s->started)
-        return seq;
-    int64_t near = (int64_t)s->high + (int16_t)(uint16_t)(seq - (uint16_t)s->high);
-    return near < 0 ? seq : (uint64_t)near;
-}
-
-static bool fresh(const struct stream *s, uint64_t index)
-{
-    if (!s->started || index > s->high)
-        return true;
-    if (s->high - index >= WINDOW)
-        return false;
-    return !(s->seen[index / 64 % WORDS] >> (index % 64) & 1);
-}
-
 static void take(struct srtp_gcm *g, struct stream *s, uint64_t index)
 {
     if (s == &g->streams[g->streams_n])
         g->streams_n++;
-    if (!s->started || index > s->high) {
-        if (!s->started || index - s->high >= WINDOW)
-            memset(s->seen, 0, sizeof s->seen);
-        else
-            for (uint64_t i = s->high + 1; i < index; i++)
-                s->seen[i / 64 % WORDS] &= ~(UINT64_C(1) << (i % 64));
-        s->high = index;
-        s->started = true;
-    }
-    s->seen[index / 64 % WORDS] |= UINT64_C(1) << (index % 64);
+    srtp_window_take(&s->window, index);
 }
 
 /* RFC 7714, 8.1: 00 00 || SSRC || ROC || SEQ, with the salt over it. */
@@ -142,7 +114,7 @@ static size_t header_bytes(const uint8_t *p, size_t n)
     return h <= n ? h : 0;
 }
 
-enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n)
+enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n, bool again)
 {
     struct rtp_header h;
     uint8_t iv[SALT];
@@ -153,12 +125,13 @@ enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n)
     struct stream *s = find(g, h.ssrc);
     if (!s)
         return PL_AUTH;
-    uint64_t index = index_of(s, h.seq);
-    if (!fresh(s, index))
+    uint64_t index = srtp_window_index(&s->window, h.seq);
+    if (again ? !srtp_window_seen(&s->window, index) : !srtp_window_fresh(&s->window, index))
         return PL_REPLAY;
     if (index >= INDEX_END)
         return PL_EXPIRED;
-    take(g, s, index); /* before it is encrypted: whatever happens now, this number is spent */
+    if (!again)
+        take(g, s, index); /* before it is encrypted: whatever happens now, this number is spent */
     iv_of(g, h.ssrc, index, iv);
     bool ok = EVP_EncryptInit_ex(g->ctx, NULL, NULL, NULL, iv) == 1 && EVP_EncryptUpdate(g->ctx, NULL, &len, p, (int)head) == 1 &&
         (*n == head || EVP_EncryptUpdate(g->ctx, p + head, &len, p + head, (int)(*n - head)) == 1) && EVP_EncryptFinal_ex(g->ctx, p + *n, &len) == 1 &&
@@ -181,8 +154,8 @@ enum pl_err srtp_gcm_unprotect(struct srtp_gcm *g, uint8_t *p, size_t *n)
     struct stream *s = find(g, h.ssrc);
     if (!s)
         return PL_AUTH;
-    uint64_t index = index_of(s, h.seq);
-    if (!fresh(s, index))
+    uint64_t index = srtp_window_index(&s->window, h.seq);
+    if (!srtp_window_fresh(&s->window, index))
         return PL_REPLAY;
     iv_of(g, h.ssrc, index, iv);
     bool ok = EVP_DecryptInit_ex(g->ctx, NULL, NULL, NULL, iv) == 1 && EVP_DecryptUpdate(g->ctx, NULL, &len, p, (int)head) == 1 &&

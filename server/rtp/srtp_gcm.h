@@ -13,6 +13,6 @@ struct srtp_gcm;
 /* `key`: 16 bytes of master key, 12 of salt. `ssrcs_n` 0: any, as srtp.h says. */
 PL_MUST enum pl_err srtp_gcm_new(const struct pl_srtp_conf *conf, struct srtp_gcm **ret);
 struct srtp_gcm *srtp_gcm_free(struct srtp_gcm *g);
-/* There is room for 16 bytes more. */
-PL_MUST enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n);
+/* There is room for 16 bytes more. `again`: only a number that was protected before; the caller promises the same bytes. */
+PL_MUST enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n, bool again);
 PL_MUST enum pl_err srtp_gcm_unprotect(struct srtp_gcm *g, uint8_t *p, size_t *n);

@@ -369,6 +369,37 @@ static void s_m6_number_is_encrypted_once(void **state)
     }
 }
 
+/* A retransmission to a peer without RTX: the same bytes in, the same bytes out; a number that never went out cannot be sent again. */
+static void s_m6_a_resend_is_the_same_packet(void **state)
+{
+    (void)state;
+    for (int suite = 0; suite < 2; suite++) {
+        struct leg l = leg_new((enum pl_srtp_suite)suite, 1, 5);
+        uint8_t p[256], first[256], plain[256], again[256];
+        size_t m = 0;
+        for (unsigned i = 0; i <= 1030; i++) { /* over a roll-over of the numbers */
+            size_t n = protected_packet(&l, 7, (uint16_t)(65000 + i), p, sizeof p);
+            memcpy(i == 1000 ? first : again, p, n);
+            assert_int_equal(pl_srtp_unprotect_rtp(l.in, p, &n), PL_OK);
+            if (i == 1000) {
+                memcpy(plain, p, n);
+                m = n;
+            }
+        }
+        memcpy(again, plain, m);
+        assert_int_equal(pl_srtp_protect_rtp_again(l.out, again, &m, sizeof again), PL_OK);
+        assert_memory_equal(again, first, m);
+        static const uint16_t not[] = { 495 /* never sent */, 65000 /* out of the window */ };
+        for (size_t i = 0; i < PL_COUNT(not); i++) {
+            struct rtp_header h = { .payload_type = 96, .seq = not[i], .ssrc = 7 };
+            m = 50;
+            rtp_write(&h, p);
+            assert_int_equal(pl_srtp_protect_rtp_again(l.out, p, &m, sizeof p), PL_REPLAY);
+        }
+        leg_free(&l);
+    }
+}
+
 static void srtp_refusals(void **state)
 {
     (void)state;
@@ -616,7 +647,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(classes), cmocka_unit_test(headers), cmocka_unit_test(sequence_wrap), cmocka_unit_test(rtcp_round_trip),
         cmocka_unit_test(srtp_vectors), cmocka_unit_test(gcm_agrees_with_libsrtp), cmocka_unit_test(replay_window_model), cmocka_unit_test(s_m2_tag_and_replay),
-        cmocka_unit_test(roll_over), cmocka_unit_test(s_m6_number_is_encrypted_once), cmocka_unit_test(srtp_refusals), cmocka_unit_test(srtcp),
+        cmocka_unit_test(roll_over), cmocka_unit_test(s_m6_number_is_encrypted_once), cmocka_unit_test(s_m6_a_resend_is_the_same_packet), cmocka_unit_test(srtp_refusals), cmocka_unit_test(srtcp),
         cmocka_unit_test(h264_round_trip), cmocka_unit_test(h264_loss_is_seen), cmocka_unit_test(h264_without_marker), cmocka_unit_test(h264_scans),
         cmocka_unit_test(annexb),
     };
