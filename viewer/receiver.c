@@ -93,20 +93,13 @@ static void send_rtcp(struct receiver *r, struct pl_buf *b, uint8_t *packet, siz
         r->conf.send(r->conf.self, packet, n);
 }
 
-/* RFC 3550, 6.4.1 and A.3. */
 static unsigned put_block(struct stream *s, struct pl_mono now, struct rtcp_block *out)
 {
-    if (!s->stats.started)
+    if (!rtcp_block_of(&s->seq, &s->stats, out))
         return 0;
-    uint64_t expected = s->seq.highest - s->stats.first + 1;
-    int64_t lost = (int64_t)(expected - s->stats.received);
-    uint64_t expected_now = expected - s->stats.prior_expected;
-    int64_t lost_now = (int64_t)expected_now - (int64_t)(s->stats.received - s->stats.prior_received);
-    s->stats.prior_expected = expected;
-    s->stats.prior_received = s->stats.received;
-    *out = (struct rtcp_block){ .ssrc = s->ssrc, .fraction_lost = expected_now && lost_now > 0 ? (uint8_t)(lost_now * 255 / (int64_t)expected_now) : 0,
-        .lost = (int32_t)lost, .highest_seq = (uint32_t)s->seq.highest, .jitter = s->stats.jitter_x16 / 16, .last_sr = s->last_sr,
-        .delay_last_sr = s->last_sr ? (uint32_t)(pl_mono_sub(now, s->sr_at) * 65536 / PL_SECOND) : 0 };
+    out->ssrc = s->ssrc;
+    out->last_sr = s->last_sr;
+    out->delay_last_sr = s->last_sr ? (uint32_t)(pl_mono_sub(now, s->sr_at) * 65536 / PL_SECOND) : 0;
     return 1;
 }
 

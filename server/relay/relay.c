@@ -139,6 +139,11 @@ enum pl_err relay_new(const struct relay_conf *conf, struct relay **ret)
 void relay_viewer_free(struct relay *r, struct relay_viewer *v)
 {
     struct relay_session *s = v->end.session;
+    for (struct relay_viewer **at = &r->behind; v->behind && *at; at = &(*at)->next_behind)
+        if (*at == v) {
+            *at = v->next_behind;
+            break;
+        }
     relay_end_done(r, &v->end);
     if (s->viewers[v->slot] == v) {
         s->viewers[v->slot] = NULL;
@@ -278,6 +283,18 @@ static void out_init(struct relay *r, struct relay_out *o, struct relay_track_co
     o->ts_offset = pl_rand_u32(r->conf.rand);
 }
 
+/* What the offer and its answer agreed on beyond keys. A peer without RTX gets packets again as they were: then nothing may be on them that changes (S-M6). */
+static void agree(struct relay *r, struct relay_viewer *v, const struct relay_webrtc *w)
+{
+    if (!w->on || !w->rtx.ssrc)
+        return;
+    v->resend.ssrc = w->rtx.ssrc;
+    v->resend.payload_type = w->rtx.payload_type;
+    v->resend.next = pl_rand_below(r->conf.rand, 0x8000);
+    v->ext = w->ext_transport_cc ? w->ext_transport_cc : w->ext_abs_send_time;
+    v->ext_time = !w->ext_transport_cc;
+}
+
 static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
 {
     struct relay_session *s = find_session(r, c->ref.live_id);
@@ -303,6 +320,7 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
     memcpy(v->id, c->viewer_id, sizeof v->id);
     out_init(r, &v->out[RELAY_VIDEO], c->leg.video);
     out_init(r, &v->out[RELAY_AUDIO], c->leg.audio);
+    agree(r, v, &c->leg.webrtc);
     v->wait_key = true;
     enum pl_err e = relay_end_init(r, &v->end, &c->leg, now);
     if (e != PL_OK) {
@@ -405,8 +423,6 @@ static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mon
         if (silent >= RELAY_PAUSE && v->end.connected && !v->paused)
             relay_viewer_pause(v);
         relay_end_tick(r, &v->end, now);
-        if (v->catching)
-            relay_viewer_pump(r, v, now);
     }
 }
 
@@ -425,7 +441,6 @@ static const char *session_over(const struct relay *r, const struct relay_sessio
 void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
 {
     r->sink = sink;
-    r->catching = false;
     for (unsigned i = 0; i < r->conf.max_sessions; i++) {
         struct relay_session *s = r->sessions[i];
         const char *over = s ? session_over(r, s, now) : NULL;
@@ -438,6 +453,7 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
         relay_end_tick(r, &s->source, now);
         tick_viewers(r, s, now);
         relay_ask_again(r, s, now);
+        relay_report(r, s, now);
         relay_governor(r, s, now);
         if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= RELAY_NO_KEY) {
             s->no_key_said = true;
@@ -448,11 +464,21 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
     r->sink = NULL;
 }
 
-int64_t relay_due(const struct relay *r, struct pl_mono now)
+void relay_pace(struct relay *r, struct pl_mono now, struct relay_sink *sink)
 {
-    (void)now;
-    return r->stats.sessions == 0 ? -1 : r->catching ? RELAY_PACE : 50 * PL_MS;
+    struct relay_viewer *v = r->behind;
+    r->sink = sink;
+    r->behind = NULL;
+    while (v) {
+        struct relay_viewer *next = v->next_behind;
+        relay_viewer_wake(r, v, now); /* puts itself back when there is more */
+        v = next;
+    }
+    relay_out_flush(r);
+    r->sink = NULL;
 }
+
+int64_t relay_due(const struct relay *r) { return r->behind ? RELAY_PACE_US : r->stats.sessions ? RELAY_TICK_US : -1; }
 
 void relay_stats(const struct relay *r, struct relay_stats *ret) { *ret = r->stats; }
 

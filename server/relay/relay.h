@@ -145,10 +145,13 @@ struct relay_dtls_in {
 void relay_dtls(struct relay *r, struct pl_mono now, const struct relay_dtls_in *in, struct relay_sink *sink);
 /* Takes a batch of datagrams; hands runs to the sink before it returns. */
 void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n, struct relay_sink *sink);
-/* Time alone: expiry, silence, key-frame requests, viewers that catch up. Call at relay_due, or later. */
+enum { RELAY_PACE_US = 5000, RELAY_TICK_US = 50000 };
+/* The pacer's wake-up: viewers that had more to send than they may in 5 ms. */
+void relay_pace(struct relay *r, struct pl_mono now, struct relay_sink *sink);
+/* Time alone: expiry, silence, key-frame requests, reports. */
 void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink);
-/* Microseconds from `now` until relay_tick is wanted; -1: nothing waits. */
-int64_t relay_due(const struct relay *r, struct pl_mono now);
+/* What is wanted next, and how often: RELAY_PACE_US relay_pace, RELAY_TICK_US only relay_tick; -1: nothing waits. */
+int64_t relay_due(const struct relay *r);
 
 /* ---- Events: what control is told, in order. None is dropped: when they are not taken, relay_step goes on and the oldest stay. */
 enum relay_event_kind {
@@ -173,6 +176,7 @@ struct relay_stats {
     uint64_t checks;                  /**< proved and answered */
     uint64_t unproved;                /**< STUN, SRTP or SRTCP that failed its proof */
     uint64_t replayed;
+    uint64_t resent;                  /**< media packets that went out again because a viewer asked */
     uint64_t talk_in;                 /**< proved sound of viewers; not passed on */
     uint64_t unknown;                 /**< of nobody, or of no kind that is known here */
     uint64_t too_large;

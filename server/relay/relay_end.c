@@ -96,8 +96,9 @@ static bool ssrcs_distinct(const struct relay_leg *l)
 enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct relay_leg *leg, struct pl_mono now)
 {
     end->life = now;
-    bool latches = leg->webrtc.on && !end->viewer; /* a publisher may leave out its SSRCs */
-    if ((leg->video.ssrc == 0 && !(latches && leg->video.latch)) || (leg->plain && leg->webrtc.on) || !ssrcs_distinct(leg))
+    /* A publisher may leave out its SSRCs; a viewer may have no video, but then it listens. */
+    bool named = leg->video.ssrc || (end->viewer ? leg->audio.ssrc != 0 && !leg->audio.latch && !leg->video.latch : leg->webrtc.on && leg->video.latch);
+    if (!named || (leg->plain && leg->webrtc.on) || !ssrcs_distinct(leg))
         return PL_INVALID_REQUEST;
     if (!leg->plain && relay_find_ufrag(r, pl_str_of(leg->ice.ufrag)))
         return PL_INVALID_REQUEST;

@@ -152,7 +152,7 @@ static enum pl_err read_leg(const struct leg_msg *m, struct relay_leg *ret, stru
         *ret = l;
         return PL_OK;
     }
-    enum pl_err e = !m->has_video ? pl_fail_field(reterr, PL_INVALID_REQUEST, "video", "A leg has a video track.")
+    enum pl_err e = !m->has_video && !(m->has_webrtc && m->has_audio) ? pl_fail_field(reterr, PL_INVALID_REQUEST, "video", "A leg has a video track.")
         : (l.video.latch || l.audio.latch) && !m->has_webrtc ? pl_fail_field(reterr, PL_INVALID_REQUEST, "ssrc", "Only a publisher by WebRTC may leave it open (0).")
         : m->has_webrtc == m->has_keys ? pl_fail_field(reterr, PL_INVALID_REQUEST, "keys", "A leg has either keys or webrtc.")
         : m->has_webrtc ? read_webrtc(&m->webrtc, &l, reterr) : read_keys(m, &l, reterr);

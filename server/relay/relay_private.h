@@ -13,9 +13,18 @@
 #define RELAY_NO_KEY (10 * PL_SECOND)
 #define RELAY_ICE_GONE (30 * PL_SECOND)      /* a WebRTC peer's ICE and keys go */
 #define RELAY_ASSOC_LEFT (5 * PL_SECOND)     /* after FINISHED an association lives on for a peer that asks for our last flight again */
-#define RELAY_PACE (5 * PL_MS)
+#define RELAY_PACE ((int64_t)RELAY_PACE_US)
+#define RELAY_RATE_EVERY (250 * PL_MS)       /* how often the source's rate is measured */
+#define RELAY_RESEND_AGAIN (20 * PL_MS)      /* the same packet is not sent again sooner */
+#define RELAY_REPORT_EVERY PL_SECOND         /* receiver reports to the source */
 enum {
-    RELAY_PACE_PACKETS = 16,   /* a catching-up viewer gets these per 5 ms */
+    RELAY_PACE_LEAST = 1000000, /* V-E4: bytes a second that a viewer is sent at least, */
+    RELAY_BURST = 24 * 1200,   /* and what may go at once after a pause: less than the shortest queue on the way holds (32 packets) */
+    RELAY_COST = 1000,         /* queues count packets: a small one counts as so many bytes */
+    RELAY_NEAR = 16 * 1200,    /* a viewer that is so few bytes behind plays on instead of jumping */
+    RELAY_SHIFTS = 8,
+    RELAY_RESENT = 64,         /* resends that are remembered */
+    RELAY_RESEND_BURST = 64 * 1200,
     RELAY_REPLAY_MOST = 1024,  /* more than this behind the cached key frame: the picture alone, then the fresh one */
     RELAY_KEYS = 1024,         /* legs that one session may ever have */
     RELAY_ENDED = 1024,        /* ended generations that are remembered */
@@ -70,17 +79,19 @@ struct relay_missing { /* a number that was passed over */
 struct relay_track { /* of the source */
     struct relay_track_conf conf;
     struct rtp_seq seq;
-    uint64_t received, first;
     bool has_sr;
     uint64_t sr_ntp;
     uint32_t sr_timestamp;
+    struct pl_mono sr_at;      /**< when it came */
+    struct rtp_stats stats;
     struct relay_missing missing[RELAY_MISSING]; /**< in rising order */
     unsigned missing_n;
 };
 
 struct relay_au { /* an access unit of the source's video, as it comes in */
-    bool started, key, idr, sps;
+    bool started, key, sps;
     uint32_t timestamp;
+    uint64_t frame;            /**< how many came before it */
     uint64_t low, high, count; /**< sequence numbers: least, greatest; packets */
     uint64_t before;           /**< greatest number before it, 0: not known */
     bool marked;
@@ -89,14 +100,40 @@ struct relay_au { /* an access unit of the source's video, as it comes in */
 };
 
 struct relay_key { /* where a viewer may start */
-    bool valid, params;        /**< params: SPS and PPS must be put before it */
+    bool valid;
     uint32_t timestamp;
+    uint64_t frame;
     uint64_t from, until;      /**< numbers [from, until) are the key frame */
     uint64_t first_at, last_at;
 };
 
+struct relay_shift { /* numbers of the source from `from` on are `by` greater here: so many packets of our own are in between */
+    uint64_t from, by;
+};
 struct relay_piece { /* numbers [from, until) go out as base + (number - from) */
     uint64_t from, until, base;
+    /* V-A4: what is older than `squeeze_to` is replayed: its time before that counts num/den only, so that its frames are 10 ms apart and it ends at the live time.
+     * A function of the timestamp alone: a packet that is sent again is the same. den 0: nothing is. */
+    uint32_t squeeze_to, squeeze_num, squeeze_den;
+};
+struct relay_heard { /* what a peer's reports say of a stream */
+    uint8_t fraction_lost;      /**< 256ths */
+    int32_t lost;
+    uint32_t jitter;            /**< timestamp units */
+    int64_t rtt_us;             /**< 0: not known yet */
+};
+struct relay_resend {
+    uint32_t ssrc;              /**< RFC 4588; 0: the packet itself again, byte for byte */
+    uint8_t payload_type;
+    uint64_t next;              /**< number of the next RTX packet */
+    int64_t credit;             /**< bytes */
+    struct pl_mono filled;
+    struct {
+        uint64_t number;
+        struct pl_mono at;
+    } last[RELAY_RESENT];       /**< the latest resends */
+    unsigned last_n;
+    uint64_t asked, sent, refused; /**< packets */
 };
 struct relay_out {
     struct relay_track_conf conf;
@@ -108,21 +145,32 @@ struct relay_out {
     uint32_t ts_offset;         /**< one for the viewer's whole life */
     uint64_t packets, bytes;
     bool sr_sent;
+    uint32_t sr_mid;            /**< middle 32 bits of the NTP time of the last SR to it */
+    struct pl_mono sr_at;
+    struct relay_heard heard;
 };
 
 struct relay_viewer {
     struct relay_end end;
+    struct relay_viewer *next_behind;
+    uint64_t at[RELAY_TRACKS];  /**< ring index to look at next */
+    int64_t credit;             /**< bytes that may go out now; below 0: sound and resends went beyond it */
+    struct pl_mono paced;       /**< when it was filled up last */
+    bool paused, media_said, key_said;
+    bool behind;                /**< in the list of those that have more to send than credit */
+    bool wait_key;              /**< video starts at the next key frame */
+    bool catching;              /**< behind, on its way from the cached key frame to the ring's head */
+    bool in_frame;              /**< a frame went out in part: its marker is still to come */
+    uint8_t ext;                /**< id of the header extension on each of its packets, 0: none */
+    bool ext_time;              /**< it is abs-send-time, else the transport-wide number */
+    uint16_t transport_seq;
+    uint32_t key_timestamp;     /**< source timestamp of the key frame that it started at */
+    uint64_t key_until;         /**< its numbers end here */
+    struct relay_out out[RELAY_TRACKS];
+    struct relay_resend resend;
+    uint64_t key_asked, remb_bps;
     unsigned slot;
     char id[RELAY_ID_TEXT];
-    struct relay_out out[RELAY_TRACKS];
-    uint64_t at[RELAY_TRACKS];  /**< ring index to look at next */
-    bool paused, media_said, key_said;
-    bool wait_key;              /**< video starts at the next key frame */
-    bool params_due;            /**< SPS and PPS go out before the next video packet */
-    bool catching;              /**< behind, on its way to the ring's head */
-    bool in_frame;              /**< a frame went out in part: its marker is still to come */
-    uint32_t key_timestamp;     /**< source timestamp of the key frame that it started at */
-    struct pl_mono paced;
 };
 
 struct relay_session {
@@ -137,6 +185,12 @@ struct relay_session {
     struct relay_ring ring;
     struct relay_au au, au_before;
     struct relay_key key;       /**< the last whole key frame */
+    uint64_t frames;            /**< access units of the video so far */
+    struct relay_shift shifts[RELAY_SHIFTS];
+    unsigned shifts_n;          /**< ever made */
+    uint64_t rate;              /**< bytes a second of the source */
+    uint64_t rate_bytes;        /**< since rate_at */
+    struct pl_mono rate_at, reported_at;
     uint8_t params[RELAY_TRACKS][RELAY_PARAM_MAX]; /**< SPS, PPS */
     size_t params_n[RELAY_TRACKS];
     bool want_key, asked, asked_control;
@@ -157,7 +211,7 @@ struct relay {
     struct relay_session *plain; /**< the few that are found by SSRC */
     struct relay_session **sessions; /**< conf.max_sessions slots */
     struct relay_session *dirty;
-    bool catching;               /**< some viewer wants a tick in 5 ms */
+    struct relay_viewer *behind; /**< these want a wake-up in 5 ms */
     bool control_down;
     struct pl_mono control_since;
     struct relay_ref ended[RELAY_ENDED];
@@ -198,16 +252,24 @@ bool relay_end_dtls(struct relay *r, const struct relay_in *in);          /* fal
 /* relay_source.c: after the tag was checked */
 void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt);
 void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n);
+bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret); /* a key frame is coming in at this moment */
 void relay_want_key(struct relay_session *s);
 void relay_ask_again(struct relay *r, struct relay_session *s, struct pl_mono now); /* NACKs what is missing and due */
+void relay_report(struct relay *r, struct relay_session *s, struct pl_mono now); /* receiver report to the source */
 void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now);
 
 /* relay_viewer.c */
-void relay_viewer_join(struct relay *r, struct relay_viewer *v);
+void relay_viewer_join(struct relay_viewer *v, struct pl_mono now);
 void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_key *k); /* a key frame has begun */
+void relay_viewer_wake(struct relay *r, struct relay_viewer *v, struct pl_mono now); /* 5 ms are over; it is in no list */
 void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono now);
-void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, const uint8_t *p, size_t n);
-void relay_viewer_sr(struct relay *r, struct relay_viewer *v, unsigned track);
+const struct relay_piece *relay_piece_of(const struct relay_out *o, uint64_t seq); /* NULL: it never went out and never will */
+/* The packet as it goes to the viewer, before it is encrypted; returns its bytes. `rtx`: wrapped as RFC 4588 says. */
+size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e, const struct relay_piece *piece, bool rtx, uint8_t *p);
+
+/* relay_feedback.c */
+void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono now, const uint8_t *p, size_t n);
+void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track);
 void relay_viewer_pause(struct relay_viewer *v);
 
 /* relay_step.c */

@@ -29,6 +29,7 @@ uint64_t relay_ring_put(struct relay_ring *g, const struct relay_entry *like, co
     *e = *like;
     e->start = g->end;
     e->n = (uint16_t)n;
+    g->by_seq[e->track][e->seq % RELAY_RING_ENTRIES] = (uint16_t)g->head;
     memcpy(g->bytes + e->start % g->size, payload, n);
     g->end += n;
     return g->head++;

@@ -5,18 +5,21 @@
 
 void relay_want_key(struct relay_session *s) { s->want_key = !s->no_key_frames; }
 
-/* One request to the source: for the `n` numbers of a track, or (0) for a key frame. */
-static void send_request(struct relay *r, struct relay_session *s, unsigned track, const uint16_t *seqs, unsigned seqs_n)
+enum ask { ASK_NOTHING, ASK_KEY, ASK_AGAIN };
+
+/* One RTCP packet to the source: reports, and what is asked for: a key frame, or the `seqs` of a track. */
+static void send_rtcp(struct relay *r, struct relay_session *s, const struct rtcp_block *blocks, unsigned blocks_n, enum ask ask, unsigned track, const uint16_t *seqs,
+    unsigned seqs_n)
 {
-    uint8_t p[128 + RELAY_MISSING * 4];
+    uint8_t p[256 + RELAY_MISSING * 4];
     struct pl_buf b = pl_buf_fixed(p, sizeof p - PL_SRTP_RTCP_OVERHEAD);
     uint32_t own = s->talk_ssrc ? s->talk_ssrc : 1;
-    rtcp_put_rr(&b, own, NULL, 0);
+    rtcp_put_rr(&b, own, blocks, blocks_n);
     rtcp_put_cname(&b, own, PL_STR("relay"));
-    if (seqs_n)
+    if (ask == ASK_AGAIN)
         rtcp_put_nack(&b, own, s->tracks[track].conf.ssrc, seqs, seqs_n);
-    else
-        rtcp_put_pli(&b, own, s->tracks[track].conf.ssrc);
+    else if (ask == ASK_KEY)
+        rtcp_put_pli(&b, own, s->tracks[RELAY_VIDEO].conf.ssrc);
     size_t n = b.n;
     if (pl_buf_err(&b) == PL_OK && pl_srtp_protect_rtcp(s->source.out, p, &n, sizeof p) == PL_OK)
         relay_out_one(r, &s->source.addr, p, n);
@@ -36,7 +39,7 @@ void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now
     s->ever_asked = s->asked = true;
     s->asked_control = false;
     s->asked_at = now;
-    send_request(r, s, RELAY_VIDEO, NULL, 0);
+    send_rtcp(r, s, NULL, 0, ASK_KEY, RELAY_VIDEO, NULL, 0);
 }
 
 /* ---- V-E1: what the source's own network lost is asked for, a few times, and then given up. */
@@ -61,7 +64,7 @@ void relay_ask_again(struct relay *r, struct relay_session *s, struct pl_mono no
         }
         k->missing_n = kept;
         if (n)
-            send_request(r, s, t, seqs, n);
+            send_rtcp(r, s, NULL, 0, ASK_AGAIN, t, seqs, n);
     }
 }
 
@@ -83,6 +86,26 @@ static void came_late(struct relay_track *t, uint64_t seq)
     t->missing_n = kept;
 }
 
+/* ---- Numbers: the source's own, and behind each packet of ours one more. */
+
+static uint64_t number_of(const struct relay_session *s, uint64_t seq)
+{
+    unsigned kept = s->shifts_n < RELAY_SHIFTS ? s->shifts_n : RELAY_SHIFTS;
+    for (unsigned i = 0; i < kept; i++) {
+        const struct relay_shift *h = &s->shifts[(s->shifts_n - 1 - i) % RELAY_SHIFTS];
+        if (seq >= h->from)
+            return seq + h->by;
+    }
+    const struct relay_shift *oldest = &s->shifts[(s->shifts_n - kept) % RELAY_SHIFTS];
+    return kept ? seq + oldest->by - 1 : seq;
+}
+
+static void shift_from(struct relay_session *s, uint64_t from)
+{
+    s->shifts[s->shifts_n % RELAY_SHIFTS] = (struct relay_shift){ .from = from, .by = s->shifts_n + 1 };
+    s->shifts_n++;
+}
+
 /* ---- Where key frames start and when they are whole. */
 
 static bool params_known(const struct relay_session *s) { return s->params_n[0] && s->params_n[1]; }
@@ -100,9 +123,9 @@ static void keep_params(struct relay_session *s, const struct rtp_packet *pkt)
     }
 }
 
-static struct relay_key key_of(const struct relay_session *s, const struct relay_au *a)
+static struct relay_key key_of(const struct relay_au *a)
 {
-    struct relay_key k = { .valid = true, .params = !a->sps && params_known(s), .timestamp = a->timestamp, .from = a->low, .until = a->mark + 1,
+    struct relay_key k = { .valid = true, .timestamp = a->timestamp, .frame = a->frame, .from = a->low, .until = a->marked ? a->mark + 1 : UINT64_MAX,
         .first_at = a->first_at, .last_at = a->last_at };
     /* A packet before the first one seen may still be on its way: its number belongs to the key frame. */
     if (a->before && a->before + 1 < a->low && a->low - a->before - 1 <= RELAY_REORDER)
@@ -110,10 +133,19 @@ static struct relay_key key_of(const struct relay_session *s, const struct relay
     return k;
 }
 
+bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret)
+{
+    const struct relay_au *a = &s->au;
+    if (!a->started || !a->key || !a->sps || (s->key.valid && s->key.from >= a->low))
+        return false;
+    *ret = key_of(a);
+    return true;
+}
+
 static void key_started(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
 {
-    struct relay_key k = key_of(s, a);
-    if (!a->sps && !params_known(s)) /* nobody could decode from here */
+    struct relay_key k = key_of(a);
+    if (!a->sps) /* nobody could decode from here */
         return;
     s->want_key = s->asked = false;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
@@ -123,59 +155,113 @@ static void key_started(struct relay *r, struct relay_session *s, struct pl_mono
 
 static void au_check(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
 {
-    bool whole = a->key && (a->sps || params_known(s)) && a->marked && a->count == a->mark - a->low + 1 && (a->before == 0 || a->low == a->before + 1);
+    bool whole = a->key && a->sps && a->marked && a->count == a->mark - a->low + 1 && (a->before == 0 || a->low == a->before + 1);
     if (!whole || (s->key.valid && s->key.from >= a->low))
         return;
-    s->key = key_of(s, a);
+    s->key = key_of(a);
     if (!s->key_said) {
         s->key_said = true;
         relay_event_add(r, now, RELAY_EV_SOURCE_KEYFRAME, s, NULL, NULL);
     }
 }
 
-static void au_add(struct relay_au *a, uint64_t seq, uint64_t at, const struct h264_scan *scan, bool marker)
+static void au_add(struct relay_au *a, uint64_t number, uint64_t at, const struct h264_scan *scan, bool marker)
 {
-    a->low = seq < a->low ? seq : a->low;
-    a->high = seq > a->high ? seq : a->high;
+    a->low = number < a->low ? number : a->low;
+    a->high = number > a->high ? number : a->high;
     a->first_at = at < a->first_at ? at : a->first_at;
     a->last_at = at > a->last_at ? at : a->last_at;
     a->count++;
     a->key |= scan->key;
-    a->idr |= scan->idr;
     a->sps |= scan->sps;
     if (marker) {
         a->marked = true;
-        a->mark = seq;
+        a->mark = number;
     }
 }
 
-static void video(struct relay *r, struct relay_session *s, struct pl_mono now, uint64_t seq, uint64_t at, const struct rtp_packet *pkt)
+/* The access unit that a packet belongs to; NULL: one that is long over. */
+static struct relay_au *au_of(struct relay *r, struct relay_session *s, struct pl_mono now, uint64_t number, uint32_t timestamp)
+{
+    struct relay_au *a = &s->au, *b = &s->au_before;
+    if (a->started && timestamp == a->timestamp)
+        return a;
+    if (a->started && (int32_t)(timestamp - a->timestamp) < 0) {
+        if (!b->started || timestamp != b->timestamp)
+            return NULL;
+        a->before = number > a->before && number < a->low ? number : a->before;
+        return b;
+    }
+    if (a->started && !a->marked && number == a->high + 1) { /* a sender that sets no marker: the next timestamp ends it */
+        a->marked = true;
+        a->mark = a->high;
+        au_check(r, s, now, a);
+    }
+    *b = *a;
+    *a = (struct relay_au){ .started = true, .timestamp = timestamp, .frame = s->frames++, .low = UINT64_MAX, .first_at = UINT64_MAX, .before = b->started ? b->high : 0 };
+    return a;
+}
+
+/* A key frame that comes without SPS and PPS gets those that the source sent earlier, once and for every viewer; its own numbers move on by one. */
+static void put_params(struct relay_session *s, struct relay_au *a, uint64_t seq, uint64_t number)
+{
+    static const struct h264_scan both = { .sps = true, .pps = true };
+    uint8_t p[1 + 2 * (2 + RELAY_PARAM_MAX)];
+    size_t n = 1;
+    p[0] = 0x60 | H264_STAP_A;
+    for (int i = 0; i < 2; i++) {
+        p[n] = (uint8_t)(s->params_n[i] >> 8);
+        p[n + 1] = (uint8_t)s->params_n[i];
+        memcpy(p + n + 2, s->params[i], s->params_n[i]);
+        n += 2 + s->params_n[i];
+    }
+    /* Before a packet that is still on its way, too: it may be the middle of a NAL unit. */
+    uint64_t first = a->count == 0 && a->before && number - a->before - 1 <= RELAY_REORDER ? a->before + 1 : number;
+    struct relay_entry like = { .seq = first, .timestamp = a->timestamp, .track = RELAY_VIDEO };
+    uint64_t at = relay_ring_put(&s->ring, &like, p, n);
+    shift_from(s, seq - (number - first));
+    au_add(a, first, at, &both, false);
+}
+
+static void video(struct relay *r, struct relay_session *s, struct pl_mono now, uint64_t seq, const struct rtp_packet *pkt)
 {
     struct h264_scan scan = h264_scan(pkt->payload, pkt->payload_n);
-    struct relay_au *a = &s->au;
-    uint32_t ts = pkt->h.timestamp;
+    uint64_t number = number_of(s, seq);
+    struct relay_au *a = au_of(r, s, now, number, pkt->h.timestamp);
+    bool starts = a && scan.key && !a->key;
     if (scan.sps || scan.pps)
         keep_params(s, pkt);
-    if (!a->started || (int32_t)(ts - a->timestamp) > 0) {
-        if (a->started && !a->marked && seq == a->high + 1) { /* a sender that sets no marker: the next timestamp ends it */
-            a->marked = true;
-            a->mark = a->high;
-            au_check(r, s, now, a);
-        }
-        s->au_before = *a;
-        *a = (struct relay_au){ .started = true, .timestamp = ts, .low = seq, .high = seq, .before = s->au_before.started ? s->au_before.high : 0, .first_at = at, .last_at = at };
-    } else if (ts != a->timestamp) {
-        if (!s->au_before.started || ts != s->au_before.timestamp)
-            return;
-        a->before = seq > a->before && seq < a->low ? seq : a->before;
-        a = &s->au_before;
+    if (starts && a == &s->au && !scan.sps && !a->sps && params_known(s)) {
+        put_params(s, a, seq, number);
+        number++;
     }
-    bool was_key = a->key;
-    au_add(a, seq, at, &scan, pkt->h.marker);
-    if (a->key && !was_key)
+    struct relay_entry like = { .seq = number, .timestamp = pkt->h.timestamp, .track = RELAY_VIDEO, .marker = pkt->h.marker };
+    uint64_t at = relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n);
+    if (!a)
+        return;
+    au_add(a, number, at, &scan, pkt->h.marker);
+    if (starts)
         key_started(r, s, now, a);
     au_check(r, s, now, &s->au_before);
     au_check(r, s, now, &s->au);
+}
+
+static void measure(struct relay_session *s, struct pl_mono now, size_t n)
+{
+    int64_t since = pl_mono_sub(now, s->rate_at);
+    s->rate_bytes += n > RELAY_COST ? n : RELAY_COST;
+    if (since < RELAY_RATE_EVERY)
+        return;
+    /* Up at once, down slowly: a key frame is a second's worth of its own. */
+    uint64_t rate = since > 4 * RELAY_RATE_EVERY ? 0 : s->rate_bytes * PL_SECOND / (uint64_t)since, slow = s->rate - s->rate / 8;
+    s->rate = rate > slow ? rate : slow;
+    s->rate_bytes = 0;
+    s->rate_at = now;
+}
+
+static uint32_t clock_of(const struct relay_track *t, unsigned track)
+{
+    return track == RELAY_VIDEO ? 90000 : t->conf.payload_type < 96 ? 8000 : 48000; /* PCMU and PCMA have numbers of their own, Opus one of the free ones */
 }
 
 void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt)
@@ -191,23 +277,46 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         r->stats.lost -= r->stats.lost > 0;
         came_late(t, seq);
     }
-    t->received++;
+    rtp_stats_add(&t->stats, seq, pkt->h.timestamp, (uint32_t)((uint64_t)now.us / 1000 * (clock_of(t, track) / 1000)));
+    measure(s, now, pkt->payload_n);
     if (!s->media_said) {
         s->media_said = true;
         s->media_at = now;
         relay_event_add(r, now, RELAY_EV_SOURCE_MEDIA, s, NULL, NULL);
     }
-    struct relay_entry like = { .seq = seq, .timestamp = pkt->h.timestamp, .track = (uint8_t)track, .marker = pkt->h.marker };
-    uint64_t at = relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n);
-    if (track == RELAY_VIDEO)
-        video(r, s, now, seq, at, pkt);
+    if (track == RELAY_VIDEO) {
+        video(r, s, now, seq, pkt);
+        return;
+    }
+    struct relay_entry like = { .seq = seq, .timestamp = pkt->h.timestamp, .track = RELAY_AUDIO, .marker = pkt->h.marker };
+    (void)relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n);
+}
+
+/* ---- Reports. */
+
+/* What came, of what the source sent: each second, under the SSRC that the relay itself has there. */
+void relay_report(struct relay *r, struct relay_session *s, struct pl_mono now)
+{
+    struct rtcp_block blocks[RELAY_TRACKS];
+    unsigned n = 0;
+    if (!s->source.out || !s->media_said || pl_mono_sub(now, s->reported_at) < RELAY_REPORT_EVERY)
+        return;
+    s->reported_at = now;
+    for (unsigned i = 0; i < RELAY_TRACKS; i++) {
+        struct relay_track *t = &s->tracks[i];
+        if (!rtcp_block_of(&t->seq, &t->stats, &blocks[n]))
+            continue;
+        blocks[n].ssrc = t->conf.ssrc;
+        blocks[n].last_sr = t->has_sr ? (uint32_t)(t->sr_ntp >> 16) : 0;
+        blocks[n++].delay_last_sr = t->has_sr ? (uint32_t)(pl_mono_sub(now, t->sr_at) * 65536 / PL_SECOND) : 0;
+    }
+    send_rtcp(r, s, blocks, n, ASK_NOTHING, 0, NULL, 0);
 }
 
 void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n)
 {
     struct pl_rd rd = pl_rd_of(p, n);
     struct rtcp_item it;
-    (void)now;
     while (rtcp_next(&rd, &it) == PL_OK && it.type != RTCP_END) {
         if (it.type != RTCP_SR)
             continue;
@@ -215,11 +324,12 @@ void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono 
             if (s->tracks[t].conf.ssrc != it.ssrc)
                 continue;
             s->tracks[t].has_sr = true;
+            s->tracks[t].sr_at = now;
             s->tracks[t].sr_ntp = it.sr.ntp;
             s->tracks[t].sr_timestamp = it.sr.timestamp;
             for (unsigned i = 0; i < RELAY_VIEWERS; i++)
                 if (s->viewers[i])
-                    relay_viewer_sr(r, s->viewers[i], t);
+                    relay_viewer_sr(r, s->viewers[i], now, t);
         }
     }
 }

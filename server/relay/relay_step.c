@@ -50,7 +50,7 @@ static void proved(struct relay *r, struct relay_end *end, struct pl_mono now)
     end->life = now;
     if (end->viewer && end->viewer->paused) {
         end->viewer->paused = false;
-        relay_viewer_join(r, end->viewer);
+        relay_viewer_join(end->viewer, now);
         relay_viewer_pump(r, end->viewer, now);
         relay_governor(r, end->session, now);
     }
@@ -66,7 +66,7 @@ void relay_connected(struct relay *r, struct relay_end *end, struct pl_mono now)
     end->connected = true;
     relay_event_add(r, now, end->viewer ? RELAY_EV_VIEWER_CONNECTED : RELAY_EV_SOURCE_CONNECTED, end->session, end->viewer, NULL);
     if (end->viewer) {
-        relay_viewer_join(r, end->viewer);
+        relay_viewer_join(end->viewer, now);
         relay_viewer_pump(r, end->viewer, now);
         relay_governor(r, end->session, now);
     }
@@ -271,7 +271,7 @@ static void on_rtcp(struct relay *r, struct pl_mono now, struct relay_in *in)
     } else {
         struct relay_end *end = prove_viewer(r, now, in, pl_srtp_unprotect_rtcp, copy, &n, &e);
         if (end) {
-            relay_viewer_rtcp(r, end->viewer, copy, n);
+            relay_viewer_rtcp(r, end->viewer, now, copy, n);
             relay_governor(r, end->session, now);
             return;
         }

@@ -1,5 +1,4 @@
 #include "relay_private.h"
-#include "rtcp.h"
 
 /* ---- From source numbers to out numbers. An out number is given to one packet and never again (S-M6). */
 
@@ -12,69 +11,75 @@ static void piece_close(struct relay_out *o)
     o->open = false;
 }
 
-/* Numbers from `from` on go out, contiguous with what went out before; `skip` out numbers are left for packets of our own in between. */
-static void piece_open(struct relay_out *o, uint64_t from, unsigned skip)
+/* Numbers from `from` on go out, contiguous with what went out before. */
+static struct relay_piece *piece_open(struct relay_out *o, uint64_t from)
 {
     piece_close(o);
     o->pieces_n++;
-    *newest(o) = (struct relay_piece){ .from = from, .until = UINT64_MAX, .base = o->next + skip };
-    o->next += skip;
+    *newest(o) = (struct relay_piece){ .from = from, .until = UINT64_MAX, .base = o->next };
     o->sent_high = from;
     o->open = true;
+    return newest(o);
 }
 
-static bool map_number(struct relay_out *o, uint64_t seq, uint64_t *ret)
+const struct relay_piece *relay_piece_of(const struct relay_out *o, uint64_t seq)
 {
     unsigned kept = o->pieces_n < RELAY_PIECES ? o->pieces_n : RELAY_PIECES;
     for (unsigned i = 0; i < kept; i++) {
         const struct relay_piece *p = &o->pieces[(o->pieces_n - 1 - i) % RELAY_PIECES];
-        if (seq >= p->from && seq < p->until) {
-            *ret = p->base + (seq - p->from);
-            return true;
-        }
+        if (seq >= p->from && seq < p->until)
+            return p;
     }
-    return false;
+    return NULL;
 }
 
-/* ---- Sending. */
+/* ---- Packets. */
 
-static bool send_packet(struct relay *r, struct relay_viewer *v, unsigned track, uint64_t number, uint32_t timestamp, bool marker, const uint8_t *payload, size_t payload_n)
+static uint32_t time_of(const struct relay_piece *p, uint32_t timestamp)
 {
-    struct relay_out *o = &v->out[track];
-    size_t n = RTP_HEADER + payload_n;
-    uint8_t *p = relay_out_room(r, &v->end.addr, n + PL_SRTP_RTP_OVERHEAD);
-    struct rtp_header h = { .payload_type = o->conf.payload_type, .marker = marker, .seq = (uint16_t)number, .timestamp = timestamp + o->ts_offset, .ssrc = o->conf.ssrc };
+    uint32_t before = p->squeeze_to - timestamp;
+    if (p->squeeze_den == 0 || (int32_t)before <= 0)
+        return timestamp;
+    return p->squeeze_to - (uint32_t)((uint64_t)before * p->squeeze_num / p->squeeze_den);
+}
+
+/* On every packet of a viewer or on none, so that a run's packets stay of one size. */
+static size_t put_ext(struct relay_viewer *v, struct pl_mono now, uint8_t *p)
+{
+    uint32_t time = (uint32_t)((((uint64_t)now.us << 18) / PL_SECOND) & 0xffffff); /* 6.18 seconds */
+    uint8_t value[3] = { (uint8_t)(time >> 16), (uint8_t)(time >> 8), (uint8_t)time };
+    if (!v->ext_time) {
+        uint16_t seq = v->transport_seq++;
+        value[0] = (uint8_t)(seq >> 8);
+        value[1] = (uint8_t)seq;
+    }
+    return rtp_ext_write_one(p, v->ext, value, v->ext_time ? 3 : 2);
+}
+
+size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e, const struct relay_piece *piece, bool rtx, uint8_t *p)
+{
+    const struct relay_out *o = &v->out[e->track];
+    uint16_t number = (uint16_t)(piece->base + (e->seq - piece->from));
+    struct rtp_header h = { .payload_type = o->conf.payload_type, .marker = e->marker, .seq = number, .timestamp = time_of(piece, e->timestamp) + o->ts_offset,
+        .ssrc = o->conf.ssrc };
+    size_t n = RTP_HEADER;
+    if (rtx) {
+        h.payload_type = v->resend.payload_type;
+        h.ssrc = v->resend.ssrc;
+        h.seq = (uint16_t)v->resend.next++;
+    }
     rtp_write(&h, p);
-    memcpy(p + RTP_HEADER, payload, payload_n);
-    if (pl_srtp_protect_rtp(v->end.out, p, &n, n + PL_SRTP_RTP_OVERHEAD) != PL_OK) {
-        r->stats.not_sent++;
-        return false;
+    if (v->ext)
+        n += put_ext(v, now, p);
+    if (rtx) {
+        p[n++] = (uint8_t)(number >> 8);
+        p[n++] = (uint8_t)number;
     }
-    relay_out_took(r, n);
-    o->packets++;
-    o->bytes += payload_n;
-    r->stats.packets_out++;
-    r->stats.bytes_out += n;
-    return true;
+    memcpy(p + n, relay_ring_payload(&v->end.session->ring, e), e->n);
+    return n + e->n;
 }
 
-/* SPS and PPS that the source sent earlier, before a key frame that comes without. */
-static void send_params(struct relay *r, struct relay_viewer *v)
-{
-    const struct relay_session *s = v->end.session;
-    struct relay_out *o = &v->out[RELAY_VIDEO];
-    uint8_t p[1 + 2 * (2 + RELAY_PARAM_MAX)];
-    size_t n = 1;
-    v->params_due = false;
-    p[0] = 0x60 | H264_STAP_A;
-    for (int i = 0; i < 2; i++) {
-        p[n] = (uint8_t)(s->params_n[i] >> 8);
-        p[n + 1] = (uint8_t)s->params_n[i];
-        memcpy(p + n + 2, s->params[i], s->params_n[i]);
-        n += 2 + s->params_n[i];
-    }
-    (void)send_packet(r, v, RELAY_VIDEO, newest(o)->base - 1, v->key_timestamp, false, p, n);
-}
+enum { EXTRA = 12 + 2 + PL_SRTP_RTP_OVERHEAD }; /* extension, RTX, tag */
 
 static void said(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e)
 {
@@ -87,32 +92,70 @@ static void said(struct relay *r, struct relay_viewer *v, struct pl_mono now, co
         relay_event_add(r, now, RELAY_EV_VIEWER_KEYFRAME, v->end.session, v, NULL);
     }
     if (!v->out[e->track].sr_sent && v->end.session->tracks[e->track].has_sr)
-        relay_viewer_sr(r, v, e->track);
+        relay_viewer_sr(r, v, now, e->track);
 }
 
-/* True when a packet went out. */
-static bool send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e)
+static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e)
 {
     struct relay_out *o = &v->out[e->track];
-    uint64_t number;
     if (e->track == RELAY_AUDIO && !o->open && o->conf.ssrc)
-        piece_open(o, e->seq, 0);
-    if (!map_number(o, e->seq, &number))
-        return false;
-    if (e->track == RELAY_VIDEO && v->params_due)
-        send_params(r, v);
-    const struct relay_ring *g = &v->end.session->ring;
+        (void)piece_open(o, e->seq);
+    const struct relay_piece *piece = relay_piece_of(o, e->seq);
+    if (!piece)
+        return;
+    uint64_t number = piece->base + (e->seq - piece->from);
     if (number >= o->next)
         o->next = number + 1; /* before anything can fail: a number is given once */
     if (e->seq >= o->sent_high)
         o->sent_high = e->seq + 1;
     if (e->track == RELAY_VIDEO)
         v->in_frame = !e->marker;
-    if (!send_packet(r, v, e->track, number, e->timestamp, e->marker, relay_ring_payload(g, e), e->n))
-        return false;
+    uint8_t *p = relay_out_room(r, &v->end.addr, RTP_HEADER + e->n + EXTRA);
+    size_t n = relay_viewer_packet(v, now, e, piece, /* rtx= */ false, p);
+    if (pl_srtp_protect_rtp(v->end.out, p, &n, n + PL_SRTP_RTP_OVERHEAD) != PL_OK) {
+        r->stats.not_sent++;
+        return;
+    }
+    relay_out_took(r, n);
+    v->credit -= n > RELAY_COST ? (int64_t)n : RELAY_COST;
+    o->packets++;
+    o->bytes += e->n;
+    r->stats.packets_out++;
+    r->stats.bytes_out += n;
     if (!v->media_said || !v->key_said || !o->sr_sent)
         said(r, v, now, e);
-    return true;
+}
+
+/* ---- The pacer (V-E4): what may go out in 5 ms, at a multiple of the source's own rate, so that a burst does not drown in a queue on the way. */
+
+/* Replayed motion comes at 1.5 times its own speed at most (V-A4); everything else as fast as a picture needs to be there soon. */
+static uint64_t pace_of(const struct relay_viewer *v)
+{
+    const struct relay_session *s = v->end.session;
+    uint64_t fast = s->rate * 5 / 2, replay = s->rate * 3 / 2;
+    fast = fast > RELAY_PACE_LEAST ? fast : RELAY_PACE_LEAST;
+    bool replaying = v->catching && v->out[RELAY_VIDEO].sent_high >= v->key_until && s->rate;
+    return replaying ? replay : fast;
+}
+
+static void fill(struct relay_viewer *v, struct pl_mono now)
+{
+    uint64_t pace = pace_of(v);
+    int64_t most = (int64_t)(pace * RELAY_PACE / PL_SECOND), since = pl_mono_sub(now, v->paced);
+    if (!v->catching && most < RELAY_BURST)
+        most = RELAY_BURST;
+    int64_t more = since > PL_SECOND ? most : (int64_t)(pace * (uint64_t)since / PL_SECOND);
+    v->paced = now;
+    v->credit = v->credit + more > most ? (v->credit > most ? v->credit : most) : v->credit + more;
+}
+
+static void put_behind(struct relay *r, struct relay_viewer *v)
+{
+    if (v->behind)
+        return;
+    v->behind = true;
+    v->next_behind = r->behind;
+    r->behind = v;
 }
 
 /* Where it stood was overwritten: start again at a key frame. */
@@ -120,35 +163,36 @@ static void fell_out(struct relay *r, struct relay_viewer *v)
 {
     r->stats.not_sent++;
     piece_close(&v->out[RELAY_VIDEO]);
+    v->at[RELAY_VIDEO] = v->end.session->ring.head;
     v->wait_key = true;
-    v->params_due = v->catching = false;
+    v->catching = false;
     relay_want_key(v->end.session);
 }
 
-static void pump_track(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track, unsigned budget)
+static void pump_track(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track)
 {
     const struct relay_ring *g = &v->end.session->ring;
-    while (v->at[track] < g->head && budget > 0) {
-        const struct relay_entry *e = relay_ring_at(g, v->at[track]);
-        v->at[track]++;
-        if (e && e->track == track) {
-            budget -= send_entry(r, v, now, e);
-        } else if (!e && track == RELAY_VIDEO) {
+    while (v->at[track] < g->head && (track == RELAY_AUDIO || v->credit > 0)) {
+        const struct relay_entry *e = relay_ring_at(g, v->at[track]++);
+        if (e && e->track == track)
+            send_entry(r, v, now, e);
+        else if (!e && track == RELAY_VIDEO)
             fell_out(r, v);
-            v->at[track] = g->head;
-        }
     }
 }
 
-static unsigned pace(struct relay_viewer *v, struct pl_mono now)
+/* Live: one walk, in the order of arrival. */
+static void pump_both(struct relay *r, struct relay_viewer *v, struct pl_mono now)
 {
-    if (!v->catching)
-        return UINT32_MAX;
-    int64_t since = pl_mono_sub(now, v->paced);
-    if (since < RELAY_PACE)
-        return 0;
-    v->paced = now;
-    return since < 2 * RELAY_PACE ? RELAY_PACE_PACKETS : 2 * RELAY_PACE_PACKETS;
+    const struct relay_ring *g = &v->end.session->ring;
+    while (v->at[RELAY_VIDEO] < g->head && v->credit > 0) {
+        const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]++);
+        if (e)
+            send_entry(r, v, now, e);
+        else
+            fell_out(r, v);
+    }
+    v->at[RELAY_AUDIO] = v->at[RELAY_VIDEO];
 }
 
 void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono now)
@@ -156,60 +200,99 @@ void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono n
     const struct relay_ring *g = &v->end.session->ring;
     if (!v->end.connected || v->paused)
         return;
-    if (!v->catching && v->at[RELAY_VIDEO] == v->at[RELAY_AUDIO]) { /* live: one walk, in the order of arrival */
-        while (v->at[RELAY_VIDEO] < g->head) {
-            const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]++);
-            if (e) {
-                (void)send_entry(r, v, now, e);
-            } else {
-                fell_out(r, v);
-                v->at[RELAY_VIDEO] = g->head;
-            }
-        }
-        v->at[RELAY_AUDIO] = v->at[RELAY_VIDEO];
-        relay_out_flush(r);
-        return;
+    bool wait = v->behind && pl_mono_sub(now, v->paced) < RELAY_PACE;
+    if (!wait) {
+        fill(v, now);
+        if (v->at[RELAY_VIDEO] == v->at[RELAY_AUDIO])
+            pump_both(r, v, now);
     }
-    pump_track(r, v, now, RELAY_AUDIO, UINT32_MAX); /* sound is never held back */
-    pump_track(r, v, now, RELAY_VIDEO, pace(v, now));
-    v->catching = v->catching && v->at[RELAY_VIDEO] < g->head;
-    r->catching |= v->catching;
+    if (v->at[RELAY_AUDIO] < g->head)
+        pump_track(r, v, now, RELAY_AUDIO); /* sound is never held back */
+    if (!wait && v->at[RELAY_VIDEO] < g->head)
+        pump_track(r, v, now, RELAY_VIDEO);
+    if (v->at[RELAY_VIDEO] < g->head)
+        put_behind(r, v);
+    else
+        v->catching = false;
     relay_out_flush(r);
+}
+
+void relay_viewer_wake(struct relay *r, struct relay_viewer *v, struct pl_mono now)
+{
+    v->behind = false;
+    if (pl_mono_sub(now, v->paced) < RELAY_PACE / 2) /* it was served between two wake-ups */
+        put_behind(r, v);
+    else
+        relay_viewer_pump(r, v, now);
 }
 
 /* ---- Starting, and starting again. */
 
-static void start_at(struct relay_viewer *v, const struct relay_key *k)
+/* The ring's bytes between the viewer and the head. */
+static uint64_t distance(const struct relay_viewer *v)
 {
     const struct relay_ring *g = &v->end.session->ring;
-    piece_open(&v->out[RELAY_VIDEO], k->from, k->params ? 1 : 0);
-    v->params_due = k->params;
-    v->key_timestamp = k->timestamp;
-    v->at[RELAY_VIDEO] = k->first_at;
-    v->wait_key = v->in_frame = false;
-    v->catching = g->head - k->first_at > 2 * RELAY_PACE_PACKETS;
+    const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]);
+    return e ? g->end - e->start : 0;
 }
 
-void relay_viewer_join(struct relay *r, struct relay_viewer *v)
+static void start_at(struct relay_viewer *v, const struct relay_key *k)
+{
+    (void)piece_open(&v->out[RELAY_VIDEO], k->from);
+    v->key_timestamp = k->timestamp;
+    v->key_until = k->until;
+    v->at[RELAY_VIDEO] = k->first_at;
+    v->wait_key = v->in_frame = false;
+    v->catching = distance(v) > RELAY_BURST;
+}
+
+/* V-A4: `frames` frames from the key frame to the newest one get times 10 ms apart that end at the newest one's own: what is played next is live. */
+static void squeeze(struct relay_piece *p, const struct relay_session *s, const struct relay_key *k)
+{
+    enum { STEP = 900 };
+    uint32_t span = s->au.timestamp - k->timestamp;
+    uint64_t frames = s->au.frame - k->frame;
+    if (frames == 0 || frames * STEP >= span || span > INT32_MAX)
+        return;
+    p->squeeze_to = s->au.timestamp;
+    p->squeeze_den = span;
+    p->squeeze_num = (uint32_t)(frames * STEP);
+}
+
+/* The key frame that is just coming in counts as soon as it can be started at: it is not missed by who comes in its middle (V-A2). */
+static const struct relay_key *key_for(const struct relay_session *s, struct relay_key *buf)
+{
+    return relay_source_key_now(s, buf) ? buf : &s->key;
+}
+
+void relay_viewer_join(struct relay_viewer *v, struct pl_mono now)
 {
     struct relay_session *s = v->end.session;
     struct relay_out *o = &v->out[RELAY_VIDEO];
-    const struct relay_key *k = &s->key;
+    struct relay_key buf;
+    const struct relay_key *k = key_for(s, &buf);
     v->at[RELAY_VIDEO] = v->at[RELAY_AUDIO] = s->ring.head;
     v->wait_key = true;
-    v->paced = (struct pl_mono){ INT64_MIN / 2 };
-    relay_want_key(s);
+    v->credit = RELAY_BURST;
+    v->paced = now;
+    if (!o->conf.ssrc)
+        return;
+    if (k != &buf)
+        relay_want_key(s);
     /* What it was sent already is not sent again: its time would run backwards. */
     if (!k->valid || !relay_ring_at(&s->ring, k->first_at) || (o->pieces_n && k->from < o->sent_high))
         return;
-    bool far = s->ring.head - k->first_at > RELAY_REPLAY_MOST;
     start_at(v, k);
-    if (far) { /* the picture now; the motion from the fresh key frame on */
-        newest(o)->until = k->until;
+    struct relay_piece *p = newest(o);
+    if (s->ring.head - k->first_at > RELAY_REPLAY_MOST && !s->no_key_frames) { /* the picture now; the motion from the fresh key frame on */
+        p->until = k->until;
+        p->squeeze_to = s->au.timestamp;
+        p->squeeze_den = 1;
         o->open = false;
         v->wait_key = true;
+    } else {
+        squeeze(p, s, k);
     }
-    r->catching |= v->catching;
 }
 
 /* A jump leaves no half frame behind: what is left of the one that was being paced goes out at once. */
@@ -221,16 +304,16 @@ static void finish_frame(struct relay *r, struct relay_viewer *v, struct pl_mono
         if (!e)
             return;
         if (e->track == RELAY_VIDEO)
-            (void)send_entry(r, v, now, e);
+            send_entry(r, v, now, e);
     }
 }
 
 void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_key *k)
 {
-    if (!v->end.connected || v->paused)
+    if (!v->end.connected || v->paused || !v->out[RELAY_VIDEO].conf.ssrc)
         return;
     /* One that is still far behind meets the live picture here; one that is nearly there plays on. */
-    bool jump = v->catching && v->end.session->ring.head - v->at[RELAY_VIDEO] > 2 * RELAY_PACE_PACKETS && v->at[RELAY_VIDEO] < k->first_at;
+    bool jump = v->catching && v->at[RELAY_VIDEO] < k->first_at && distance(v) > RELAY_NEAR;
     if (jump)
         finish_frame(r, v, now, k->first_at);
     if (v->wait_key || jump)
@@ -240,36 +323,7 @@ void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono no
 void relay_viewer_pause(struct relay_viewer *v)
 {
     v->paused = true;
-    v->catching = v->params_due = false;
+    v->catching = false;
     for (unsigned t = 0; t < RELAY_TRACKS; t++)
         piece_close(&v->out[t]);
-}
-
-/* ---- RTCP. */
-
-void relay_viewer_sr(struct relay *r, struct relay_viewer *v, unsigned track)
-{
-    const struct relay_track *t = &v->end.session->tracks[track];
-    struct relay_out *o = &v->out[track];
-    if (!v->end.connected || v->paused || o->packets == 0)
-        return;
-    uint8_t p[128];
-    struct pl_buf b = pl_buf_fixed(p, sizeof p - PL_SRTP_RTCP_OVERHEAD);
-    rtcp_put_sr(&b, o->conf.ssrc, t->sr_ntp, t->sr_timestamp + o->ts_offset, (uint32_t)o->packets, (uint32_t)o->bytes, NULL, 0);
-    rtcp_put_cname(&b, o->conf.ssrc, PL_STR("camera")); /* one name for sound and picture: they belong together */
-    size_t n = b.n;
-    if (pl_buf_err(&b) != PL_OK || pl_srtp_protect_rtcp(v->end.out, p, &n, sizeof p) != PL_OK)
-        return;
-    o->sr_sent = true;
-    relay_out_one(r, &v->end.addr, p, n);
-}
-
-void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, const uint8_t *p, size_t n)
-{
-    struct pl_rd rd = pl_rd_of(p, n);
-    struct rtcp_item it;
-    (void)r;
-    while (rtcp_next(&rd, &it) == PL_OK && it.type != RTCP_END)
-        if ((it.type == RTCP_PLI || it.type == RTCP_FIR) && it.media_ssrc == v->out[RELAY_VIDEO].conf.ssrc)
-            relay_want_key(v->end.session);
 }

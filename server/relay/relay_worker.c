@@ -28,7 +28,7 @@ struct relay_worker {
     pthread_t thread;
     struct relay_queue posts, news;
     struct relay_io_stats io;
-    struct pl_mono tick_at, stats_at;
+    struct pl_mono pace_at, tick_at, stats_at;
     /* one batch */
     struct relay_in in[BATCH];
     struct mmsghdr messages[BATCH];
@@ -245,15 +245,23 @@ static bool receive(struct relay_worker *w)
     return got == BATCH;
 }
 
+static int wait_ms(const struct relay_worker *w, struct pl_mono now)
+{
+    int64_t due = relay_due(w->relay), left = pl_mono_sub(due == RELAY_PACE_US ? w->pace_at : w->tick_at, now);
+    if (due < 0)
+        return IDLE_MS;
+    left = left < 0 ? 0 : left > due ? due : left;
+    return (int)((left + 999) / 1000);
+}
+
 static void *run(void *arg)
 {
     struct relay_worker *w = arg;
     prepare(w);
     while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
         struct pl_mono now = pl_now_mono(w->conf.clock);
-        int64_t due = relay_due(w->relay, now);
         struct epoll_event ready[2];
-        int n = epoll_wait(w->epoll, ready, 2, due < 0 ? IDLE_MS : (int)((due + 999) / 1000));
+        int n = epoll_wait(w->epoll, ready, 2, wait_ms(w, now));
         for (int i = 0; i < n; i++)
             if (ready[i].data.fd == w->wake) {
                 uint64_t count;
@@ -268,11 +276,13 @@ static void *run(void *arg)
             results(w, pl_now_mono(w->conf.clock));
         }
         now = pl_now_mono(w->conf.clock);
-        due = relay_due(w->relay, now);
-        if (due >= 0 && (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > due)) {
+        if (pl_mono_cmp(now, w->pace_at) >= 0 || pl_mono_sub(w->pace_at, now) > RELAY_PACE_US) { /* a clock that was set back waits for nothing */
+            relay_pace(w->relay, now, &w->sink);
+            w->pace_at = pl_mono_add(now, RELAY_PACE_US);
+        }
+        if (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > RELAY_TICK_US) {
             relay_tick(w->relay, now, &w->sink);
-            due = relay_due(w->relay, now);
-            w->tick_at = pl_mono_add(now, due < 0 ? 0 : due);
+            w->tick_at = pl_mono_add(now, RELAY_TICK_US);
         }
         relay_dtls_kick(w->dtls);
         tell_events(w);

@@ -140,6 +140,20 @@ struct rtcp_block rtcp_block_at(const struct rtcp_item *item, unsigned i)
     return k;
 }
 
+/* RFC 3550, 6.4.1 and A.3. */
+bool rtcp_block_of(const struct rtp_seq *seq, struct rtp_stats *stats, struct rtcp_block *ret)
+{
+    if (!stats->started)
+        return false;
+    uint64_t expected = seq->highest - stats->first + 1, expected_now = expected - stats->prior_expected;
+    int64_t lost = (int64_t)(expected - stats->received), lost_now = (int64_t)expected_now - (int64_t)(stats->received - stats->prior_received);
+    stats->prior_expected = expected;
+    stats->prior_received = stats->received;
+    *ret = (struct rtcp_block){ .fraction_lost = expected_now && lost_now > 0 ? (uint8_t)(lost_now * 255 / (int64_t)expected_now) : 0, .lost = (int32_t)lost,
+        .highest_seq = (uint32_t)seq->highest, .jitter = stats->jitter_x16 / 16 };
+    return true;
+}
+
 void rtcp_nack_at(const struct rtcp_item *item, unsigned i, uint16_t *ret_seq, uint16_t *ret_mask)
 {
     struct pl_rd r = pl_rd_of(item->list + (size_t)i * 4, 4);

@@ -7,6 +7,7 @@
  *         if (item.type == RTCP_PLI) …
  */
 #pragma once
+#include "rtp.h"
 #include "str.h"
 
 enum rtcp_type {
@@ -53,6 +54,9 @@ PL_MUST enum pl_err rtcp_next(struct pl_rd *r, struct rtcp_item *ret);
 struct rtcp_block rtcp_block_at(const struct rtcp_item *item, unsigned i);
 /* NACK entry i: the packet id, and a mask of the 16 packets after it that are missing too. */
 void rtcp_nack_at(const struct rtcp_item *item, unsigned i, uint16_t *ret_seq, uint16_t *ret_mask);
+
+/* What is to be reported of a stream: everything but its SSRC and the last SR. False: nothing has come yet. A report closes the interval of fraction_lost. */
+bool rtcp_block_of(const struct rtp_seq *seq, struct rtp_stats *stats, struct rtcp_block *ret);
 
 /* Writers append one item. A compound starts with SR or RR and holds a CNAME (RFC 3550, 6.1). Failures stick in the buffer. */
 void rtcp_put_sr(struct pl_buf *b, uint32_t ssrc, uint64_t ntp, uint32_t timestamp, uint32_t packets, uint32_t bytes, const struct rtcp_block *blocks, unsigned n);

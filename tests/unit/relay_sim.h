@@ -42,6 +42,10 @@ struct sim_peer {
     struct pl_srtp *media; /* hub: protects, viewer: unprotects */
     struct pl_srtp *back;  /* RTCP the other way */
     uint64_t assoc;        /* WebRTC */
+    uint64_t rtx;          /* packets that were wrapped as RFC 4588 says */
+    uint16_t rtx_next, transport_next;
+    uint64_t transport_gap; /* transport-wide numbers that never came */
+    uint8_t seen[65536 / 8]; /* video numbers that came, wrapped or not */
     /* hub */
     uint16_t seq[2];
     uint32_t ts;
@@ -272,8 +276,32 @@ static inline void sim_rtcp_in(struct sim_peer *p, uint8_t *q, size_t n)
 static inline void sim_rtp_in(struct sim_peer *p, uint8_t *q, size_t n)
 {
     struct rtp_packet k;
+    const uint8_t *ext;
+    size_t ext_n;
     assert_int_equal(pl_srtp_unprotect_rtp(p->media, q, &n), PL_OK); /* S-M6: a number that came twice would be a replay here */
     assert_int_equal(rtp_parse(q, n, &k), PL_OK);
+    const struct relay_webrtc *w = &p->leg.webrtc;
+    bool wants_ext = w->on && w->rtx.ssrc && (w->ext_transport_cc || w->ext_abs_send_time);
+    assert_int_equal(k.ext != NULL, wants_ext);
+    if (wants_ext && w->ext_transport_cc) {
+        assert_true(rtp_ext_find(&k, w->ext_transport_cc, &ext, &ext_n) && ext_n == 2);
+        uint16_t number = (uint16_t)(ext[0] << 8 | ext[1]), step = (uint16_t)(number - p->transport_next);
+        assert_true(step < 0x8000);
+        p->transport_gap += step;
+        p->transport_next = (uint16_t)(number + 1);
+    } else if (wants_ext) {
+        assert_true(rtp_ext_find(&k, w->ext_abs_send_time, &ext, &ext_n) && ext_n == 3);
+    }
+    if (w->on && w->rtx.ssrc && k.h.ssrc == w->rtx.ssrc) {
+        assert_true(k.h.payload_type == w->rtx.payload_type && k.payload_n > 2 && (p->rtx == 0 || (uint16_t)(k.h.seq - p->rtx_next) < 0x8000));
+        p->rtx_next = (uint16_t)(k.h.seq + 1);
+        p->rtx++;
+        uint16_t original = (uint16_t)(k.payload[0] << 8 | k.payload[1]);
+        p->seen[original / 8] |= (uint8_t)(1 << original % 8);
+        return;
+    }
+    if (k.h.ssrc == p->leg.video.ssrc)
+        p->seen[k.h.seq / 8] |= (uint8_t)(1 << k.h.seq % 8);
     unsigned track = k.h.ssrc == p->leg.audio.ssrc;
     assert_int_equal(k.h.ssrc, track ? p->leg.audio.ssrc : p->leg.video.ssrc);
     assert_int_equal(k.h.payload_type, track ? p->leg.audio.payload_type : p->leg.video.payload_type);
@@ -328,8 +356,17 @@ static inline void sim_pass(struct sim *s, int64_t us, struct sim_peer **alive, 
         if (s->now.us % (2 * PL_SECOND) == 0)
             for (size_t i = 0; i < n; i++)
                 sim_check(s, alive[i], true);
+        relay_pace(s->relay, s->now, &s->sink);
         relay_tick(s->relay, s->now, &s->sink);
     }
+}
+
+/* Until the pacer has nothing left. */
+static inline void sim_settle(struct sim *s)
+{
+    for (unsigned i = 0; i < 1000 && relay_due(s->relay) == RELAY_PACE_US; i++)
+        sim_pass(s, RELAY_PACE_US, NULL, 0);
+    assert_int_not_equal(relay_due(s->relay), RELAY_PACE_US);
 }
 
 /* Takes events up to the first of that kind. False when there is none. */

@@ -431,12 +431,275 @@ static void a_source_that_cannot_is_not_asked(void **state)
     done(&s, &hub, &v);
 }
 
+static void nack(struct sim *s, struct sim_peer *v, uint32_t ssrc, const uint16_t *seqs, unsigned n)
+{
+    uint8_t out[1200];
+    struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_rr(&b, 0xabc, NULL, 0);
+    rtcp_put_nack(&b, 0xabc, ssrc, seqs, n);
+    size_t size = b.n;
+    assert_int_equal(pl_srtp_protect_rtcp(v->back, out, &size, sizeof out), PL_OK);
+    sim_in(s, &v->addr, out, size);
+}
+
+static void connected_viewer(struct sim *s, struct sim_peer *v, unsigned no, enum pl_srtp_suite suite, bool rtx)
+{
+    sim_peer_new(s, v, no, suite, false);
+    as_webrtc(v, true);
+    v->leg.webrtc.ext_transport_cc = 5;
+    if (rtx)
+        v->leg.webrtc.rtx = (struct relay_track_conf){ v->leg.video.ssrc + 7, 103, false };
+    assert_int_equal(sim_add(s, v, 1), PL_OK);
+    v->assoc = last_start(s);
+    sim_check(s, v, true);
+    dtls(s, v, RELAY_DTLS_KEYS, true);
+}
+
+/* RFC 4588 where it was agreed, else the very same bytes (S-M6); neither twice within 20 ms, nothing that never went out, nothing of long ago. */
+static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        bool rtx = k & 1;
+        struct sim s;
+        struct sim_peer hub, v;
+        struct sim_datagram was[8];
+        hub_on(&s, &hub);
+        connected_viewer(&s, &v, 2, k & 2 ? PL_SRTP_SHA1_80 : PL_SRTP_GCM, rtx);
+        sim_deliver(&s, &v, &ignore);
+        sim_hub_frame(&s, &hub, true, false, 6, -1);
+        size_t n = 0;
+        for (size_t i = 0; i < s.queued; i++) /* all but RTCP */
+            if (rtp_classify(s.queue[i].p, s.queue[i].n) == RTP_CLASS_RTP && ice_addr_eq(&s.queue[i].to, &v.addr))
+                was[n++] = s.queue[i];
+        assert_int_equal(n, 7);
+        uint16_t first = (uint16_t)(was[0].p[2] << 8 | was[0].p[3]), want[3] = { (uint16_t)(first + 1), (uint16_t)(first + 3), (uint16_t)(first + 7) };
+        sim_deliver(&s, &v, &ignore);
+        s.now.us += PL_SECOND;
+        nack(&s, &v, v.leg.video.ssrc, want, 3);
+        nack(&s, &v, v.leg.video.ssrc, want, 3);
+        nack(&s, &v, v.leg.video.ssrc + 99, want, 3);
+        if (rtx) {
+            assert_int_equal(sim_deliver(&s, &v, &ignore), 2);
+            assert_int_equal(v.rtx, 2);
+        } else {
+            assert_int_equal(s.queued, 2);
+            for (size_t i = 0; i < 2; i++) {
+                assert_int_equal(s.queue[i].n, was[1 + 2 * i].n);
+                assert_memory_equal(s.queue[i].p, was[1 + 2 * i].p, s.queue[i].n);
+            }
+            s.queued = 0;
+        }
+        s.now.us += 25 * PL_MS;
+        nack(&s, &v, v.leg.video.ssrc, want, 1);
+        assert_int_equal(s.queued, 1);
+        s.queued = 0;
+        for (unsigned i = 0; i < 100; i++) { /* V-E1: bounded, however often it is asked for everything */
+            uint16_t all[7];
+            for (unsigned j = 0; j < 7; j++)
+                all[j] = (uint16_t)(first + j);
+            s.now.us += 21 * PL_MS;
+            nack(&s, &v, v.leg.video.ssrc, all, 7);
+        }
+        assert_true(s.queued > 64 && s.queued < 620);
+        struct relay_stats st;
+        relay_stats(s.relay, &st);
+        assert_int_equal(st.resent, s.queued + 3);
+        done(&s, &hub, &v);
+    }
+}
+
+/* 5 % of what goes to the viewer is lost, and of what it asks, 100 ms away: one packet in a thousand is missing at most. */
+static void v_e1_a_lossy_viewer(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    uint64_t lost = 0, high = 0;
+    hub_on(&s, &hub);
+    connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_deliver(&s, &v, &ignore);
+    static uint16_t missing[4096];
+    for (unsigned no = 0; no < 3000; no++) {
+        sim_hub_frame(&s, &hub, no % 50 == 0, false, no % 50 ? 4 : 20, -1);
+        sim_pass(&s, 40 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+        size_t kept = 0;
+        for (size_t i = 0; i < s.queued; i++) {
+            bool media = rtp_classify(s.queue[i].p, s.queue[i].n) == RTP_CLASS_RTP;
+            if (media && pl_rand_below(&s.rand.base, 100) < 5) {
+                lost++;
+                continue;
+            }
+            s.queue[kept++] = s.queue[i];
+        }
+        s.queued = kept;
+        sim_deliver(&s, &v, &ignore);
+        sim_deliver(&s, &hub, &ignore);
+        high = v.high[0];
+        unsigned n = 0;
+        uint64_t from = high > v.first[0] + 400 ? high - 400 : v.first[0];
+        for (uint64_t q = from; q < high && n < 200; q++)
+            if (!(v.seen[(uint16_t)q / 8] >> (uint16_t)q % 8 & 1))
+                missing[n++] = (uint16_t)q;
+        if (n && pl_rand_below(&s.rand.base, 100) >= 5)
+            nack(&s, &v, v.leg.video.ssrc, missing, n);
+    }
+    uint64_t gone = 0, span = high - v.first[0] - 400;
+    for (uint64_t q = v.first[0]; q < v.first[0] + span; q++)
+        gone += !(v.seen[(uint16_t)q / 8] >> (uint16_t)q % 8 & 1);
+    assert_true(span > 12000 && lost > span / 30 && v.rtx > span / 30 && gone * 1000 <= span);
+    assert_true(v.transport_gap <= lost && v.transport_gap + 8 > lost); /* each packet had its own number */
+    done(&s, &hub, &v);
+}
+
+/* V-E4: a queue of 32 packets on the way, drained at 20 Mbit/s: key frames of 150 packets, joins in the middle of a long group of pictures, and nothing is lost in it.
+ * At most 32 packets leave in 5 ms. */
+static void v_e4_bursts_fit_into_a_short_queue(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v[8], *alive[9] = { &hub };
+    double queue[8] = { 0 };
+    unsigned joined = 0;
+    uint64_t sent = 0, over = 0, late = 0;
+    hub_on(&s, &hub);
+    for (unsigned ms = 0; ms < 20000; ms += 5) {
+        if (ms % 40 == 0) {
+            sim_hub_frame(&s, &hub, ms % 4000 == 0, false, ms % 4000 ? 8 : 150, -1);
+            sim_hub_audio(&s, &hub);
+        }
+        if (ms % 1900 == 1000 && joined < 8) {
+            connected_viewer(&s, &v[joined], 2 + joined, PL_SRTP_GCM, true);
+            alive[joined + 1] = &v[joined];
+            joined++;
+        }
+        for (unsigned i = 0; i < joined; i++) {
+            size_t runs = 0;
+            queue[i] -= 0.005 * 20e6 / 8 / 1200;
+            queue[i] = queue[i] < 0 ? 0 : queue[i];
+            for (size_t k = 0; k < s.queued; k++)
+                if (ice_addr_eq(&s.queue[k].to, &v[i].addr)) {
+                    runs += rtp_classify(s.queue[k].p, s.queue[k].n) == RTP_CLASS_RTP;
+                    sent++;
+                    queue[i] += 1;
+                    over += queue[i] > 32;
+                }
+            late = runs > late ? runs : late;
+            sim_deliver(&s, &v[i], &ignore);
+        }
+        sim_deliver(&s, &hub, &ignore);
+        sim_pass(&s, 5 * PL_MS, alive, 1 + joined);
+    }
+    assert_true(joined == 8 && sent > 8000 && over * 5000 <= sent);
+    assert_true(late <= 32);
+    for (unsigned i = 0; i < joined; i++) {
+        assert_true(v[i].incomplete == 0 && v[i].keys > 0 && v[i].transport_gap == 0);
+        assert_int_equal(v[i].high[0] - v[i].first[0] + 1, v[i].got[0]);
+        if (i)
+            sim_peer_free(&v[i]);
+    }
+    done(&s, &hub, &v[0]);
+}
+
+/* V-A4: from the cached key frame to the live picture the frames are 10 ms apart and end at the live time; what is live has one constant offset, and so has the SR. */
+static void v_a4_replayed_time_ends_at_live(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    hub_on(&s, &hub);
+    for (unsigned i = 0; i < 8; i++) {
+        sim_hub_frame(&s, &hub, i == 0, false, 1, -1);
+        sim_pass(&s, 33 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
+    }
+    connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    uint32_t times[64], offset = 0;
+    unsigned n = 0;
+    for (unsigned i = 0; i < 6; i++) {
+        for (size_t k = 0; k < s.queued; k++) {
+            struct sim_datagram *d = &s.queue[k];
+            uint32_t ts = (uint32_t)d->p[4] << 24 | (uint32_t)d->p[5] << 16 | (uint32_t)d->p[6] << 8 | d->p[7];
+            if (rtp_classify(d->p, d->n) == RTP_CLASS_RTP && ice_addr_eq(&d->to, &v.addr) && (n == 0 || times[n - 1] != ts))
+                times[n++] = ts;
+        }
+        sim_deliver(&s, &v, &ignore);
+        sim_deliver(&s, &hub, &ignore);
+        offset = v.last_ts - hub.ts;
+        sim_hub_frame(&s, &hub, false, false, 1, -1);
+        sim_pass(&s, 33 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+    }
+    assert_int_equal(n, 13);
+    for (unsigned i = 1; i < n; i++)
+        assert_int_equal(times[i] - times[i - 1], i < 8 ? 900 : 3000);
+    assert_int_equal(times[7] + 5 * 3000, v.last_ts); /* the newest one of the join is live already */
+    sim_rtcp(&s, &hub, false, true);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.sr_ts[0], hub.ts + offset);
+    done(&s, &hub, &v);
+}
+
+/* V-A2: who comes in the middle of a key frame gets all of it. */
+static void v_a2_in_the_middle_of_a_key_frame(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 5; k++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        static uint8_t bytes[8][SIM_PACKET];
+        uint8_t payload[900] = { 0x7c };
+        static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+        hub_on(&s, &hub);
+        hub.ts += 3000;
+        for (unsigned i = 0; i < 6; i++) {
+            payload[1] = (uint8_t)((i == 1 ? 0x80 : 0) | (i == 5 ? 0x40 : 0) | 5);
+            size_t n = i ? sim_hub_packet(&hub, 0, i == 5, payload, sizeof payload, bytes[i]) : sim_hub_packet(&hub, 0, false, params, sizeof params, bytes[i]);
+            sim_in(&s, &hub.addr, bytes[i], n);
+            if (i == k)
+                connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+        }
+        sim_deliver(&s, &v, &ignore);
+        sim_deliver(&s, &hub, &ignore);
+        assert_true(v.frames == 1 && v.keys == 1 && hub.plis == 0);
+        done(&s, &hub, &v);
+    }
+}
+
+/* An offer without H.264 (Firefox without its plugin): sound alone. */
+static void a_viewer_that_only_listens(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    hub_on(&s, &hub);
+    sim_peer_new(&s, &v, 2, PL_SRTP_GCM, false);
+    as_webrtc(&v, true);
+    v.leg.video = (struct relay_track_conf){ 0 };
+    assert_int_equal(sim_add(&s, &v, 1), PL_OK);
+    v.assoc = last_start(&s);
+    sim_check(&s, &v, true);
+    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_deliver(&s, &v, &ignore);
+    for (unsigned i = 0; i < 10; i++) {
+        sim_hub_frame(&s, &hub, i == 0, false, 3, -1);
+        sim_hub_audio(&s, &hub);
+    }
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 10);
+    assert_true(v.got[1] == 10 && v.got[0] == 0);
+    sim_deliver(&s, &hub, &ignore);
+    assert_int_equal(hub.plis, 0);
+    v.leg.audio = v.leg.video;
+    memcpy(v.id, "x", 2);
+    assert_int_equal(sim_add(&s, &v, 1), PL_INVALID_REQUEST); /* nothing at all is no viewer */
+    done(&s, &hub, &v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(believed_after_finished),
         cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
         cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails),
         cmocka_unit_test(an_ice_restart_keeps_everything_else), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
-        cmocka_unit_test(a_source_that_cannot_is_not_asked) };
+        cmocka_unit_test(a_source_that_cannot_is_not_asked), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again), cmocka_unit_test(v_e1_a_lossy_viewer),
+        cmocka_unit_test(v_e4_bursts_fit_into_a_short_queue), cmocka_unit_test(v_a4_replayed_time_ends_at_live), cmocka_unit_test(v_a2_in_the_middle_of_a_key_frame), cmocka_unit_test(a_viewer_that_only_listens) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
