@@ -414,7 +414,7 @@ static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mon
         struct relay_viewer *v = s->viewers[i];
         if (!v)
             continue;
-        int64_t silent = pl_mono_sub(now, v->end.life);
+        int64_t silent = pl_mono_cmp(now, r->judge_at) < 0 ? 0 : pl_mono_sub(now, v->end.life);
         if (silent >= (v->end.assoc ? RELAY_ICE_GONE : RELAY_GONE)) {
             relay_event_add(r, now, RELAY_EV_VIEWER_GONE, s, v, "viewer_lost");
             relay_viewer_free(r, v);
@@ -431,7 +431,7 @@ static const char *session_over(const struct relay *r, const struct relay_sessio
     if (pl_mono_cmp(now, s->expires_at) >= 0)
         return "expired";
     int64_t patience = s->source.connected ? RELAY_GONE : s->plain ? RELAY_PLAIN_START : s->source.assoc ? RELAY_ICE_GONE : RELAY_GONE;
-    if (!s->pending && pl_mono_sub(now, s->source.life) >= patience)
+    if (!s->pending && pl_mono_cmp(now, r->judge_at) >= 0 && pl_mono_sub(now, s->source.life) >= patience)
         return "hub_lost";
     if (r->control_down && pl_mono_sub(now, r->control_since) >= RELAY_CONTROL_LOST)
         return "control_lost";
@@ -441,6 +441,9 @@ static const char *session_over(const struct relay *r, const struct relay_sessio
 void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
 {
     r->sink = sink;
+    if (r->ticked.us && pl_mono_sub(now, r->ticked) > RELAY_AWAY && r->stats.sessions)
+        r->judge_at = pl_mono_add(now, RELAY_GRACE);
+    r->ticked = now;
     for (unsigned i = 0; i < r->conf.max_sessions; i++) {
         struct relay_session *s = r->sessions[i];
         const char *over = s ? session_over(r, s, now) : NULL;

@@ -13,6 +13,8 @@
 #define RELAY_NO_KEY (10 * PL_SECOND)
 #define RELAY_ICE_GONE (30 * PL_SECOND)      /* a WebRTC peer's ICE and keys go */
 #define RELAY_ASSOC_LEFT (5 * PL_SECOND)     /* after FINISHED an association lives on for a peer that asks for our last flight again */
+#define RELAY_AWAY PL_SECOND                 /* between two ticks: this process stood still, and heard nobody meanwhile; */
+#define RELAY_GRACE (2500 * PL_MS)           /* so long it listens before it calls anybody silent */
 #define RELAY_PACE ((int64_t)RELAY_PACE_US)
 #define RELAY_RATE_EVERY (250 * PL_MS)       /* how often the source's rate is measured */
 #define RELAY_RESEND_AGAIN (20 * PL_MS)      /* the same packet is not sent again sooner */
@@ -212,6 +214,7 @@ struct relay {
     struct relay_session **sessions; /**< conf.max_sessions slots */
     struct relay_session *dirty;
     struct relay_viewer *behind; /**< these want a wake-up in 5 ms */
+    struct pl_mono ticked, judge_at; /* silence is judged from then on */
     bool control_down;
     struct pl_mono control_since;
     struct relay_ref ended[RELAY_ENDED];

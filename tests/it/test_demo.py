@@ -18,7 +18,8 @@ def test_demo_shows_a_moving_picture_and_a_tone(own_porch, tmp_path):
     told = porch.ready["demo"]
     seen = watch(porch, tmp_path / "out", seconds=6)
     assert seen["frames"] >= 100 and seen["decode_errors"] == 0
-    assert seen["strip"]["read"] == seen["frames"] and seen["strip"]["backwards"] == 0 and seen["strip"]["missing"] == 0
+    assert seen["strip"]["read"] == seen["frames"] and seen["strip"]["backwards"] == 0
+    assert seen["strip"]["missing"] < 50 and seen["video_lost"] == 0  # one gap at most: from the cached key frame to the fresh one (V-A4)
     assert abs(seen["tone"]["hz"] - 440) < 5 and seen["tone"]["level"] > 0.05
     assert [f for f in os.listdir(tmp_path / "out") if f.endswith(".png")]
     # Signed in again by the kept refresh token: no second client appears, no PIN is asked for.

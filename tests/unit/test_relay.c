@@ -558,6 +558,27 @@ static void full_is_said(void **state)
 }
 
 /* A source without ICE (ffmpeg) is found by its SSRC and believed by its tag. */
+/* A relay that stood still itself (stopped, or its machine asleep) heard nobody: it listens again before it says that somebody is gone. */
+static void who_was_away_blames_nobody(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_event e;
+    session(&s, &hub, PL_SRTP_GCM);
+    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_pass(&s, PL_SECOND, NULL, 0);
+    s.now.us += 5 * PL_MINUTE;
+    relay_tick(s.relay, s.now, &s.sink);
+    sim_pass(&s, 2 * PL_SECOND, NULL, 0);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    sim_check(&s, &hub, true);
+    sim_pass(&s, PL_SECOND, NULL, 0);
+    assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e)); /* the hub was heard, the viewer was not */
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    done(&s, &hub, &v, NULL);
+}
+
 static void plain_source(void **state)
 {
     (void)state;
@@ -771,7 +792,7 @@ int main(void)
         cmocka_unit_test(reordered_packets), cmocka_unit_test(v_a5_governor), cmocka_unit_test(sender_reports_carry_the_viewers_time),
         cmocka_unit_test(expiry_by_the_relays_own_clock), cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss),
         cmocka_unit_test(s_m7_control_lost), cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said),
-        cmocka_unit_test(plain_source),
+        cmocka_unit_test(plain_source), cmocka_unit_test(who_was_away_blames_nobody),
         cmocka_unit_test(a_plain_source_has_a_minute_to_come), cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for),
         cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once),
         cmocka_unit_test(falling_out_of_the_ring),
