@@ -2,7 +2,8 @@
  * stays behind this door; AES-GCM of RTP packets runs on OpenSSL's EVP instead (srtp_gcm.h says why).
  *
  * Verify, then change state (S-M2): a packet whose tag is wrong, or that was seen before, moves nothing. A packet index is encrypted at most once under a key
- * (S-M6): protecting the same number again is PL_REPLAY, unless pl_srtp_protect_rtp_again is told that the bytes are the same. Keys belong to one `live.start` generation; whoever restarts gets fresh ones.
+ * (S-M6): protecting the same number again is PL_REPLAY, except through
+ * pl_srtp_protect_rtp_again, whose caller says that the bytes are the same. Keys belong to one `live.start` generation; whoever restarts gets fresh ones.
  * A context is bound to the SSRCs that it is told; told none, it takes any, but no more than PL_SRTP_ANY_MAX that have proved themselves: a peer cannot make it grow.
  * Not here: where keys come from (live/), AES_CM_128_HMAC_SHA1_32 (refused).  Threads: a context belongs to one thread at a time; pl_srtp_new and _free: any.
  *     struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .receive = true, .key = key, .key_n = pl_srtp_key_bytes(PL_SRTP_GCM), .ssrcs = { 7 }, .ssrcs_n = 1 };

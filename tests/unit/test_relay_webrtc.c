@@ -700,6 +700,7 @@ int main(void)
         cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails),
         cmocka_unit_test(an_ice_restart_keeps_everything_else), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
         cmocka_unit_test(a_source_that_cannot_is_not_asked), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again), cmocka_unit_test(v_e1_a_lossy_viewer),
-        cmocka_unit_test(v_e4_bursts_fit_into_a_short_queue), cmocka_unit_test(v_a4_replayed_time_ends_at_live), cmocka_unit_test(v_a2_in_the_middle_of_a_key_frame), cmocka_unit_test(a_viewer_that_only_listens) };
+        cmocka_unit_test(v_e4_bursts_fit_into_a_short_queue),
+        cmocka_unit_test(v_a4_replayed_time_ends_at_live), cmocka_unit_test(v_a2_in_the_middle_of_a_key_frame), cmocka_unit_test(a_viewer_that_only_listens) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
