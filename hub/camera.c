@@ -13,6 +13,7 @@ struct camera {
     pthread_t thread;
     int wake; /**< eventfd: a flag below has changed */
     atomic_bool go, key, stop;
+    atomic_int bits; /**< asked for and not yet set; 0: none */
     struct source *source; /**< and its coder; or the copier */
     struct coder *coder;
     struct copier *copier;
@@ -41,6 +42,9 @@ static enum pl_err encode(struct camera *c, const struct source_raw *raw, int64_
 {
     if (raw->media == CAMERA_AUDIO)
         return coder_audio(c->coder, raw->frame, pts_us, c->conf.on_frame, c->conf.self);
+    int bits = atomic_exchange(&c->bits, 0);
+    if (bits)
+        coder_bitrate(c->coder, bits);
     return coder_video(c->coder, raw->frame, pts_us, atomic_exchange(&c->key, false), c->conf.on_frame, c->conf.self);
 }
 
@@ -137,6 +141,8 @@ enum pl_err camera_new(const struct camera_conf *conf, struct camera **ret)
 void camera_go(struct camera *c) { set(c, &c->go); }
 /* Needs no waking: the flag is read when the next picture is due. */
 void camera_keyframe(struct camera *c) { atomic_store(&c->key, true); }
+
+void camera_bitrate(struct camera *c, int bits) { atomic_store(&c->bits, bits); }
 
 struct camera *camera_free(struct camera *c)
 {

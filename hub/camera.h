@@ -25,5 +25,7 @@ PL_MUST enum pl_err camera_new(const struct camera_conf *conf, struct camera **r
 void camera_go(struct camera *c);
 /* The next picture becomes a key frame: within one frame's time. One that is copied heeds nobody. */
 void camera_keyframe(struct camera *c);
+/* The rate of its pictures from the next one on, bits a second. One that is copied heeds nobody. */
+void camera_bitrate(struct camera *c, int bits);
 /* Waits for the thread (at most for a read that gives up at once), frees. Not from a callback. Takes NULL; returns NULL. */
 struct camera *camera_free(struct camera *c);

@@ -10,6 +10,13 @@ struct coder {
 /* All time in here is in microseconds; x264 only wants to know that frames are not evenly spaced. */
 static const AVRational us_base = { 1, 1000000 };
 
+/* Never above the rate, but for what half a second of the line holds: a key frame fits into that. libavcodec hands a change of these on to x264 with the next picture. */
+static void set_rate(AVCodecContext *v, int bits)
+{
+    v->bit_rate = v->rc_max_rate = bits;
+    v->rc_buffer_size = bits / 2;
+}
+
 static enum pl_err open_video(struct coder *c, int width, int height, int fps, struct pl_fail *reterr)
 {
     const AVCodec *codec = avcodec_find_encoder_by_name("libx264");
@@ -26,9 +33,7 @@ static enum pl_err open_video(struct coder *c, int width, int height, int fps, s
     v->gop_size = fps * CODER_KEY_EVERY_S;
     v->max_b_frames = 0;
     v->thread_count = 1;
-    v->bit_rate = CODER_VIDEO_BITS;
-    v->rc_max_rate = CODER_VIDEO_BITS * 5 / 4;
-    v->rc_buffer_size = CODER_VIDEO_BITS / 2; /* key frames fit into half a second of the line */
+    set_rate(v, CODER_VIDEO_BITS);
     v->color_range = AVCOL_RANGE_MPEG;
     AVDictionary *options = NULL;
     av_dict_set(&options, "preset", "ultrafast", 0);
@@ -77,6 +82,11 @@ enum pl_err coder_open(int width, int height, int fps, struct coder **ret, struc
     }
     *ret = c;
     return PL_OK;
+}
+
+void coder_bitrate(struct coder *c, int bits)
+{
+    set_rate(c->video, bits < CODER_VIDEO_LEAST ? CODER_VIDEO_LEAST : bits > CODER_VIDEO_MOST ? CODER_VIDEO_MOST : bits);
 }
 
 /* Hands on what the encoder has ready. */

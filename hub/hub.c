@@ -80,7 +80,7 @@ static enum pl_err on_challenge(struct hub *h, const struct json_doc *d, struct 
         if (h->conf.suites[s])
             suites[hello.suites_n++] = pl_str_of(pl_srtp_suite_name(s));
     for (size_t i = 0; i < h->conf.cameras_n; i++)
-        cameras[i] = (struct msg_hello_camera){ h->conf.cameras[i].serial, !copier_wanted(h->conf.cameras[i].source) };
+        cameras[i] = (struct msg_hello_camera){ h->conf.cameras[i].serial, copier_wanted(h->conf.cameras[i].source) };
     struct pl_buf b = hub_buf(h);
     msg_hello_put(&b, &hello);
     hub_send(h, &b);
@@ -93,14 +93,16 @@ static enum pl_err on_challenge(struct hub *h, const struct json_doc *d, struct 
 /* Proves a claim with the factory key: the hub's own (camera absent), or that of a camera which the hub vouches for. */
 static enum pl_err prove(struct hub *h, struct pl_str claim_id, struct pl_str camera, struct pl_str challenge, char id[PL_UUID_TEXT])
 {
-    struct pl_str text;
+    struct pl_str text, whose = camera.p ? camera : h->conf.serial;
     uint8_t signature[64];
-    enum pl_err e = secure_claim_text(h->arena, camera.p ? camera : h->conf.serial, challenge, &text);
+    int at = hub_camera_at(h, whose); /* a camera that stands without a hub is its own */
+    enum pl_err e = secure_claim_text(h->arena, whose, challenge, &text);
     if (e != PL_OK)
         return e;
     secure_sign(&h->key, text, signature);
     struct pl_buf b = hub_buf(h);
-    msg_proof_put(&b, hub_id(h, id), claim_id, camera, challenge, signature);
+    msg_proof_put(&b, &(struct msg_proof){ .id = hub_id(h, id), .claim_id = claim_id, .challenge = challenge, .camera = camera,
+        .copied = at >= 0 && copier_wanted(h->conf.cameras[at].source), .signature = signature });
     hub_send(h, &b);
     return PL_OK;
 }
@@ -324,6 +326,7 @@ static const struct {
     { "live.stop", HUB_READY, hub_on_live_stop },
     { "live.sync", HUB_READY, hub_on_live_sync },
     { "keyframe", HUB_READY, hub_on_keyframe },
+    { "bitrate", HUB_READY, hub_on_bitrate },
     { "reconnect", HUB_PROVED | HUB_READY, on_reconnect },
 };
 

@@ -54,6 +54,7 @@ PL_MUST enum pl_err hub_on_live_start(struct hub *h, const struct json_doc *d, s
 PL_MUST enum pl_err hub_on_live_stop(struct hub *h, const struct json_doc *d, struct pl_fail *f);
 PL_MUST enum pl_err hub_on_live_sync(struct hub *h, const struct json_doc *d, struct pl_fail *f);
 PL_MUST enum pl_err hub_on_keyframe(struct hub *h, const struct json_doc *d, struct pl_fail *f);
+PL_MUST enum pl_err hub_on_bitrate(struct hub *h, const struct json_doc *d, struct pl_fail *f);
 /* The sessions that run; at most HUB_STREAMS. */
 size_t hub_running(const struct hub *h, struct msg_live out[HUB_STREAMS]);
 bool hub_camera_busy(const struct hub *h, size_t camera);

@@ -1,4 +1,4 @@
-/* hub_live.c - live sessions as the cloud asks for them: start, stop, key frames, and the whole wanted set after a reconnection. */
+/* hub_live.c - live sessions as the cloud asks for them: start, stop, key frames, bitrate, and the whole wanted set after a reconnection. */
 #include "copier.h"
 #include "hub_in.h"
 
@@ -171,5 +171,17 @@ enum pl_err hub_on_keyframe(struct hub *h, const struct json_doc *d, struct pl_f
     struct stream *s = e == PL_OK ? find(h, m.live_id) : NULL;
     if (s)
         stream_keyframe(s);
+    return e;
+}
+
+enum pl_err hub_on_bitrate(struct hub *h, const struct json_doc *d, struct pl_fail *f)
+{
+    struct msg_bitrate m = { 0 };
+    enum pl_err e = json_doc_take(d, msg_bitrate_fields, JSON_LENIENT, h->arena, &m, f);
+    struct stream *s = e == PL_OK ? find(h, m.live_id) : NULL;
+    if (s) {
+        PL_LOG(&h->log, PL_INFO, "live.bitrate", PL_F_UUID("live_id", m.live_id), PL_F_INT("video_bps", m.video_bps));
+        stream_bitrate(s, (int)m.video_bps);
+    }
     return e;
 }

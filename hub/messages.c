@@ -60,6 +60,9 @@ const struct json_field msg_live_stop_fields[] = {
     JSON_F(struct msg_live_stop, code, J_STR, J_OPTIONAL, .hi = 63), J_END
 };
 const struct json_field msg_keyframe_fields[] = { JSON_F(struct msg_keyframe, live_id, J_UUID, J_REQUIRED), J_END };
+const struct json_field msg_bitrate_fields[] = {
+    JSON_F(struct msg_bitrate, live_id, J_UUID, J_REQUIRED), JSON_F(struct msg_bitrate, video_bps, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX), J_END
+};
 static const struct json_field live_fields[] = {
     JSON_F(struct msg_live, live_id, J_UUID, J_REQUIRED), JSON_F(struct msg_live, generation, J_INT, J_REQUIRED, .lo = 0), J_END
 };
@@ -84,11 +87,13 @@ static void put_boot(struct jw *w, const struct msg_hello *m)
     jw_close(w);
 }
 
-static void put_can(struct jw *w, bool keyframe)
+static void put_can(struct jw *w, bool copied)
 {
     jw_array(w, "can");
-    if (keyframe)
+    if (!copied) {
         jw_z(w, NULL, "keyframe");
+        jw_z(w, NULL, "bitrate");
+    }
     jw_end_array(w);
 }
 
@@ -103,7 +108,7 @@ static void put_cameras(struct jw *w, const struct msg_hello *m)
         jw_z(w, "video", "H264");
         jw_z(w, "audio", "opus");
         jw_z(w, "talk", "opus");
-        put_can(w, m->cameras[i].can_keyframe);
+        put_can(w, m->cameras[i].copied);
         jw_close(w);
     }
     jw_end_array(w);
@@ -136,16 +141,17 @@ void msg_hello_put(struct pl_buf *b, const struct msg_hello *m)
     jw_close(&w);
 }
 
-void msg_proof_put(struct pl_buf *b, struct pl_str id, struct pl_str claim_id, struct pl_str camera, struct pl_str challenge, const uint8_t signature[64])
+void msg_proof_put(struct pl_buf *b, const struct msg_proof *m)
 {
-    struct jw w = start(b, camera.p ? "paired" : "claim");
-    jw_str(&w, "id", id);
-    jw_str(&w, "claim_id", claim_id);
-    if (camera.p)
-        jw_str(&w, "camera", camera);
+    struct jw w = start(b, m->camera.p ? "paired" : "claim");
+    jw_str(&w, "id", m->id);
+    jw_str(&w, "claim_id", m->claim_id);
+    if (m->camera.p)
+        jw_str(&w, "camera", m->camera);
     else
-        jw_str(&w, "challenge", challenge);
-    jw_b64(&w, "signature", signature, 64);
+        jw_str(&w, "challenge", m->challenge);
+    put_can(&w, m->copied);
+    jw_b64(&w, "signature", m->signature, 64);
     jw_close(&w);
 }
 
@@ -177,7 +183,7 @@ void msg_live_state_put(struct pl_buf *b, const struct msg_live_state *m)
     if (m->code.p)
         jw_str(&w, "code", m->code);
     if (m->copied)
-        put_can(&w, false);
+        put_can(&w, true);
     if (m->gop_ms)
         jw_int(&w, "gop_ms", m->gop_ms);
     jw_close(&w);

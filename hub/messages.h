@@ -49,15 +49,16 @@ struct msg_live_stop {
     struct pl_str code;
 };
 struct msg_keyframe { struct pl_uuid live_id; };
+struct msg_bitrate { struct pl_uuid live_id; int64_t video_bps; };
 struct msg_live { struct pl_uuid live_id; int64_t generation; };
 struct msg_live_sync { struct json_list sessions; /**< of struct msg_live */ };
 
 extern const struct json_field msg_challenge_fields[], msg_welcome_fields[], msg_bound_fields[], msg_error_fields[], msg_pair_fields[], msg_unbound_fields[], msg_command_fields[],
-    msg_live_start_fields[], msg_live_stop_fields[], msg_keyframe_fields[], msg_live_sync_fields[], msg_reconnect_fields[];
+    msg_live_start_fields[], msg_live_stop_fields[], msg_keyframe_fields[], msg_bitrate_fields[], msg_live_sync_fields[], msg_reconnect_fields[];
 
 struct msg_hello_camera {
     struct pl_str serial;
-    bool can_keyframe; /**< makes one when asked */
+    bool copied; /**< heeds nobody: neither makes key frames nor changes its rate when asked */
 };
 struct msg_hello {
     struct pl_str id, role, serial, key_id, firmware, model;
@@ -72,8 +73,13 @@ struct msg_hello {
     const uint8_t *signature;  /**< 64 bytes */
 };
 void msg_hello_put(struct pl_buf *b, const struct msg_hello *m);
-/* `camera` absent: `type` is claim, of the hub itself; else paired. */
-void msg_proof_put(struct pl_buf *b, struct pl_str id, struct pl_str claim_id, struct pl_str camera, struct pl_str challenge, const uint8_t signature[64]);
+struct msg_proof {
+    struct pl_str id, claim_id, challenge;
+    struct pl_str camera;     /**< absent: `type` is claim, of the hub itself; else paired */
+    bool copied;              /**< its pictures heed nobody */
+    const uint8_t *signature; /**< 64 bytes */
+};
+void msg_proof_put(struct pl_buf *b, const struct msg_proof *m);
 void msg_ack_put(struct pl_buf *b, struct pl_str re);
 void msg_result_put(struct pl_buf *b, struct pl_str id, struct pl_str command_id, bool ok, struct pl_str code);
 struct msg_live_state {

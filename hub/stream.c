@@ -27,6 +27,7 @@ struct stream {
     char code[STREAM_CODE];  /**< why it was stopped from outside; written before `stop`, read after it */
     enum pl_err camera_died; /* LOCK: lock. PL_OK: it lives */
     atomic_bool stop, key_wanted, over;
+    atomic_int bits_wanted;  /**< 0: none */
 };
 
 static void wake(struct stream *s) { (void)eventfd_write(s->wake, 1); }
@@ -155,6 +156,9 @@ static const char *serve(struct stream *s, struct pl_str *ret_code)
         }
         if (events & SENDER_KEY_WANTED || atomic_exchange(&s->key_wanted, false))
             camera_keyframe(s->camera);
+        int bits = atomic_exchange(&s->bits_wanted, 0);
+        if (bits)
+            camera_bitrate(s->camera, bits);
         wait_for_work(s);
     }
     *ret_code = pl_str_of(s->code);
@@ -237,6 +241,12 @@ enum pl_err stream_new(const struct stream_conf *conf, struct stream **ret)
 void stream_keyframe(struct stream *s)
 {
     atomic_store(&s->key_wanted, true);
+    wake(s);
+}
+
+void stream_bitrate(struct stream *s, int bits)
+{
+    atomic_store(&s->bits_wanted, bits);
     wake(s);
 }
 

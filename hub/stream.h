@@ -32,6 +32,8 @@ struct stream_conf {
 /* Checks start at once. PL_NO_MEMORY, PL_INVALID_REQUEST. What fails later, fails by on_state. */
 PL_MUST enum pl_err stream_new(const struct stream_conf *conf, struct stream **ret);
 void stream_keyframe(struct stream *s);
+/* Bits a second of its pictures from now on; before the first one too. */
+void stream_bitrate(struct stream *s, int bits);
 /* Ends with this code, soon; does not wait. */
 void stream_stop(struct stream *s, struct pl_str code);
 /* Nothing is sent any more, on_state has been told. */

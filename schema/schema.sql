@@ -200,7 +200,14 @@ CREATE TABLE device_status (
     audio text,
     talk text,
     changed_at timestamp with time zone NOT NULL,
-    as_of timestamp with time zone NOT NULL
+    as_of timestamp with time zone NOT NULL,
+    can_keyframe boolean DEFAULT true NOT NULL,
+    can_bitrate boolean DEFAULT true NOT NULL,
+    gop_ms integer,
+    uplink_bps bigint,
+    uplink_lost_percent integer,
+    uplink_rtt_ms integer,
+    uplink_at timestamp with time zone
 );
 
 CREATE TABLE event (

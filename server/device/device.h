@@ -54,12 +54,20 @@ struct device_view {
     unsigned suites;                         /**< as device_conn_suites, of who sends */
     bool online;                             /**< who sends is connected, and says that the camera is there */
     bool battery;                            /**< runs on a battery */
+    bool can_keyframe, can_bitrate;          /**< makes a key frame, changes its rate, when asked: else it is not asked */
 };
 /* PL_NOT_FOUND: not this account's. PL_WRONG_KIND: a hub shows no picture. */
 PL_MUST enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);
 
 /* The same, and until the end of the transaction the device is not freed and its system's hub not changed: whoever frees takes the system first. */
 PL_MUST enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);
+
+/* Whether a hub's `can` names it; a list that was not sent names all. */
+bool device_can(const struct json_list *can, const char *what);
+/* A stream of the device has shown how far apart its key frames are. */
+PL_MUST enum pl_err device_set_gop(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid device_id, int32_t gop_ms);
+/* What the way of a gateway to the cloud carries, bits a second, as its last uplink test measured; 0: nobody knows. */
+PL_MUST enum pl_err device_uplink(struct db_tx *tx, struct pl_str gateway_serial, int64_t *ret_bps);
 
 /* What a maker has made. */
 struct device_made {

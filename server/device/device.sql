@@ -219,6 +219,7 @@ UPDATE device SET onboarding = 'ready', via_hub = $3 WHERE account_id = $1 AND i
 -- Devices of an account (of one system, or one device) with their readings and the connection that they are reached by.
 SELECT d.id, d.system_id, d.serial, d.kind, d.model, d.name, d.onboarding, d.via_hub, d.created_at,
 s.online, s.busy, s.battery, s.wifi_rssi, s.firmware, s.video, s.audio, s.talk, s.changed_at, s.as_of,
+s.can_keyframe, s.can_bitrate, s.gop_ms, s.uplink_bps, s.uplink_lost_percent, s.uplink_rtt_ms, s.uplink_at,
 g.serial AS gateway_serial, g.connected, g.cause AS link_cause, g.changed_at AS link_changed_at, g.suites, g.firmware AS link_firmware, n.lease_until
 FROM device d JOIN device_status s ON s.account_id = d.account_id AND s.device_id = d.id
 LEFT JOIN device_slot hs ON d.via_hub AND hs.account_id = d.account_id AND hs.system_id = d.system_id AND hs.slot = 0
@@ -333,10 +334,25 @@ WHERE d.account_id = $1 AND d.system_id = $2 AND d.via_hub AND d.serial = c.seri
 
 -- name: codecs :exec
 -- in: account_id uuid, system_id uuid, cameras jsonb
--- What the hello says that the cameras speak.
-UPDATE device_status s SET video = c.video, audio = c.audio, talk = c.talk, firmware = COALESCE(c.firmware, s.firmware)
-FROM jsonb_to_recordset($3) AS c(serial text, video text, audio text, talk text, firmware text), device d
+-- What the hello says that the cameras speak, and do when asked.
+UPDATE device_status s SET video = c.video, audio = c.audio, talk = c.talk, firmware = COALESCE(c.firmware, s.firmware), can_keyframe = c.can_keyframe, can_bitrate = c.can_bitrate
+FROM jsonb_to_recordset($3) AS c(serial text, video text, audio text, talk text, firmware text, can_keyframe boolean, can_bitrate boolean), device d
 WHERE d.account_id = $1 AND d.system_id = $2 AND d.serial = c.serial AND s.account_id = $1 AND s.device_id = d.id;
+
+-- name: can :exec
+-- in: account_id uuid, device_id uuid, keyframe boolean, bitrate boolean
+-- What a camera that has just been paired does when asked.
+UPDATE device_status SET can_keyframe = $3, can_bitrate = $4 WHERE account_id = $1 AND device_id = $2;
+
+-- name: gop :exec
+-- in: account_id uuid, device_id uuid, gop_ms integer
+-- A stream of the device has shown how far apart its key frames are.
+UPDATE device_status SET gop_ms = $3 WHERE account_id = $1 AND device_id = $2;
+
+-- name: uplink_of :one
+-- in: serial text
+-- What a gateway's way to the cloud was measured to carry. No row: nobody's device.
+SELECT s.account_id, s.device_id, s.uplink_bps, s.uplink_at FROM device_binding b JOIN device_status s ON s.account_id = b.account_id AND s.device_id = b.device_id WHERE b.serial = $1;
 
 -- name: strangers :many 32
 -- in: account_id uuid?, system_id uuid?, cameras jsonb, now timestamptz

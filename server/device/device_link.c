@@ -119,6 +119,7 @@ static const struct json_field boot_fields[] = {
 };
 struct camera_msg {
     struct pl_str serial, firmware, video, audio, talk;
+    struct json_list can; /* .items NULL: not said, so all */
     bool online, busy;
     int64_t battery, wifi_rssi;
     bool has_battery, has_wifi_rssi;
@@ -129,6 +130,7 @@ static const struct json_field hello_camera_fields[] = {
     JSON_F(struct camera_msg, video, J_STR, J_OPTIONAL, .hi = 32),
     JSON_F(struct camera_msg, audio, J_STR, J_OPTIONAL, .hi = 32),
     JSON_F(struct camera_msg, talk, J_STR, J_OPTIONAL, .hi = 32),
+    JSON_F(struct camera_msg, can, J_STRS, J_OPTIONAL, .hi = 16),
     J_END,
 };
 struct hello_msg {
@@ -190,6 +192,15 @@ static enum pl_err note_reset(struct link_call *c, const struct hello_msg *m, co
     return nudge_account(c, b->account_id);
 }
 
+bool device_can(const struct json_list *can, const char *what)
+{
+    const struct pl_str *items = can->items;
+    for (size_t i = 0; i < can->n; i++)
+        if (pl_str_eqz(items[i], what))
+            return true;
+    return !items;
+}
+
 static struct pl_str cameras_json(struct link_call *c, const struct json_list *list, bool status)
 {
     struct pl_buf b = pl_buf_init(c->arena, 32 * 1024);
@@ -211,6 +222,8 @@ static struct pl_str cameras_json(struct link_call *c, const struct json_list *l
             jw_str(&w, "video", m[i].video);
             jw_str(&w, "audio", m[i].audio);
             jw_str(&w, "talk", m[i].talk);
+            jw_bool(&w, "can_keyframe", device_can(&m[i].can, "keyframe"));
+            jw_bool(&w, "can_bitrate", device_can(&m[i].can, "bitrate"));
         }
         jw_close(&w);
     }
@@ -431,17 +444,20 @@ enum pl_err device_deliver(struct link_call *c, void *arg, struct pl_fail *reter
 struct claim_msg {
     struct pl_uuid claim_id;
     struct pl_str challenge, camera, signature;
+    struct json_list can;
 };
 static const struct json_field claim_fields[] = {
     JSON_F(struct claim_msg, claim_id, J_UUID, J_REQUIRED),
     JSON_F(struct claim_msg, challenge, J_STR, J_REQUIRED, .lo = 1, .hi = 128),
     JSON_F(struct claim_msg, signature, J_B64, J_REQUIRED, .lo = 64, .hi = 64),
+    JSON_F(struct claim_msg, can, J_STRS, J_OPTIONAL, .hi = 16),
     J_END,
 };
 static const struct json_field paired_fields[] = {
     JSON_F(struct claim_msg, claim_id, J_UUID, J_REQUIRED),
     JSON_F(struct claim_msg, camera, J_SERIAL, J_REQUIRED),
     JSON_F(struct claim_msg, signature, J_B64, J_REQUIRED, .lo = 64, .hi = 64),
+    JSON_F(struct claim_msg, can, J_STRS, J_OPTIONAL, .hi = 16),
     J_END,
 };
 
@@ -455,6 +471,9 @@ static enum pl_err prove_claim(struct link_call *c, struct pl_fail *reterr)
     struct jw w;
     enum pl_err e = fence(c);
     if (e != PL_OK || (e = device_claim_prove(d->ctx, c->tx, c->now, &p, &bound, &c->keep_on_error, reterr)) != PL_OK)
+        return e;
+    /* In the transaction that binds it: whoever watches it now must know what it heeds. Later hellos say it again. */
+    if ((e = device_sql_can(c->tx, bound.account_id, bound.device_id, device_can(&m->can, "keyframe"), device_can(&m->can, "bitrate"), NULL)) != PL_OK)
         return e;
     if (!m->camera.p)
         d->device_id = bound.device_id;

@@ -55,6 +55,34 @@ static void write_number(struct jw *w, const char *name, bool has, int64_t v)
         jw_null(w, name);
 }
 
+/* What its pictures heed, where it makes some; and what its own way to the cloud carries, where it has one. */
+static void write_media(struct jw *w, const struct device_sql_views_row *r)
+{
+    if (pl_str_eqz(r->kind, "hub"))
+        jw_null(w, "video");
+    else {
+        jw_open(w, "video");
+        jw_array(w, "can");
+        if (r->can_keyframe)
+            jw_z(w, NULL, "keyframe");
+        if (r->can_bitrate)
+            jw_z(w, NULL, "bitrate");
+        jw_end_array(w);
+        write_number(w, "gop_ms", r->has_gop_ms, r->gop_ms);
+        jw_close(w);
+    }
+    if (!r->has_uplink_bps) {
+        jw_null(w, "uplink");
+        return;
+    }
+    jw_open(w, "uplink");
+    jw_int(w, "bps", r->uplink_bps);
+    jw_int(w, "lost_percent", r->uplink_lost_percent);
+    write_number(w, "rtt_ms", r->has_uplink_rtt_ms, r->uplink_rtt_ms);
+    jw_utc(w, "as_of", r->uplink_at);
+    jw_close(w);
+}
+
 void device_write(struct jw *w, const struct device_sql_views_row *r, struct pl_utc now)
 {
     struct device_connectivity c = device_connectivity(r, now);
@@ -77,6 +105,7 @@ void device_write(struct jw *w, const struct device_sql_views_row *r, struct pl_
     jw_bool(w, "busy", r->busy);
     jw_utc(w, "as_of", r->as_of);
     jw_close(w);
+    write_media(w, r);
 }
 
 static void write_system(struct jw *w, const struct system_row *s, const struct device_sql_views_row *rows, size_t n, struct pl_utc now)
@@ -151,9 +180,25 @@ enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_
     if (pl_str_eqz(r->kind, "hub"))
         return PL_WRONG_KIND;
     *ret = (struct device_view){ .device_id = r->id, .system_id = r->system_id, .camera_serial = r->serial, .hub_serial = r->gateway_serial, .kind = r->kind, .video = r->video,
-                                 .audio = r->audio, .talk = r->talk, .suites = (unsigned)r->suites, .battery = pl_str_eqz(r->kind, "wireless") };
+                                 .audio = r->audio, .talk = r->talk, .suites = (unsigned)r->suites, .battery = pl_str_eqz(r->kind, "wireless"),
+                                 .can_keyframe = r->can_keyframe, .can_bitrate = r->can_bitrate };
     ret->online = strcmp(device_connectivity(r, now).state, "online") == 0;
     return PL_OK;
+}
+
+enum pl_err device_set_gop(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid device_id, int32_t gop_ms)
+{
+    return device_sql_gop(tx, account_id, device_id, gop_ms, NULL);
+}
+
+enum pl_err device_uplink(struct db_tx *tx, struct pl_str gateway_serial, int64_t *ret_bps)
+{
+    struct device_sql_uplink_of_row r;
+    bool found;
+    enum pl_err e = device_sql_uplink_of(tx, gateway_serial, &r, &found);
+    if (e == PL_OK)
+        *ret_bps = found && r.has_uplink_bps ? r.uplink_bps : 0;
+    return e;
 }
 
 enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret)

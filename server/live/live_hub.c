@@ -9,14 +9,28 @@ struct state_msg {
     int64_t generation;
     int state;
     struct pl_str code;
+    int64_t gop_ms;
 };
 static const struct json_field state_fields[] = {
     JSON_F(struct state_msg, live_id, J_UUID, J_REQUIRED),
     JSON_F(struct state_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX),
     JSON_F(struct state_msg, state, J_ENUM, J_REQUIRED, .words = states),
     JSON_F(struct state_msg, code, J_STR, J_OPTIONAL, .hi = 64),
+    JSON_F(struct state_msg, gop_ms, J_INT, J_OPTIONAL, .lo = 1, .hi = 3600000),
     J_END,
 };
+
+/* The first frame is on its way: who shares the hub's way to the cloud is told its part. Said again with the GOP length by a source that cannot be asked for key frames. */
+static enum pl_err sending(struct link_call *c, const struct state_msg *m, struct pl_uuid account_id)
+{
+    struct live_sql_get_row live;
+    bool found;
+    enum pl_err e = live_stage_add(c->tx, account_id, m->live_id, "hub_sending", c->now);
+    if (e != PL_OK || m->gop_ms == 0)
+        return e == PL_OK ? live_hub_bitrates(c, link_owner(c->conn)) : e;
+    e = live_sql_get(c->tx, account_id, m->live_id, &live, &found);
+    return e == PL_OK && found ? device_set_gop(c->tx, account_id, live.device_id, (int32_t)m->gop_ms) : e;
+}
 
 static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
 {
@@ -31,7 +45,7 @@ static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
     if (e != PL_OK || !found || !pl_str_eq(place.hub_serial, device_conn_serial(hub)) || place.generation != m->generation)
         return e;
     if (m->state == HUB_SENDING)
-        return live_stage_add(c->tx, place.account_id, m->live_id, "hub_sending", c->now);
+        return sending(c, m, place.account_id);
     if (m->state == HUB_ENDED) /* why it ended is said by who ended it, or by the relay when nothing comes any more */
         return live_stage_add(c->tx, place.account_id, m->live_id, "hub_ended", c->now);
     *t = (struct live_told){ .ctx = c->self, .arena = c->arena };
@@ -41,24 +55,12 @@ static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
     return e;
 }
 
-struct sync_args {
-    struct link_conn *conn;
-    struct pl_str text;
-};
-static void send_sync(void *arg)
-{
-    const struct sync_args *s = arg;
-    if (link_send(s->conn, s->text) != PL_OK)
-        link_close(s->conn, PL_TOO_SLOW);
-}
-
 enum pl_err live_hub_welcome(void *self, struct link_call *c, const struct device_conn *hub)
 {
     struct live_ctx *ctx = self;
     struct live_sql_places_of_hub_row *rows;
-    struct sync_args *s = PL_NEW(c->arena, struct sync_args);
     size_t n;
-    enum pl_err e = s ? live_sql_places_of_hub(c->tx, device_conn_serial(hub), &rows, &n) : PL_NO_MEMORY;
+    enum pl_err e = live_sql_places_of_hub(c->tx, device_conn_serial(hub), &rows, &n);
     if (e != PL_OK)
         return e;
     struct pl_buf b = pl_buf_init(c->arena, 16 * 1024);
@@ -72,11 +74,7 @@ enum pl_err live_hub_welcome(void *self, struct link_call *c, const struct devic
     }
     jw_end_array(&w);
     jw_close(&w);
-    if ((e = pl_buf_err(&b)) != PL_OK)
-        return e;
-    *s = (struct sync_args){ c->conn, pl_buf_view(&b) };
-    link_after(c, send_sync, s);
-    return PL_OK;
+    return live_say(c, &b);
 }
 
 const struct link_message live_hub_messages[] = {

@@ -31,6 +31,13 @@ PL_MUST enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uu
 PL_MUST enum pl_err live_write(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
 PL_MUST enum pl_err live_write_stages(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
 
+/* Sends a message over the call's connection after its commit. */
+PL_MUST enum pl_err live_say(struct link_call *c, const struct pl_buf *b);
+/* live_uplink.c. What of a way of `uplink_bps` the pictures of one of `streams` may take: three quarters are shared out evenly; never under 200 kbit/s nor over 2 Mbit/s. */
+int64_t live_share_bps(int64_t uplink_bps, size_t streams);
+/* Tells a hub the bitrate of each session that it runs and whose camera heeds it. Nothing where nothing was measured: the camera's own rate stands. */
+PL_MUST enum pl_err live_hub_bitrates(struct link_call *c, const struct device_conn *hub);
+
 /* What a relay has counted since it started. The first report of a connection is where counting begins: what went before was another connection's. */
 struct live_traffic {
     bool any;

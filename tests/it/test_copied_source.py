@@ -1,4 +1,5 @@
 """Cameras whose own coded stream is handed on (`copy:`): nothing is decoded in the hub, and nobody can ask them for a key frame."""
+import json
 import os
 import subprocess
 
@@ -36,8 +37,13 @@ def test_an_rtsp_cameras_stream_is_handed_on_as_it_is(porch, account, tmp_path):
             assert seen["frames"] >= 250 and seen["decode_errors"] == 0 and seen["damaged_frames"] == 0, seen
             assert seen["tone"]["ratio"] > 0.8 and seen["tone"]["level"] > 0.01, seen
             assert size_of_a_picture(tmp_path / "one") == (1280, 720)  # the hub's own encoder makes 640x360 of it
+            video = home.api.get(f"/v1/devices/{home.cameras[0]}").ok(200)["video"]
+            assert video["can"] == [] and 100 <= video["gop_ms"] <= 10_000, video
         finally:
             home.close()
+        # `can: []` is obeyed: two viewers came, one in the middle of a GOP, and the source was asked for nothing.
+        done = [json.loads(line) for line in open(home.hub.log, encoding="utf-8") if "stream.done" in line]
+        assert done and all(d["key_asked"] == 0 and d["frames"] > 250 for d in done), done
 
 
 def test_a_file_is_copied_over_and_over(porch, account, tmp_path):

@@ -331,7 +331,7 @@ class Relay(asyncio.DatagramProtocol):
             self.checks += 1
             self.transport.sendto(self.answer(data[8:20], addr), addr)
         elif not 192 <= data[1] <= 223:
-            self.media.put_nowait((data[1] & 127, struct.unpack("!HII", data[2:12])))
+            self.media.put_nowait((data[1] & 127, struct.unpack("!HII", data[2:12]) + (len(data),)))
 
     def answer(self, tid, addr):
         """A Binding success response: XOR-MAPPED-ADDRESS, MESSAGE-INTEGRITY, FINGERPRINT (RFC 8489)."""
@@ -357,7 +357,7 @@ async def stream_of(hub, cloud, **changes):
 
 
 async def packets(relay, payload_type, n):
-    """The next n packets of one stream: (sequence number, timestamp, SSRC)."""
+    """The next n packets of one stream: (sequence number, timestamp, SSRC, bytes)."""
     got = []
     while len(got) < n:
         pt, header = await asyncio.wait_for(relay.media.get(), DEADLINE)
@@ -383,6 +383,43 @@ def test_media_flows_in_order_and_ends_by_the_hubs_own_clock(tmp_path):
     with_hub(tmp_path, story)
 
 
+async def video_rate(relay, seconds):
+    """Bits a second of the next pictures, by the clock of the stream."""
+    first, bits = None, 0
+    while True:
+        (_, ts, _, n), = await packets(relay, 96, 1)
+        first = ts if first is None else first
+        if (ts - first) & 0xFFFFFFFF >= seconds * 90000:
+            return bits / seconds
+        bits += 8 * n
+
+
+def test_the_bitrate_changes_within_the_stream(tmp_path):
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome()
+        relay, start = await stream_of(hub, cloud)
+        was = await video_rate(relay, 4)
+        assert 300_000 < was < 750_000, was
+        await cloud.send({**example("bitrate"), "live_id": start["live_id"], "video_bps": 150_000})
+        await video_rate(relay, 2)  # it settles
+        now = await video_rate(relay, 4)
+        assert 90_000 < now < 200_000, now
+        header, = await packets(relay, 96, 1)
+        assert header[2] == start["video"]["ssrc"] and relay.media.qsize() < 200  # the same stream, the same session
+        await cloud.send({**example("bitrate"), "live_id": start["live_id"], "video_bps": 1_500_000})
+        await video_rate(relay, 2)
+        now = await video_rate(relay, 4)
+        assert 1_000_000 < now < 1_900_000, now
+        # Of a session that does not run, or of nonsense, nothing comes.
+        await cloud.send({**example("bitrate"), "live_id": start["id"]})
+        await cloud.ws.send(json.dumps({"type": "bitrate", "live_id": start["live_id"], "video_bps": -1}))
+        await packets(relay, 96, 30)
+        relay.transport.close()
+
+    with_hub(tmp_path, story)
+
+
 def test_a_copied_stream_says_that_nobody_can_ask_it(tmp_path):
     film = tmp_path / "film.mp4"
     subprocess.run(["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-t", "2", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0", "-g", "25",
@@ -391,7 +428,7 @@ def test_a_copied_stream_says_that_nobody_can_ask_it(tmp_path):
     async def story(hub):
         hub.start("--camera", f"CAM00002=copy:{film}")
         cloud = await (await hub.connection()).welcome()
-        assert [c["can"] for c in cloud.hello["cameras"]] == [["keyframe"], []]
+        assert [c["can"] for c in cloud.hello["cameras"]] == [["keyframe", "bitrate"], []]
         relay = await Relay.open(example("live.start")["ice"]["pwd"])
         await cloud.send({**example("live.start"), "relay": {"host": "127.0.0.1", "port": relay.port}, "camera": "CAM00002"})
         first = await cloud.get("live.state")

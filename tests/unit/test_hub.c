@@ -151,6 +151,45 @@ static void a_key_frame_comes_when_asked_and_every_two_seconds(void **state)
     assert_null(source_close(s));
 }
 
+struct weight { size_t bytes; unsigned frames, keys; };
+static void weigh(void *self, const struct camera_frame *f)
+{
+    struct weight *w = self;
+    w->bytes += f->data.n;
+    w->frames++;
+    w->keys += f->key;
+}
+
+/* `bitrate`: the same encoder, in the same stream, makes what was asked for; and no key frame for it. Measured over four seconds, after two in which it settles. */
+static void the_encoder_changes_its_rate_within_the_stream(void **state)
+{
+    (void)state;
+    static const int rates[] = { CODER_VIDEO_BITS, 200000, 1500000, 300000 };
+    static atomic_bool stop;
+    struct source *s;
+    struct coder *c;
+    struct source_raw raw;
+    assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
+    assert_int_equal(coder_open(s->width, s->height, s->fps, &c, NULL), PL_OK);
+    for (size_t i = 0; i < PL_COUNT(rates); i++) {
+        struct weight settling = { 0 }, w = { 0 };
+        if (i)
+            coder_bitrate(c, rates[i]);
+        while (w.frames < 100) {
+            assert_int_equal(source_next(s, &raw), PL_OK);
+            if (raw.media == CAMERA_VIDEO)
+                assert_int_equal(coder_video(c, raw.frame, raw.pts_us, false, weigh, settling.frames < 50 ? &settling : &w), PL_OK);
+        }
+        assert_int_equal(settling.keys, 1);
+        assert_int_equal(w.keys, 2);
+        size_t bits = w.bytes * 8 / 4;
+        print_message("asked %d, made %zu bit/s\n", rates[i], bits);
+        assert_in_range(bits, (size_t)rates[i] * 65 / 100, (size_t)rates[i] * 115 / 100);
+    }
+    assert_null(coder_close(c));
+    assert_null(source_close(s));
+}
+
 static void a_source_that_is_not_there_is_an_error(void **state)
 {
     (void)state;
@@ -274,7 +313,7 @@ int main(void)
         cmocka_unit_test(a_picture_without_a_strip_has_no_number),
         cmocka_unit_test(the_test_source_counts_and_keeps_time),
         cmocka_unit_test(the_tone_is_continuous_and_440_hz),
-        cmocka_unit_test(a_key_frame_comes_when_asked_and_every_two_seconds),
+        cmocka_unit_test(a_key_frame_comes_when_asked_and_every_two_seconds), cmocka_unit_test(the_encoder_changes_its_rate_within_the_stream),
         cmocka_unit_test(a_source_that_is_not_there_is_an_error),
         cmocka_unit_test(a_file_is_played_over_and_over),
         cmocka_unit_test(the_state_file_is_the_old_one_or_the_new_one),

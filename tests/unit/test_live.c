@@ -427,6 +427,20 @@ static void node_lives(void)
     db_close(other);
 }
 
+/* The home's way is shared out, and some of it is left. */
+static void an_uplink_is_shared_by_the_streams_of_a_hub(void **state)
+{
+    static const struct { int64_t uplink; size_t streams; int64_t bps; } rows[] = {
+        { 2000000, 1, 1436000 },  /* the product's floor carries one stream well */
+        { 2000000, 2, 686000 }, { 2000000, 3, 436000 },
+        { 2000000, 10, 200000 },  /* less is no picture */
+        { 600000, 1, 386000 }, { 0, 1, 200000 }, { 100000000, 1, 2000000 }, { 100000000, 10, 2000000 }, { 4000000, 0, 2000000 },
+    };
+    (void)state;
+    for (size_t i = 0; i < PL_COUNT(rows); i++)
+        assert_int_equal(live_share_bps(rows[i].uplink, rows[i].streams), rows[i].bps);
+}
+
 int main(void)
 {
     if (secure_init() != PL_OK || !(arena = pl_arena_new(32 << 20)))
@@ -439,6 +453,7 @@ int main(void)
         return 1;
     node_lives();
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_uplink_is_shared_by_the_streams_of_a_hub),
         cmocka_unit_test_setup(a_session_ends_in_exactly_one_code, each_test),
         cmocka_unit_test_setup(another_account_ends_nothing, each_test),
         cmocka_unit_test_setup(expiry_is_warned_of_once, each_test),
