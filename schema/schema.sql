@@ -36,6 +36,11 @@ CREATE TABLE audit_head (
     hash bytea NOT NULL
 );
 
+CREATE TABLE audit_pseudonym (
+    account_id uuid NOT NULL,
+    pseudonym uuid NOT NULL
+);
+
 CREATE TABLE challenge (
     id uuid NOT NULL,
     account_id uuid,
@@ -491,6 +496,9 @@ ALTER TABLE ONLY audit_head
 
 ALTER TABLE ONLY audit
     ADD CONSTRAINT audit_pkey PRIMARY KEY (subject_id, number);
+
+ALTER TABLE ONLY audit_pseudonym
+    ADD CONSTRAINT audit_pseudonym_key PRIMARY KEY (account_id);
 
 ALTER TABLE ONLY challenge_budget
     ADD CONSTRAINT challenge_budget_key PRIMARY KEY (subject_id, purpose);

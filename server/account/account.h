@@ -63,6 +63,9 @@ PL_MUST enum pl_err account_authenticate(struct db_tx *tx, struct pl_utc now, st
  * was written. PL_UNAUTHENTICATED: it has been. */
 PL_MUST enum pl_err account_hold_client(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
 
+/* Handler of JOURNAL_ACCOUNT_DELETED: removes what bears the account's id here, in notify, pin and factor; also when the account itself is gone already (S-S6). */
+PL_MUST enum pl_err account_erase(struct db_tx *tx, struct pl_uuid account_id);
+
 /* Puts an e-mail to the owner into the outbox of this transaction; after the commit call notify_wake(account_notify(ctx)). PL_NOT_FOUND: no such account. */
 PL_MUST enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about);
 struct notify *account_notify(struct account *ctx);

@@ -322,6 +322,11 @@ DELETE FROM account_email WHERE email = $1 AND account_id = $2;
 -- The account is being deleted.
 DELETE FROM account_phone WHERE phone = $1 AND account_id = $2;
 
+-- name: erase_changes :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM contact_change WHERE account_id = $1;
+
 -- name: erase_account :exec
 -- in: account_id uuid
 -- The account is being deleted.

@@ -123,7 +123,7 @@ static enum pl_err stepped_up(struct verify *v, struct db_tx *tx)
     if (e != PL_OK)
         return e;
     v->account_id = ch->account_id;
-    return journal_audit(tx, v->now, &(struct journal_audit){ .subject = ch->account_id, .actor = ch->client_id, .action = "step_up.granted", .detail = PL_STR("{}") });
+    return journal_audit(tx, v->now, &(struct journal_audit){ .account = ch->account_id, .actor = ch->client_id, .action = "step_up.granted", .detail = PL_STR("{}") });
 }
 
 static void verify_write(struct http_call *c, struct verify *v)

@@ -119,7 +119,7 @@ enum pl_err account_contact_proved(struct account *ctx, struct db_tx *tx, struct
         e = pin_end(tx, ch->account_id);
     if (e == PL_OK)
         e = account_sql_reset_forget(tx, ch->account_id, NULL);
-    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = ch->account_id, .actor = ch->client_id,
+    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .account = ch->account_id, .actor = ch->client_id,
                             .action = k.what == CONTACT_EMAIL ? "account.email_changed" : "account.phone_changed", .detail = PL_STR("{}") }) : e;
 }
 
@@ -167,7 +167,7 @@ static enum pl_err shut(const struct change *k)
         e = account_sql_lock(k->tx, k->account_id, &now_is, &found);
     if (e == PL_OK)
         e = account_sql_reset_ask(k->tx, pl_uuid7(k->ctx->rand, k->now), now_is.email, k->now, NULL);
-    return e == PL_OK ? journal_audit(k->tx, k->now, &(struct journal_audit){ .subject = k->account_id, .action = "account.change_undone", .detail = PL_STR("{}") }) : e;
+    return e == PL_OK ? journal_audit(k->tx, k->now, &(struct journal_audit){ .account = k->account_id, .action = "account.change_undone", .detail = PL_STR("{}") }) : e;
 }
 
 enum pl_err account_on_undo(struct http_call *c, struct pl_fail *reterr)

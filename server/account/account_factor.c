@@ -5,7 +5,7 @@
 static enum pl_err tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, const char *action, const char *said)
 {
     enum pl_err e = account_tell(ctx, tx, now, account_id, NOTIFY_FACTORS_CHANGED, pl_str_of(said));
-    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = account_id, .actor = client_id, .action = action, .detail = PL_STR("{}") }) : e;
+    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .account = account_id, .actor = client_id, .action = action, .detail = PL_STR("{}") }) : e;
 }
 
 static enum pl_err tell_of_call(struct http_call *c, const char *action, const char *said)

@@ -65,44 +65,6 @@ static enum pl_err on_account(struct http_call *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
-/* Everything of this module that bears the account's id; what others keep they remove when they handle the fact. */
-static enum pl_err erase(struct db_tx *tx, const struct account_sql_by_id_row *row)
-{
-    static enum pl_err (*const whole[])(struct db_tx *, struct pl_uuid, int64_t *) = { account_sql_erase_tokens, account_sql_erase_sessions, account_sql_erase_grants,
-        account_sql_erase_clients, account_sql_erase_account };
-    enum pl_err e = PL_OK;
-    for (size_t i = 0; e == PL_OK && i < PL_COUNT(whole); i++)
-        e = whole[i](tx, row->account_id, NULL);
-    if (e == PL_OK)
-        e = account_sql_erase_email(tx, row->email, row->account_id, NULL);
-    if (e == PL_OK)
-        e = account_sql_erase_phone(tx, row->phone, row->account_id, NULL);
-    if (e == PL_OK)
-        e = notify_forget(tx, row->account_id);
-    if (e == PL_OK)
-        e = factor_forget(tx, row->account_id);
-    return e == PL_OK ? pin_forget(tx, row->account_id) : e;
-}
-
-static enum pl_err on_account_delete(struct http_call *c, struct pl_fail *reterr)
-{
-    struct account *ctx = c->self;
-    struct account_sql_by_id_row row;
-    bool found;
-    (void)reterr;
-    enum pl_err e = account_sql_by_id(c->tx, c->actor.account_id, &row, &found);
-    if (e != PL_OK || !found)
-        return e == PL_OK ? PL_NOT_FOUND : e;
-    if ((e = erase(c->tx, &row)) == PL_OK)
-        e = journal_fact(c->tx, ctx->rand, c->now, JOURNAL_ACCOUNT_DELETED, row.account_id, row.account_id, PL_STR("{}"));
-    if (e == PL_OK)
-        e = journal_audit(c->tx, c->now, &(struct journal_audit){ .subject = row.account_id, .actor = c->actor.client_id, .action = "account.deleted", .detail = PL_STR("{}") });
-    /* The farewell bears no account id: no row does any more. */
-    if (e == PL_OK)
-        e = notify_queue(ctx->notify, c->tx, ctx->rand, c->now, &(struct notify_message){ .kind = NOTIFY_ACCOUNT_DELETED, .channel = NOTIFY_EMAIL, .to = row.email });
-    return e == PL_OK ? account_nudge_after(c, row.account_id) : e;
-}
-
 /* ---- clients ---- */
 
 static enum pl_err on_clients(struct http_call *c, struct pl_fail *reterr)
@@ -164,7 +126,7 @@ static enum pl_err on_client_delete(struct http_call *c, struct pl_fail *reterr)
     if (e == PL_OK)
         e = revoked_event(c, id);
     if (e == PL_OK)
-        e = journal_audit(c->tx, c->now, &(struct journal_audit){ .subject = c->actor.account_id, .actor = c->actor.client_id, .action = "client.revoked", .detail = PL_STR("{}") });
+        e = journal_audit(c->tx, c->now, &(struct journal_audit){ .account = c->actor.account_id, .actor = c->actor.client_id, .action = "client.revoked", .detail = PL_STR("{}") });
     return e == PL_OK ? account_nudge_after(c, c->actor.account_id) : e;
 }
 
@@ -239,7 +201,7 @@ const struct http_route account_routes[] = {
     { HTTP_POST, "/v1/challenges/{id}/destination", HTTP_PUBLIC, account_on_destination, "Say which phone the PIN goes to", HTTP_BODY(DESTINATION, destination_fields),
       .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_GET, "/v1/account", HTTP_USER, on_account, "One's own account" },
-    { HTTP_DELETE, "/v1/account", HTTP_USER, on_account_delete, "Delete one's own account", .step_up = "delete_account" },
+    { HTTP_DELETE, "/v1/account", HTTP_USER, account_on_delete, "Delete one's own account", .step_up = "delete_account" },
     { HTTP_POST, "/v1/password-resets", HTTP_PUBLIC, account_on_reset, "Ask for a link that resets the password", HTTP_BODY(RESET, reset_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/v1/password-resets/{token}/open", HTTP_PUBLIC, account_on_reset_open, "Open the link of a reset: a PIN goes to the phone", HTTP_BODY(RESET_OPEN, reset_open_fields),
       .idempotent = true, .rate = HTTP_RATE_SEND },

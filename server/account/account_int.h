@@ -123,7 +123,7 @@ struct account_new_row {
     struct pl_str email, phone, country, region, password_hash;
 };
 /* The account's rows. PL_EMAIL_TAKEN, PL_PHONE_TAKEN. */
-PL_MUST enum pl_err account_insert(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row);
+PL_MUST enum pl_err account_insert(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row);
 /* What a verified sign-up becomes: the account and its first session. */
 PL_MUST enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_signup_get_row *s, struct pl_str phone, struct account_tokens *ret);
 /* The client of a log-in challenge, kept in its context. */
@@ -179,6 +179,9 @@ PL_MUST enum pl_err account_contact_proved(struct account *ctx, struct db_tx *tx
 /* Gives an address free that the account neither has nor can have back. kind: "email", "phone". */
 PL_MUST enum pl_err account_contact_release(struct db_tx *tx, struct pl_uuid account_id, struct pl_str kind, struct pl_str value);
 PL_MUST enum pl_err account_changes_expire(struct db_tx *tx, struct pl_utc now);
+
+/* ---- account_leave.c ---- */
+PL_MUST enum pl_err account_on_delete(struct http_call *c, struct pl_fail *reterr);
 
 /* ---- account_link.c ---- */
 PL_MUST enum pl_err account_events_new(struct account *ctx, struct account_events **ret);

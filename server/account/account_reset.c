@@ -146,7 +146,7 @@ static enum pl_err password_set(struct db_tx *tx, void *arg, struct pl_fail *ret
     if (e == PL_OK)
         e = account_sql_reset_forget(tx, p->account_id, NULL);
     if (e == PL_OK)
-        e = journal_audit(tx, now, &(struct journal_audit){ .subject = p->account_id, .actor = p->keep, .action = p->action, .detail = PL_STR("{}") });
+        e = journal_audit(tx, now, &(struct journal_audit){ .account = p->account_id, .actor = p->keep, .action = p->action, .detail = PL_STR("{}") });
     if (e == PL_OK)
         e = account_tell(ctx, tx, now, p->account_id, NOTIFY_PASSWORD_CHANGED, PL_STR_NONE);
     p->c->status = 204;

@@ -88,7 +88,7 @@ enum pl_err account_session_open(struct account *ctx, struct db_tx *tx, struct p
     if ((e = account_sql_tokens_delete(tx, account_id, f.client_id, NULL)) == PL_OK)
         e = account_sql_session_start(tx, account_id, f.client_id, f.id, now, f.idle_ends_at, ends_at, NULL);
     if (e == PL_OK)
-        e = journal_audit(tx, now, &(struct journal_audit){ .subject = account_id, .actor = f.client_id, .action = "session.opened", .detail = PL_STR("{}") });
+        e = journal_audit(tx, now, &(struct journal_audit){ .account = account_id, .actor = f.client_id, .action = "session.opened", .detail = PL_STR("{}") });
     if (e == PL_OK)
         account_count(ACCOUNT_M_SESSIONS);
     return e == PL_OK ? tokens_put(ctx, tx, now, &f, ret) : e;
@@ -117,7 +117,7 @@ static enum pl_err reused(struct account *ctx, struct db_tx *tx, struct pl_utc n
 {
     enum pl_err e = account_session_end(ctx, tx, now, t->account_id, t->client_id);
     if (e == PL_OK)
-        e = journal_audit(tx, now, &(struct journal_audit){ .subject = t->account_id, .actor = t->client_id, .action = "session.token_reused", .detail = PL_STR("{}") });
+        e = journal_audit(tx, now, &(struct journal_audit){ .account = t->account_id, .actor = t->client_id, .action = "session.token_reused", .detail = PL_STR("{}") });
     return e == PL_OK ? account_tell(ctx, tx, now, t->account_id, NOTIFY_TOKEN_REUSED, client_name) : e;
 }
 

@@ -120,7 +120,7 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
-enum pl_err account_insert(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row)
+enum pl_err account_insert(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row)
 {
     int64_t count;
     enum pl_err e = account_sql_reserve_email(tx, row->email, id, &count);
@@ -132,7 +132,9 @@ enum pl_err account_insert(struct db_tx *tx, struct pl_utc now, struct pl_uuid i
         return PL_PHONE_TAKEN;
     if (e == PL_OK)
         e = account_sql_insert(tx, id, row->email, row->phone, row->country, row->region, row->password_hash, now, NULL);
-    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .subject = id, .action = "account.created", .detail = PL_STR("{}") }) : e;
+    if (e == PL_OK)
+        e = journal_audit_begin(tx, rand, now, id);
+    return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .account = id, .action = "account.created", .detail = PL_STR("{}") }) : e;
 }
 
 enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_signup_get_row *s, struct pl_str phone, struct account_tokens *ret)
@@ -140,7 +142,7 @@ enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl
     struct account_new_row row = { .email = s->email, .phone = phone, .country = s->country, .region = s->region, .password_hash = s->password_hash };
     struct account_client client = { .name = s->client_name, .platform = s->client_platform, .key_hash = s->client_key_hash };
     struct pl_uuid id = pl_uuid7(ctx->rand, now);
-    enum pl_err e = account_insert(tx, now, id, &row);
+    enum pl_err e = account_insert(tx, ctx->rand, now, id, &row);
     if (e == PL_OK)
         e = account_sql_signup_delete(tx, s->id, NULL);
     return e == PL_OK ? account_session_open(ctx, tx, now, id, &client, ret) : e;

@@ -29,6 +29,21 @@ static enum pl_err hash_entry(struct pl_arena *a, struct pl_str before, const st
     return EVP_Digest(b.p, b.n, ret, NULL, EVP_sha256(), NULL) ? PL_OK : PL_NO_MEMORY;
 }
 
+enum pl_err journal_audit_begin(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid account_id)
+{
+    return journal_sql_pseudonym_add(tx, account_id, pl_uuid7(rand, now), NULL);
+}
+
+/* *ret_found false: it is no account's id, or was forgotten. */
+static enum pl_err pseudonym_of(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid *ret, bool *ret_found)
+{
+    struct journal_sql_pseudonym_row row;
+    enum pl_err e = journal_sql_pseudonym(tx, account_id, &row, ret_found);
+    if (e == PL_OK && *ret_found)
+        *ret = row.pseudonym;
+    return e;
+}
+
 enum pl_err journal_audit(struct db_tx *tx, struct pl_utc now, const struct journal_audit *row)
 {
     struct journal_sql_audit_next_row next;
@@ -36,6 +51,12 @@ enum pl_err journal_audit(struct db_tx *tx, struct pl_utc now, const struct jour
     uint8_t hash[HASH];
     if (pl_str_find(r.action, '\n') != r.action.n)
         return PL_INTERNAL;
+    if (!pl_uuid_is_zero(row->account)) {
+        bool found;
+        enum pl_err looked = pseudonym_of(tx, row->account, &r.subject, &found);
+        if (looked != PL_OK || !found)
+            return looked;
+    }
     enum pl_err e = journal_sql_audit_next(tx, r.subject, &next, NULL);
     if (e != PL_OK)
         return e;
@@ -78,7 +99,9 @@ enum pl_err journal_audit_verify(struct db_tx *tx, struct pl_uuid subject, int64
     bool found;
     size_t n = 0;
     int64_t last = 0;
-    enum pl_err e = journal_sql_audit_head(tx, subject, &head, &found);
+    enum pl_err e = pseudonym_of(tx, subject, &subject, &found);
+    if (e == PL_OK)
+        e = journal_sql_audit_head(tx, subject, &head, &found);
     do {
         if (e == PL_OK)
             e = journal_sql_audit_page(tx, subject, last, &page, &n);

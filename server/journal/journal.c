@@ -2,7 +2,7 @@
 #include "journal_sql.h"
 
 #define FACT_LEASE (30 * PL_SECOND)
-#define FACT_KEPT (7 * PL_DAY)
+#define FACT_KEPT (12 * PL_HOUR)
 #define EVENT_KEPT PL_DAY
 #define EVENTS_MOST 1000
 
@@ -16,7 +16,13 @@ _Static_assert(PL_COUNT(fact_kinds) == JOURNAL_FACT_KINDS, "each kind of fact ha
 enum pl_err journal_fact(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, enum journal_fact_kind kind, struct pl_uuid account_id,
                          struct pl_uuid subject, struct pl_str detail)
 {
-    return journal_sql_fact_add(tx, pl_uuid7(rand, now), pl_str_of(fact_kinds[kind]), account_id, subject, detail, now, NULL);
+    return journal_fact_later(tx, rand, now, now, kind, account_id, subject, detail);
+}
+
+enum pl_err journal_fact_later(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_utc due, enum journal_fact_kind kind, struct pl_uuid account_id,
+                               struct pl_uuid subject, struct pl_str detail)
+{
+    return journal_sql_fact_add(tx, pl_uuid7(rand, now), pl_str_of(fact_kinds[kind]), account_id, subject, detail, due, NULL);
 }
 
 static bool kind_of(struct pl_str name, enum journal_fact_kind *ret)
@@ -102,7 +108,9 @@ enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t 
 enum pl_err journal_forget(struct db_tx *tx, struct pl_uuid account_id)
 {
     enum pl_err e = journal_sql_forget_events(tx, account_id, NULL);
-    return e == PL_OK ? journal_sql_forget_counter(tx, account_id, NULL) : e;
+    if (e == PL_OK)
+        e = journal_sql_forget_counter(tx, account_id, NULL);
+    return e == PL_OK ? journal_sql_pseudonym_drop(tx, account_id, NULL) : e;
 }
 
 enum pl_err journal_expire(struct db_tx *tx, struct pl_utc now)

@@ -3,6 +3,7 @@
  * A fact is how an effect travels upward against the arrows ("account deleted", "device freed"): a typed row; its handlers stand in one table in node/.
  * An event is what an app sees on /v1/events: per account, numbered 1, 2, 3… without gaps (UPDATE … RETURNING), kept 24 hours, resumed by cursor.
  * An audit row is insert-only and hash-chained per subject (S-S11): h(n) = SHA-256(h(n-1) || row); `journal_audit_verify` names the first row that was changed.
+ * The chain of an account stands under a pseudonym, made with the account and forgotten with it: what is left then says of nobody what was done.
  * Not here: sending (notify.h), the event socket (account_link.c).  Threads: any.  Memory: the transaction's arena.
  *     e = journal_event(tx, now, account, "device.connectivity", json);
  *     e = journal_fact(tx, rand, now, JOURNAL_DEVICE_FREED, account, device_id, PL_STR("{}"));
@@ -29,6 +30,9 @@ struct journal_fact_row {
 };
 PL_MUST enum pl_err journal_fact(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, enum journal_fact_kind kind, struct pl_uuid account_id,
                                  struct pl_uuid subject, struct pl_str detail);
+/* The same, handled not before `due`. */
+PL_MUST enum pl_err journal_fact_later(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_utc due, enum journal_fact_kind kind, struct pl_uuid account_id,
+                                       struct pl_uuid subject, struct pl_str detail);
 /* Takes the oldest fact not yet handled (leased for 30 s); *ret_found false: none. The lease is committed before the handler begins; the handler's
  * effects and journal_fact_done go into one transaction. */
 PL_MUST enum pl_err journal_fact_take(struct db_tx *tx, struct pl_utc now, struct journal_fact_row *ret, bool *ret_found);
@@ -47,19 +51,23 @@ PL_MUST enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl
 PL_MUST enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret,
                                    size_t *ret_n, int64_t *ret_head);
 
-/* S-S6: removes the events of a deleted account and the counter of their numbers. */
+/* S-S6: removes the events of a deleted account, the counter of their numbers, and who its audit was about. */
 PL_MUST enum pl_err journal_forget(struct db_tx *tx, struct pl_uuid account_id);
 
 struct journal_audit {
-    struct pl_uuid subject; /**< account or device: the chain */
+    struct pl_uuid account; /**< the chain is this account's; zero: that of */
+    struct pl_uuid subject; /**< a device */
     struct pl_uuid actor;   /**< client, relay or admin; zero: the server itself */
     const char *action;
     struct pl_str detail;   /**< JSON object without personal data or secrets, at most 200 KiB; kept byte by byte */
 };
+/* Begins the chain of an account that is being made. */
+PL_MUST enum pl_err journal_audit_begin(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid account_id);
+/* Of an account whose pseudonym was forgotten nothing is written: it is gone. */
 PL_MUST enum pl_err journal_audit(struct db_tx *tx, struct pl_utc now, const struct journal_audit *row);
 /* *ret_bad: number of the first changed or missing row of the chain, 0: whole. (Of a row that was changed together with its hash it is the next row's number,
  * or its own if it is the last: which of two that do not fit was changed cannot be told.)
- * The chain is locked until the transaction ends, and tx's arena holds all of it. */
+ * The chain is locked until the transaction ends, and tx's arena holds all of it. `subject`: account or device. */
 PL_MUST enum pl_err journal_audit_verify(struct db_tx *tx, struct pl_uuid subject, int64_t *ret_rows, int64_t *ret_bad);
-/* Deletes events older than 24 h and handled facts older than 7 days, at most 10,000 of each; a job calls it every minute. Audit stays. */
+/* Deletes events older than 24 h and handled facts older than 12 h (they bear account ids: S-S6), at most 10,000 of each; a job calls it every minute. Audit stays. */
 PL_MUST enum pl_err journal_expire(struct db_tx *tx, struct pl_utc now);

@@ -1,8 +1,8 @@
 -- Facts, events and audit rows.
 
 -- name: fact_add :exec
--- in: fact_id uuid, kind text, account_id uuid, subject_id uuid, detail jsonb, now timestamptz
--- A fact that may be taken at once.
+-- in: fact_id uuid, kind text, account_id uuid, subject_id uuid, detail jsonb, due timestamptz
+-- A fact that may be taken from then on.
 INSERT INTO fact (fact_id, kind, account_id, subject_id, detail, lease_until) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: fact_take :one
@@ -14,7 +14,7 @@ RETURNING fact_id, kind, account_id, subject_id, detail, attempts;
 
 -- name: fact_done :exec
 -- in: fact_id uuid
--- Marks it handled, at the latest moment that its lease allowed: exact enough for keeping it seven days. No row: it was handled already.
+-- Marks it handled, at the latest moment that its lease allowed: exact enough for keeping it twelve hours. No row: it was handled already.
 UPDATE fact SET done_at = lease_until WHERE fact_id = $1 AND done_at IS NULL;
 
 -- name: fact_expire :exec
@@ -58,6 +58,21 @@ DELETE FROM event WHERE account_id = $1;
 -- in: account_id uuid
 -- The account was deleted.
 DELETE FROM event_counter WHERE account_id = $1;
+
+-- name: pseudonym_add :exec
+-- in: account_id uuid, pseudonym uuid
+-- What the account's audit stands under.
+INSERT INTO audit_pseudonym (account_id, pseudonym) VALUES ($1, $2);
+
+-- name: pseudonym :one
+-- in: account_id uuid
+-- No row: it is no account's id, or the account is gone.
+SELECT pseudonym FROM audit_pseudonym WHERE account_id = $1;
+
+-- name: pseudonym_drop :exec
+-- in: account_id uuid
+-- The account was deleted: nobody knows any more whose audit it was.
+DELETE FROM audit_pseudonym WHERE account_id = $1;
 
 -- name: audit_next :one
 -- in: subject_id uuid

@@ -23,12 +23,14 @@ static enum pl_err session_revoked(struct fact_call *f)
     return live_client_revoked(f->tx, f->now, f->fact->account_id, f->fact->subject, &f->endings);
 }
 
-/* The devices of a deleted account are free again (product.md, Already registered), its live sessions end. */
+/* The devices of a deleted account are free again (product.md, Already registered), its live sessions end. Comes twice: see account_leave.c. */
 static enum pl_err account_deleted(struct fact_call *f)
 {
     enum pl_err e = live_account_deleted(f->tx, f->now, f->fact->account_id, &f->endings);
     if (e == PL_OK)
         e = device_account_deleted(&f->node->device, f->tx, f->now, f->fact->account_id, &f->freed);
+    if (e == PL_OK)
+        e = account_erase(f->tx, f->fact->account_id);
     return e == PL_OK ? journal_forget(f->tx, f->fact->account_id) : e;
 }
 

@@ -148,7 +148,7 @@ static enum pl_err make(const char *email, const char *phone, struct pl_uuid *re
     struct account_new_row row = { .email = pl_str_of(email), .phone = pl_str_of(phone), .password_hash = PL_STR("$argon2id$"), .country = PL_STR("AT"), .region = PL_STR("eu") };
     struct db_tx *tx = begin();
     *ret = pl_uuid7(&rnd.base, at(0));
-    enum pl_err e = account_insert(tx, at(0), *ret, &row);
+    enum pl_err e = account_insert(tx, &rnd.base, at(0), *ret, &row);
     if (e == PL_OK)
         e = db_commit(&tx);
     db_rollbackp(&tx);

@@ -254,6 +254,13 @@ static struct pl_uuid chain_id(void)
     return id;
 }
 
+static void add_account_audit(struct pl_uuid account)
+{
+    struct db_tx *tx = begin();
+    assert_int_equal(journal_audit(tx, at(1), &(struct journal_audit){ .account = account, .action = "session.opened", .detail = PL_STR("{}") }), PL_OK);
+    commit(tx);
+}
+
 static void add_audit(struct pl_uuid subject, int n)
 {
     for (int i = 0; i < n; i++) {
@@ -321,6 +328,26 @@ static void s_s11_a_long_chain_is_followed_over_its_pages(void **state)
     verify(subject, 1203, 0, "three pages");
 }
 
+static void s_s11_an_accounts_chain_stands_under_a_pseudonym_that_dies_with_it(void **state)
+{
+    (void)state;
+    struct pl_uuid account = chain_id();
+    assert_int_equal(pg_do(db, "CREATE TEMP TABLE before AS SELECT count(*) AS n FROM audit"), PL_OK);
+    assert_int_equal(pg_do(db, "CREATE TEMP TABLE of_the_id AS SELECT count(*) AS n FROM audit WHERE subject_id = " CHAIN), PL_OK);
+    struct db_tx *tx = begin();
+    assert_int_equal(journal_audit_begin(tx, &rnd.base, at(0), account), PL_OK);
+    commit(tx);
+    add_account_audit(account);
+    add_account_audit(account);
+    verify(account, 2, 0, "found by the account's id");
+    assert_int_equal(pg_do(db, "DO $$ BEGIN IF (SELECT count(*) FROM audit WHERE subject_id = " CHAIN ") <> (SELECT n FROM of_the_id) THEN RAISE EXCEPTION 'x'; END IF; END $$"), PL_OK);
+    tx = begin();
+    assert_int_equal(journal_forget(tx, account), PL_OK);
+    commit(tx);
+    add_account_audit(account); /* a call that was under way: nothing is written */
+    assert_int_equal(pg_do(db, "DO $$ BEGIN IF (SELECT count(*) FROM audit) <> (SELECT n + 2 FROM before) THEN RAISE EXCEPTION 'x'; END IF; END $$"), PL_OK);
+}
+
 static void s_s11_the_audit_log_is_insert_only(void **state)
 {
     (void)state;
@@ -341,6 +368,7 @@ int main(void)
         cmocka_unit_test_setup(forty_parallel_events_are_numbered_without_a_gap, each_test),
         cmocka_unit_test_setup(s_s11_audit_verify_names_the_changed_row, each_test),
         cmocka_unit_test_setup(s_s11_a_long_chain_is_followed_over_its_pages, each_test),
+        cmocka_unit_test_setup(s_s11_an_accounts_chain_stands_under_a_pseudonym_that_dies_with_it, each_test),
         cmocka_unit_test_setup(s_s11_the_audit_log_is_insert_only, each_test),
     };
     pl_rand_seed(&rnd, 1);
