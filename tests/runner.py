@@ -216,7 +216,24 @@ def part_chaos():
     return passed, failed
 
 
-PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "tsan": part_tsan, "fuzz": part_fuzz, "it": part_it, "chaos": part_chaos}
+JOINS, JOINS_FULL = 20_000, 1_000_000
+
+
+def part_joins():
+    """V-G5: viewers come and go at a relay, native and by WebRTC, and its memory does not grow; the full count with --long, written to bench/RESULTS.md."""
+    build_test()
+    joins = JOINS_FULL if LONG else JOINS
+    code, out = run([os.path.join(TEST_BUILD, "tests", "test_relay_joins")], 7200 if LONG else 300, {"PL_JOINS": str(joins)})
+    said = re.search(r"^\d+ joins: .*$", out, re.M)
+    if not said or code is None:
+        raise Broken(out[-3000:])
+    say(said[0])
+    if LONG and code == 0:
+        record("Joins (tests/run --long joins)", f"- {time.strftime('%Y-%m-%d')}: {said[0]}.")
+    return (1, []) if code == 0 else (0, ["test_relay_joins"])
+
+
+PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "tsan": part_tsan, "fuzz": part_fuzz, "it": part_it, "chaos": part_chaos, "joins": part_joins}
 
 
 def main():
