@@ -102,6 +102,7 @@ static enum pl_err start_server(struct up *u, struct node *n, bool send, struct 
         return e;
     p->stop_grace = 20 * PL_SECOND; /* it answers what is under way */
     option(p, "--config", c->config);
+    option(p, "--set", u->n_nodes > 1 ? "drain_clients=5s" : "drain_clients=0s"); /* of one node nobody can go elsewhere */
     if (u->n_nodes > 1) {
         option(p, "--set", pl_fmt(c->arena, "bus.nats_url=%s", u->nats.url).p);
         option(p, "--set", pl_fmt(c->arena, "bus.nats_token_file=%s", u->nats.token_file).p);

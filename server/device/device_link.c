@@ -624,6 +624,8 @@ void device_link_closed(void *self, struct link_conn *conn, struct link_call *c)
     if (d->epoch == 0)
         return; /* it never proved itself */
     const char *cause = close_cause(conn);
+    if (strcmp(cause, "cloud_restart") == 0)
+        return; /* this node ends, and its lease with it: that says so for whoever has not come to another node by then, and raises no alarm over who has */
     enum pl_err e = device_sql_link_gone(c->tx, device_conn_serial(d), d->epoch, pl_str_of(cause), c->now, &gone);
     if (e == PL_OK && gone && (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) == PL_OK && bound)
         e = connectivity(c, &b, "offline", pl_str_of(cause));

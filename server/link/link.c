@@ -177,6 +177,22 @@ static void each_thread(struct link *l, void (*fn)(struct link_thread *t))
                 fn(&l->classes[i].threads[j]);
 }
 
+void link_drain(struct link *l, struct pl_str say, unsigned per_s)
+{
+    struct pl_buf b = pl_buf_fixed(l->drain_text, sizeof l->drain_text);
+    l->door = link_door_close(l->door);
+    pl_buf_str(&b, say);
+    l->drain = pl_buf_view(&b);
+    l->drain_per_tick = per_s * LINK_TICK_MS / 1000 + 1;
+    each_thread(l, link_thread_drain);
+}
+
+unsigned link_connections(struct link *l)
+{
+    PL_LOCK(&l->lock);
+    return l->sockets;
+}
+
 /* What still lies on a thread's lists when it has ended. */
 static void clear_lists(struct link_thread *t)
 {

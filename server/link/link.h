@@ -92,6 +92,11 @@ struct link_conf {
 PL_MUST enum pl_err link_new(const struct link_conf *conf, struct link **ret, struct pl_fail *reterr);
 PL_MUST enum pl_err link_start(struct link *l, struct pl_fail *reterr);
 const char *link_address(const struct link *l);
+/* Closes the door and empties the house: `say` (at most 200 bytes) goes to everybody who is past LINK_NEW, per_s a second in each thread, so that they do not
+ * come to the other nodes at once; who is not is closed as by link_stop, and so is whoever is let in late. A connection that was told and then goes ended with
+ * "cloud_restart". Does not wait: link_connections says who is left, link_stop ends it. */
+void link_drain(struct link *l, struct pl_str say, unsigned per_s);
+unsigned link_connections(struct link *l);
 /* Closes the door, closes every connection with 1001 and reason "cloud_restart" after flushing what is queued and handling what has come, joins, frees. What is
  * not done after grace_us is cut. Takes one that was never started, or whose start failed; takes NULL; returns NULL. Connections that link_ref holds live on, closed. */
 struct link *link_stop(struct link *l, int64_t grace_us);

@@ -18,7 +18,8 @@ enum {
     LINK_ARENA = 256 * 1024,
     LINK_TICK_MS = 100,
     LINK_CLOSE_TICKS = 50,            /* what is queued before a close may take 5 s to flush */
-    LINK_MAX_THREADS = 4
+    LINK_MAX_THREADS = 4,
+    LINK_DRAIN_BYTES = 200
 };
 
 struct link_node { struct link_node *prev, *next; };
@@ -90,6 +91,8 @@ struct link_conn {
     bool pumped;                       /**< TLS: the pump gives the slot back */
     struct link_node by_silence;       /**< in thread->quiet, pinged or leaving */
     struct link_node by_age;           /**< in thread->fresh until authenticated */
+    struct link_node by_turn;          /**< in thread->all while it is open; whoever was looked at goes to the end */
+    bool told;                         /**< link_drain: it was sent away */
     struct pl_mono since, heard, pinged;
     int64_t rate_us;                   /**< when the bucket of messages is empty again */
     unsigned close_tick;
@@ -108,10 +111,13 @@ struct link_thread {
     struct link_conn *arrived;         /* LOCK: lock; by next_dirty: sockets to adopt */
     struct link_conn *parked, **parked_end; /* LOCK: lock; jobs that found the pool full or the database away */
     bool stopping, quitting;           /* LOCK: lock */
+    bool draining;                     /* LOCK: lock */
     bool db_away;                      /* atomic */
 
     /* the thread's own */
     struct link_node fresh, quiet, pinged, leaving; /**< by time: opened, heard, pinged, close began */
+    struct link_node all;
+    unsigned open;                     /**< how many are in `all` */
     struct link_conn *orphans;         /**< by next_dirty: adoption failed */
     struct link_node pumps, ending;    /**< link_pump.c */
     unsigned ticks;
@@ -140,6 +146,9 @@ struct link {
     unsigned turns;                    /* LOCK: lock; times that one had none left, or was parked */
     unsigned grace_ticks;              /* LOCK: lock */
     bool stopping;                     /* LOCK: lock */
+    struct pl_str drain;               /**< what link_drain says; written before any thread->draining */
+    char drain_text[LINK_DRAIN_BYTES];
+    unsigned drain_per_tick;
     struct link_count { struct link_address address; unsigned n; struct link_count *next; } **counts; /* LOCK: lock */
     size_t ncounts;
 };
@@ -169,6 +178,7 @@ PL_MUST enum pl_err link_door_route(const struct link_protocol *protocols, struc
 PL_MUST enum pl_err link_thread_open(struct link_thread *t, struct link *l, const struct link_protocol *p, struct pl_fail *reterr);
 /* Any thread: a connection with its fd, its slot and, where TLS is spoken, its pump. The thread owns them from here. */
 void link_thread_give(struct link_thread *t, struct link_conn *c);
+void link_thread_drain(struct link_thread *t);
 void link_thread_stop(struct link_thread *t);
 void link_thread_quit(struct link_thread *t);
 

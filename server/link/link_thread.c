@@ -29,6 +29,12 @@ static void begin_close(struct link_thread *t, struct link_conn *c)
 static void give_up(struct link_conn *c, int code, const char *reason)
 {
     bool established = c->state != LINK_ADOPTED;
+    if (established) {
+        link_list_remove(&c->by_turn);
+        c->thread->open--;
+    }
+    if (c->told && code < 4000) /* it went because it was sent: not by a fault of its own */
+        reason = "cloud_restart";
     c->state = LINK_OVER;
     link_list_remove(&c->by_silence);
     link_list_remove(&c->by_age);
@@ -96,6 +102,28 @@ static void adopt(struct link_thread *t, struct link_conn *c)
     free_slot(t, c);
     c->next_dirty = t->orphans;
     t->orphans = c;
+}
+
+/* Each once, by turns, until enough were told for this tick. */
+static void send_away(struct link_thread *t)
+{
+    unsigned told = 0;
+    for (unsigned i = t->open; i > 0 && told < t->engine->drain_per_tick; i--) {
+        struct link_conn *c = LINK_OF(t->all.next, by_turn);
+        link_list_add(&t->all, &c->by_turn);
+        if (c->told || c->state != LINK_OPEN)
+            continue;
+        c->told = true;
+        told++;
+        if (__atomic_load_n(&c->phase, __ATOMIC_ACQUIRE) == LINK_NEW || link_send(c, t->engine->drain) != PL_OK)
+            link_conn_close(c, LWS_CLOSE_STATUS_GOINGAWAY, "cloud_restart", false);
+    }
+}
+
+static bool draining(struct link_thread *t)
+{
+    PL_LOCK(&t->lock);
+    return t->draining;
 }
 
 static void close_all(struct link_thread *t)
@@ -213,6 +241,8 @@ static void tick(void *self)
     watch_fresh(t);
     watch_silence(t);
     watch_leaving(t);
+    if (draining(t))
+        send_away(t);
     link_pump_watch(t);
     link_unpark(t);
     if (t != &l->classes[0].threads[0])
@@ -230,10 +260,12 @@ static void opened(struct link_thread *t, struct link_conn *c, struct lws *wsi)
     c->since = now(t);
     heard(t, c);
     link_list_add(&t->fresh, &c->by_age);
+    link_list_add(&t->all, &c->by_turn);
+    t->open++;
     link_metric(LINK_M_CONNECTIONS, 1);
     link_metric(LINK_M_OPENED, 1);
     PL_LOG(&c->log, PL_DEBUG, "link.opened", PL_F_Z("protocol", c->proto->name));
-    if (t->said_stop)
+    if (t->said_stop || draining(t))
         link_conn_close(c, LWS_CLOSE_STATUS_GOINGAWAY, "cloud_restart", false);
     else if (c->proto->opened)
         c->proto->opened(c->proto->self, c);
@@ -388,7 +420,7 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
 
 enum pl_err link_thread_open(struct link_thread *t, struct link *l, const struct link_protocol *p, struct pl_fail *reterr)
 {
-    struct link_node *lists[] = { &t->fresh, &t->quiet, &t->pinged, &t->leaving, &t->pumps, &t->ending };
+    struct link_node *lists[] = { &t->fresh, &t->quiet, &t->pinged, &t->leaving, &t->all, &t->pumps, &t->ending };
     for (size_t i = 0; i < PL_COUNT(lists); i++)
         link_list_init(lists[i]);
     t->engine = l;
@@ -409,6 +441,12 @@ void link_thread_give(struct link_thread *t, struct link_conn *c)
     c->next_dirty = t->arrived;
     t->arrived = c;
     link_loop_wake(&t->loop);
+}
+
+void link_thread_drain(struct link_thread *t)
+{
+    PL_LOCK(&t->lock);
+    t->draining = true; /* the next tick sees it */
 }
 
 void link_thread_stop(struct link_thread *t)

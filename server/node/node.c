@@ -134,11 +134,11 @@ static enum pl_err start(struct node *n, struct pl_fail *reterr)
 }
 
 /* Doors first, so that nothing new comes in; then jobs; then what they all use. */
-static void stop(struct node *n)
+static void stop(struct node *n, int64_t grace_us)
 {
-    n->http = http_stop(n->http, n->conf->drain);
-    n->link = link_stop(n->link, n->conf->drain);
-    n->admin_http = http_stop(n->admin_http, n->conf->drain);
+    n->http = http_stop(n->http, grace_us);
+    n->link = link_stop(n->link, grace_us);
+    n->admin_http = http_stop(n->admin_http, grace_us);
     n->jobs = node_runner_stop(n->jobs);
     n->outbox = node_runner_stop(n->outbox);
     n->lease = node_runner_stop(n->lease);
@@ -147,6 +147,25 @@ static void stop(struct node *n)
     n->bus = bus_free(n->bus);
     pl_secret_wipe(&n->master);
     pl_secret_wipe(&n->live.way_key);
+}
+
+#define DRAIN_LOOK_NS 100000000 /* how often the end of a drain is looked for */
+
+/* Before the end: no longer ready, no new WebSockets, and those that are here go elsewhere, by and by. REST answers on, for whoever has not seen yet that this
+ * node is not ready. Until all have gone, the time is over or another signal comes: true. */
+static bool drain(struct node *n, const sigset_t *signals)
+{
+    struct pl_mono end = pl_mono_add(pl_now_mono(n->clock), n->conf->drain_clients);
+    const struct timespec look = { .tv_nsec = DRAIN_LOOK_NS };
+    if (n->conf->drain_clients == 0)
+        return false;
+    __atomic_store_n(&n->status.draining, true, __ATOMIC_RELAXED);
+    PL_LOG(&n->log, PL_INFO, "node.draining", PL_F_INT("connections", link_connections(n->link)));
+    link_drain(n->link, PL_STR("{\"type\":\"reconnect\",\"min_s\":0,\"max_s\":1}"), (unsigned)n->conf->drain_per_second);
+    while (link_connections(n->link) > 0 && pl_mono_cmp(pl_now_mono(n->clock), end) < 0)
+        if (sigtimedwait(signals, NULL, &look) > 0)
+            return true;
+    return false;
 }
 
 static void say_ready(const struct node *n)
@@ -184,13 +203,14 @@ enum pl_err node_run(const struct node_conf *conf, struct pl_arena *a, struct pl
     struct node *n = PL_NEW(a, struct node);
     sigset_t signals;
     int got = 0;
+    bool at_once = false;
     if (!n)
         return PL_NO_MEMORY;
     *n = (struct node){ .conf = conf, .arena = a, .clock = &pl_clock_system, .rand = &pl_rand_system };
     n->id = pl_uuid7(n->rand, pl_now_utc(n->clock));
     n->log = pl_log_child(NULL, PL_F_UUID("node", n->id));
     n->db_conf = (struct db_conf){ .conninfo = pl_str_z(a, conf->db), .clock = n->clock };
-    n->status = (struct node_status){ pl_now_utc(n->clock), pl_str_z(a, conf->migrations_dir) };
+    n->status = (struct node_status){ .started_at = pl_now_utc(n->clock), .migrations_dir = pl_str_z(a, conf->migrations_dir) };
 
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
@@ -203,10 +223,11 @@ enum pl_err node_run(const struct node_conf *conf, struct pl_arena *a, struct pl
         say_ready(n);
         PL_LOG(&n->log, PL_INFO, "node.ready", PL_F_Z("http", http_address(n->http)), PL_F_Z("ws", link_address(n->link)));
         sigwait(&signals, &got);
-        PL_LOG(&n->log, PL_INFO, "node.stopping", PL_F_INT("signal", got));
+        at_once = drain(n, &signals);
+        PL_LOG(&n->log, PL_INFO, "node.stopping", PL_F_INT("signal", got), PL_F_INT("connections", link_connections(n->link)));
     }
     bool leased = n->bus != NULL;
-    stop(n);
+    stop(n, at_once ? 0 : conf->drain);
     if (leased)
         lease_stop(n);
     return e;

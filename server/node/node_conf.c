@@ -29,6 +29,8 @@ static const struct conf_row own_rows[] = {
     ROW(NUM, "http.max_connections", max_connections, 16, 19000, "1000", "REST connections at once."),
     ROW(NUM, "http.max_per_address", max_per_address, 1, 19000, "256", "REST connections at once from one address."),
     ROW(DUR, "drain", drain, 0, PL_MINUTE, "5s", "How long a stop waits for calls under way."),
+    ROW(DUR, "drain_clients", drain_clients, 0, PL_HOUR, "30s", "How long a stop waits before that for hubs, apps and relays to go to other nodes; 0: they are cut."),
+    ROW(NUM, "drain_per_second", drain_per_second, 1, 100000, "1000", "How many of them a stop sends away a second."),
     CONF_END,
 };
 

@@ -15,7 +15,7 @@ struct node_conf {
     struct pl_str nats_url, nats_token_file;
     int64_t workers, queue, link_workers;
     int64_t max_connections, max_per_address, ws_max_per_address;
-    int64_t drain;
+    int64_t drain, drain_clients, drain_per_second;
     struct pl_str origins, tls_cert, tls_key, proxies;
     bool behind_proxy;
     struct http_rates rates;

@@ -16,10 +16,12 @@ static enum pl_err on_healthz(struct http_call *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
-/* May this node be sent calls? Not without its database at the schema that it was built for. */
+/* May this node be sent calls? Not without its database at the schema that it was built for, nor when it is about to end. */
 static enum pl_err on_readyz(struct http_call *c, struct pl_fail *reterr)
 {
     const struct node_status *status = c->self;
+    if (__atomic_load_n(&status->draining, __ATOMIC_RELAXED))
+        return PL_UNAVAILABLE;
     enum pl_err e = db_ping(c->db);
     if (e == PL_OK)
         e = db_schema_check(c->db, status->migrations_dir, c->arena, reterr);

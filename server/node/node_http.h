@@ -6,5 +6,6 @@ extern const struct http_route node_routes[]; /* self: struct node_status */
 struct node_status {
     struct pl_utc started_at;
     const char *migrations_dir;
+    bool draining; /**< atomic */
 };
 extern const struct pl_str node_openapi; /* proto/openapi.yaml as JSON */

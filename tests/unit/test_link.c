@@ -337,6 +337,47 @@ static void stop_flushes_and_says_so(void **state)
     raw_free(r);
 }
 
+/* Everybody is told to go, and goes without a fault of their own; nobody else is let in; who stays is closed by the stop. */
+static void drain_sends_away(void **state)
+{
+    struct link *l = server();
+    struct raw *r[6], *stranger = raw_open(l, "/ping/v1", "ping.v1", 0);
+    const unsigned char bye[2] = { 1000 >> 8, 1000 & 0xff };
+    (void)state;
+    for (int i = 0; i < 6; i++)
+        r[i] = raw_hello(l, i % 2 ? "/test/v1" : "/few/v1", i % 2 ? "test.v1" : "few.v1", 0);
+    int port = port_of(l), half = tcp(port, 0);
+    assert_true(link_connections(l) >= 7);
+    link_drain(l, PL_STR("{\"type\":\"reconnect\"}"), 10); /* two a tick and thread */
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof sa), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    expect_close(stranger, 1001, "cloud_restart");
+    for (int i = 0; i < 6; i++)
+        expect_text(r[i], "reconnect");
+    say_n(r[0], "echo", 0); /* until it goes it is served */
+    expect_text(r[0], "\"n\":0");
+    for (int i = 1; i < 6; i++) {
+        raw_frame(r[i], 8, true, bye, 2);
+        raw_next(r[i]);
+        assert_int_equal(r[i]->opcode, 8);
+        assert_string_equal(r[i]->text, "");
+        WAIT(GET(closed) == i + 1); /* the stranger too */
+        assert_string_equal(GET(ended), "cloud_restart");
+        raw_free(r[i]);
+    }
+    raw_free(stranger);
+    close(half);
+    close(fd);
+    pthread_t stopper;
+    assert_int_equal(pthread_create(&stopper, NULL, stop_it, l), 0);
+    expect_close(r[0], 1001, "cloud_restart");
+    pthread_join(stopper, NULL);
+    assert_int_equal(GET(closed), 7);
+    raw_free(r[0]);
+}
+
 /* A peer that neither reads nor answers does not hold the stop, nor does a database that is away. */
 static void stop_has_an_end(void **state)
 {
@@ -601,7 +642,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest all[] = {
         T(hello_and_echo_in_order), T(phases_are_data), T(malformed_closes), T(unknown_is_ignored), T(too_large_closes), T(too_many_closes),
         T(late_authentication_closes), T(silence_is_death), T(slow_reader_closes), T(closed_comes_once_and_last), T(posts_run_in_order),
-        T(eight_threads_send), T(client_returns_after_restart), T(stop_flushes_and_says_so), T(stop_has_an_end), T(door_turns_away), T(room_is_bounded),
+        T(eight_threads_send), T(client_returns_after_restart), T(stop_flushes_and_says_so), T(stop_has_an_end), T(drain_sends_away), T(door_turns_away), T(room_is_bounded),
         T(idlers_cost_nothing), T(pool_behind_stops_reading), T(transactions), T(database_away), T(close_from_outside), T(client_sees_silence),
         T(client_ends_at_any_time), T(engine_that_cannot_start),
     };
