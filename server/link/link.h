@@ -71,7 +71,7 @@ struct link_protocol {
     int64_t dead_us;                  /**< cut after this silence, counted from the ping on, so that a jump of the clock costs a ping only; 0: 20 s */
     size_t max_message;               /**< 0: 64 KiB; more closes with body_too_large */
     size_t max_queued;                /**< bytes waiting to be read by the peer; 0: 256 KiB */
-    unsigned messages_per_s;          /**< sustained, burst 4x; 0: 50; more closes with rate_limited */
+    unsigned messages_per_s;          /**< sustained, burst 4x; 0: 50; more closes with rate_limited. Each fragment and pong counts as one; pings by their bytes */
 };
 struct link_conf {
     const char *listen; /**< "127.0.0.1:8081"; one port for all protocols, routed by path */

@@ -94,7 +94,10 @@ struct link_conn {
     struct link_node by_turn;          /**< in thread->all while it is open; whoever was looked at goes to the end */
     bool told;                         /**< link_drain: it was sent away */
     struct pl_mono since, heard, pinged;
-    int64_t rate_us;                   /**< when the bucket of messages is empty again */
+    int64_t rate_us;                   /**< link_rate.c: when the bucket of frames is empty again */
+    uint64_t known;                    /**< bytes of what callbacks told of */
+    int64_t beside, flood;             /**< bytes of what they did not: at the last look; in its bucket */
+    unsigned looked;                   /**< tick of the last look */
     unsigned close_tick;
     bool ping_due, flushed;
     struct link_job *partial;          /**< the message that is coming in */
@@ -181,6 +184,16 @@ void link_thread_give(struct link_thread *t, struct link_conn *c);
 void link_thread_drain(struct link_thread *t);
 void link_thread_stop(struct link_thread *t);
 void link_thread_quit(struct link_thread *t);
+
+/* link_rate.c: S-D13. Every frame that is told of counts as a message: whole ones, fragments, pongs. Pings and empty pongs are libwebsockets' own business; but bytes
+ * that came in and belong to nothing told are known too, and for them there is a bucket as well. */
+void link_rate_begin(struct link_thread *t, struct link_conn *c);
+/* The end of a frame with the last n bytes of it; c->heard is now. false: too many. */
+bool link_rate_frame(struct link_conn *c, size_t n);
+/* n bytes of a frame that goes on. */
+void link_rate_part(struct link_conn *c, size_t n);
+/* Each tick: refuses who floods. */
+void link_rate_watch(struct link_thread *t);
 
 /* link_conn.c */
 struct link_conn *link_conn_new(struct link *l, const struct link_protocol *p, int fd, const struct link_address *a);

@@ -268,7 +268,7 @@ void link_pump_end(struct link_pump *p)
         pl_heap_free(p);
 }
 
-uint64_t link_pump_taken(const struct link_pump *p) { return p->taken; }
+uint64_t link_pump_taken(const struct link_pump *p) { return p->taken - (p->to_inner ? p->to_inner->n - p->to_inner->at : 0); }
 
 void link_pump_watch(struct link_thread *t)
 {

@@ -243,6 +243,7 @@ static void tick(void *self)
     watch_leaving(t);
     if (draining(t))
         send_away(t);
+    link_rate_watch(t);
     link_pump_watch(t);
     link_unpark(t);
     if (t != &l->classes[0].threads[0])
@@ -262,6 +263,7 @@ static void opened(struct link_thread *t, struct link_conn *c, struct lws *wsi)
     link_list_add(&t->fresh, &c->by_age);
     link_list_add(&t->all, &c->by_turn);
     t->open++;
+    link_rate_begin(t, c);
     link_metric(LINK_M_CONNECTIONS, 1);
     link_metric(LINK_M_OPENED, 1);
     PL_LOG(&c->log, PL_DEBUG, "link.opened", PL_F_Z("protocol", c->proto->name));
@@ -269,14 +271,6 @@ static void opened(struct link_thread *t, struct link_conn *c, struct lws *wsi)
         link_conn_close(c, LWS_CLOSE_STATUS_GOINGAWAY, "cloud_restart", false);
     else if (c->proto->opened)
         c->proto->opened(c->proto->self, c);
-}
-
-/* Sustained messages_per_s with four seconds' worth at once: a bucket kept as the time when it will be empty. */
-static bool too_many(struct link_thread *t, struct link_conn *c)
-{
-    int64_t cost = PL_SECOND / (t->proto->messages_per_s ? t->proto->messages_per_s : 50), at = c->heard.us;
-    c->rate_us = (c->rate_us > at ? c->rate_us : at) + cost;
-    return c->rate_us - at > 4 * PL_SECOND;
 }
 
 /* Room for n more bytes in the message that comes in, at most `most`; doubling, so that a message in crumbs costs no more than one. */
@@ -303,15 +297,10 @@ static enum pl_err make_room(struct link_conn *c, size_t n, size_t rest, size_t 
     return PL_OK;
 }
 
-static void whole_message(struct link_thread *t, struct link_conn *c)
+static void whole_message(struct link_conn *c)
 {
     struct link_job *job = PL_STEAL(c->partial);
     link_metric(LINK_M_IN, 1);
-    if (too_many(t, c)) {
-        pl_heap_free(job);
-        link_conn_refuse(c, PL_RATE_LIMITED, LINK_M_RATE, "too many messages");
-        return;
-    }
     bool ready = __atomic_load_n(&c->phase, __ATOMIC_ACQUIRE) != LINK_NEW;
     pthread_mutex_lock(&c->lock);
     link_conn_job(c, job);
@@ -334,6 +323,12 @@ static void received(struct link_thread *t, struct link_conn *c, const char *p, 
         return;
     size_t rest = lws_remaining_packet_payload(c->wsi);
     bool last = rest == 0 && lws_is_final_fragment(c->wsi);
+    if (rest)
+        link_rate_part(c, n);
+    else if (!link_rate_frame(c, n)) {
+        link_conn_refuse(c, PL_RATE_LIMITED, LINK_M_RATE, "too many messages");
+        return;
+    }
     if (lws_frame_is_binary(c->wsi) || (n == 0 && !last)) {
         link_conn_refuse(c, PL_PROTOCOL, LINK_M_PROTOCOL, "not a text message");
         return;
@@ -347,7 +342,7 @@ static void received(struct link_thread *t, struct link_conn *c, const char *p, 
         memcpy(c->partial->text + c->partial->n, p, n);
     c->partial->n += n;
     if (last)
-        whole_message(t, c);
+        whole_message(c);
 }
 
 static int writable(struct link_conn *c, struct lws *wsi)
@@ -405,7 +400,11 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
     switch (reason) {
     case LWS_CALLBACK_ESTABLISHED: opened(t, c, wsi); break;
     case LWS_CALLBACK_RECEIVE: received(t, c, in, n); break;
-    case LWS_CALLBACK_RECEIVE_PONG: heard(t, c); break;
+    case LWS_CALLBACK_RECEIVE_PONG:
+        heard(t, c);
+        if (!link_rate_frame(c, n) && c->state == LINK_OPEN)
+            link_conn_refuse(c, PL_RATE_LIMITED, LINK_M_RATE, "too many pongs");
+        break;
     case LWS_CALLBACK_SERVER_WRITEABLE: return c->state == LINK_OPEN || c->state == LINK_CLOSING ? writable(c, wsi) : 0;
     case LWS_CALLBACK_WS_PEER_INITIATED_CLOSE: c->peer_code = n >= 2 ? ((unsigned char *)in)[0] << 8 | ((unsigned char *)in)[1] : 1005; break;
     case LWS_CALLBACK_CLOSED:

@@ -139,6 +139,46 @@ static void too_many_closes(void **state)
     link_stop(l, PL_SECOND);
 }
 
+/* S-D13: frames that are no messages are floods too, whatever libwebsockets does with them by itself: fragments, pongs, pings with a body and without. */
+static void floods_close(void **state)
+{
+    static const struct { int opcode; bool final; size_t n; int times; } rows[] = {
+        { 1, false, 1, 60 }, { 10, true, 1, 60 }, { 10, true, 0, 3000 }, { 9, true, 0, 3000 }, { 9, true, 125, 300 },
+    };
+    static const char body[125] = "";
+    struct link *l = server();
+    (void)state;
+    for (size_t i = 0; i < PL_COUNT(rows); i++) {
+        struct raw *r = raw_hello(l, "/few/v1", "few.v1", 0);
+        for (int k = 0; k < rows[i].times; k++)
+            raw_frame(r, rows[i].opcode == 1 && k ? 0 : rows[i].opcode, rows[i].final, body, rows[i].n);
+        expect_close(r, 4429, "rate_limited");
+        raw_free(r);
+        WAIT(GET(closed) == (int)i + 1);
+    }
+    link_stop(l, PL_SECOND);
+}
+
+/* What a message weighs is no flood, nor is a ping now and then. */
+static void large_messages_are_no_flood(void **state)
+{
+    static char text[60000];
+    struct link *l = server();
+    (void)state;
+    struct raw *r = raw_hello(l, "/few/v1", "few.v1", 0);
+    for (int i = 0; i < 15; i++) {
+        snprintf(text, sizeof text, "{\"type\":\"echo\",\"n\":%d,\"pad\":\"%059900d\"}", i, i);
+        raw_say(r, text);
+        raw_frame(r, 9, true, "ping", 4);
+        do
+            raw_next(r);
+        while (r->opcode == 10);
+        assert_int_equal(r->opcode, 1);
+    }
+    raw_free(r);
+    link_stop(l, PL_SECOND);
+}
+
 static void late_authentication_closes(void **state)
 {
     struct link *l = server();
@@ -640,7 +680,7 @@ int main(int argc, char **argv)
     (void)argv;
     over_tls = argc > 1;
     const struct CMUnitTest all[] = {
-        T(hello_and_echo_in_order), T(phases_are_data), T(malformed_closes), T(unknown_is_ignored), T(too_large_closes), T(too_many_closes),
+        T(hello_and_echo_in_order), T(phases_are_data), T(malformed_closes), T(unknown_is_ignored), T(too_large_closes), T(too_many_closes), T(floods_close), T(large_messages_are_no_flood),
         T(late_authentication_closes), T(silence_is_death), T(slow_reader_closes), T(closed_comes_once_and_last), T(posts_run_in_order),
         T(eight_threads_send), T(client_returns_after_restart), T(stop_flushes_and_says_so), T(stop_has_an_end), T(drain_sends_away), T(door_turns_away), T(room_is_bounded),
         T(idlers_cost_nothing), T(pool_behind_stops_reading), T(transactions), T(database_away), T(close_from_outside), T(client_sees_silence),
