@@ -32,7 +32,7 @@ static const char usage[] =
     "  --every N        keeps the first picture and each N-th (default 25), at most 50\n"
     "  --frames N       ends after N pictures\n"
     "  --seconds S      ends S seconds after the first packet\n"
-    "  --trace FILE     writes a line for each picture: milliseconds after the start, and its number in the strip\n"
+    "  --trace FILE     writes a line for each picture: milliseconds of the monotonic clock, and its number in the strip\n"
     "  --timeout S      gives up when no picture has come after S seconds (default 20)\n"
     "Prints one JSON line at the end. Exits 0 when a bound was reached (--frames before --seconds), or without any when it was interrupted while it played.\n";
 
@@ -95,7 +95,7 @@ static void on_picture(void *self, const AVFrame *f)
     w->height = f->height;
     if (strip_read(f->data[0], (size_t)f->linesize[0], (unsigned)f->width, (unsigned)f->height, &number) == PL_OK) {
         measure_number(&w->measure, number);
-        if (w->trace && fprintf(w->trace, "%.1f %u\n", (double)pl_mono_sub(now_of(w), w->began) / 1000.0, number) < 0)
+        if (w->trace && fprintf(w->trace, "%.1f %u\n", (double)now_of(w).us / 1000.0, number) < 0)
             w->broken = PL_IO;
     }
     if (w->output && w->broken == PL_OK)
