@@ -30,14 +30,16 @@ def field(tmp_path_factory):
             porch.close()
 
 
-def test_what_the_hubs_network_loses_comes_all_the_same(field, tmp_path):
-    """V-E1, hub to relay: 5 % lost at 100 ms."""
-    field.hub_net.change("L100")
+@pytest.mark.parametrize("side", ["hub", "viewer"])
+def test_what_the_network_loses_comes_all_the_same(field, tmp_path, side):
+    """V-E1: 5 % lost at 100 ms, between hub and relay or between relay and viewer; what is lost is asked for and comes."""
+    hub_side, viewer_side = ("L100", "none") if side == "hub" else ("none", "L100")
+    field.hub_net.change(hub_side)
     try:
-        with Netsim("none", to=field.media) as net:
+        with Netsim(viewer_side, to=field.media, seed=5) as net:
             live = field.live().ok(201)
             seen = Viewer(field.porch, through(net, live["srtp"]), tmp_path, "--frames", 200).summary()
-        lost = field.hub_net.stats()["up"]["lost"]
+            lost = field.hub_net.stats()["up"]["lost"] if side == "hub" else net.stats()["down"]["lost"]
     finally:
         field.hub_net.change("none")
         field.api.delete(f"/v1/live/{live['live_id']}").ok(204)
