@@ -1,6 +1,6 @@
-/* bench-setups NODE active|passive SECONDS SESSIONS KEEP: WebRTC phones that come and go, against bench-setup-node (started as NODE). One set-up is all of: viewer.add, its
+/* bench-setups NODE active|passive SECONDS SESSIONS KEEP WINDOW: WebRTC phones that come and go, against bench-setup-node (started as NODE). One set-up is all of: viewer.add, its
  * answer, a check that nominates, the DTLS handshake, the first SRTP packet decrypted, the first SRTCP of the phone (after which the relay frees its SSL object), viewer.remove.
- * WINDOW of them are under way. Prints "set-ups, CPU us of the relay's threads (control media dtls), us from viewer.add and from the check to the first media: p50 p95 of
+ * WINDOW of them, 24 at most, are under way. Prints "set-ups, CPU us of the relay's threads (control media dtls), us from viewer.add and from the check to the first media: p50 p95 of
  * each"; with SECONDS 0 nobody leaves until KEEP are there: "KiB of the relay when half of them were there, and at the end; phones in between".
  * All keys here are public. */
 #include "dtls.h"
@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_SESSIONS = 128, PER_SESSION = 10, MAX_PHONES = MAX_SESSIONS * PER_SESSION, WINDOW = 24, SAMPLES = 200000, AGAIN_MS = 50 };
+enum { MAX_SESSIONS = 128, PER_SESSION = 10, MAX_PHONES = MAX_SESSIONS * PER_SESSION, MAX_WINDOW = 24, SAMPLES = 200000, AGAIN_MS = 50 };
 enum step { IDLE, ADDING, CHECKING, SHAKING, WATCHING, LEAVING };
 struct phone {
     struct dtls_sink sink; /* first */
@@ -35,7 +35,8 @@ static struct { int fd; struct pl_srtp *out; uint16_t seq; uint32_t ts; struct b
 static struct dtls_context *context;
 static struct stun_mac *mac;
 static bool we_active;
-static unsigned sessions, done_n;
+static uint32_t sessions, window;
+static unsigned done_n;
 static int to_node, from_node;
 static pid_t node;
 static uint16_t port;
@@ -336,8 +337,8 @@ static void answers(void)
 static void turn(struct phone *from, unsigned n)
 {
     static struct pl_mono framed, hubs_checked;
-    static struct pollfd f[1 + WINDOW + 1];
-    static unsigned which[WINDOW + 1];
+    static struct pollfd f[1 + MAX_WINDOW + 1];
+    static unsigned which[MAX_WINDOW + 1];
     struct pl_mono now = clock_now();
     if (pl_mono_sub(now, hubs_checked) > PL_SECOND) {
         hubs_checked = now;
@@ -351,7 +352,7 @@ static void turn(struct phone *from, unsigned n)
     }
     unsigned k = 0;
     f[k++] = (struct pollfd){ .fd = from_node, .events = POLLIN };
-    for (unsigned i = 0; i < n && k <= WINDOW; i++)
+    for (unsigned i = 0; i < n && k <= MAX_WINDOW; i++)
         if (from[i].step == SHAKING) {
             which[k] = i;
             f[k++] = (struct pollfd){ .fd = from[i].fd, .events = POLLIN };
@@ -390,13 +391,13 @@ static void come_and_go(uint32_t seconds)
             node_cpu(before);
             warm_n = done_n ? done_n : 1;
         }
-        for (unsigned i = 0; i < WINDOW; i++) {
+        for (unsigned i = 0; i < window; i++) {
             if (phones[i].step == IDLE)
                 add(&phones[i]);
             if (phones[i].step == WATCHING)
                 leave(&phones[i]);
         }
-        turn(phones, WINDOW);
+        turn(phones, window);
     }
     node_cpu(after);
     unsigned n = done_n < SAMPLES ? done_n - warm_n : SAMPLES - warm_n;
@@ -410,8 +411,8 @@ static void come_and_go(uint32_t seconds)
 static void stay(unsigned keep)
 {
     long before = 0;
-    for (unsigned first = 0; first < keep; first += WINDOW) {
-        unsigned n = keep - first < WINDOW ? keep - first : WINDOW;
+    for (unsigned first = 0; first < keep; first += window) {
+        unsigned n = keep - first < window ? keep - first : window;
         if (first >= keep / 2 && !before)
             before = node_kib(), done_n = 0;
         for (unsigned i = 0; i < n; i++)
@@ -431,8 +432,8 @@ static void stay(unsigned keep)
 int main(int argc, char **argv)
 {
     uint32_t seconds, keep;
-    if (argc != 6 || pl_parse_u32(pl_str_of(argv[3]), 0, 3600, &seconds) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 3, MAX_SESSIONS, &sessions) != PL_OK ||
-        pl_parse_u32(pl_str_of(argv[5]), 0, sessions * PER_SESSION, &keep) != PL_OK || stun_mac_new(&mac) != PL_OK ||
+    if (argc != 7 || pl_parse_u32(pl_str_of(argv[3]), 0, 3600, &seconds) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 3, MAX_SESSIONS, &sessions) != PL_OK ||
+        pl_parse_u32(pl_str_of(argv[5]), 0, sessions * PER_SESSION, &keep) != PL_OK || pl_parse_u32(pl_str_of(argv[6]), 1, MAX_WINDOW, &window) != PL_OK || stun_mac_new(&mac) != PL_OK ||
         dtls_context_new(pl_now_utc(&pl_clock_system), &context) != PL_OK)
         return 64;
     we_active = strcmp(argv[2], "passive") == 0; /* the argument is the relay's side */
