@@ -4,7 +4,7 @@ static const char *const link_schemes[] = { "https://", "porchlight://", NULL };
 
 const struct conf_row account_conf_rows[] = {
     CONF_NUM("account.hash_threads", struct account_settings, hash_threads, 1, 64, "2", "Password hashes computed at once; each takes 19 MiB. Not more than processors."),
-    CONF_NUM("account.hash_queue", struct account_settings, hash_queue, 0, 64, "2", "Password hashes that may wait, each holding a worker of http.workers; past it a log-in gets 503 overloaded."),
+    CONF_NUM("account.hash_queue", struct account_settings, hash_queue, 0, 4096, "128", "Calls that wait to hash a password; past it a log-in gets 503 overloaded. Other calls do not wait for them."),
     CONF_DUR("account.access_life", struct account_settings, access_life, PL_MINUTE, PL_HOUR, "15m", "How long an access token is good."),
     CONF_DUR("account.refresh_idle", struct account_settings, refresh_idle, PL_HOUR, 30 * PL_DAY, "30d", "A session that is not refreshed for so long ends."),
     CONF_DUR("account.refresh_life", struct account_settings, refresh_life, PL_HOUR, 180 * PL_DAY, "180d", "A session ends after so long in any case."),
@@ -21,7 +21,6 @@ static struct pl_metric metrics[] = {
     [ACCOUNT_M_LOG_IN_FAILURES] = PL_METRIC_COUNTER("porchlight_account_log_in_failures_total", "Log-ins with a wrong password or an unknown e-mail."),
     [ACCOUNT_M_PINS_WRONG] = PL_METRIC_COUNTER("porchlight_account_pins_wrong_total", "Wrong PINs."),
     [ACCOUNT_M_TOKENS_REUSED] = PL_METRIC_COUNTER("porchlight_account_tokens_reused_total", "Refresh tokens that were used twice."),
-    [ACCOUNT_M_HASHES_REFUSED] = PL_METRIC_COUNTER("porchlight_account_hashes_refused_total", "Log-ins and sign-ups refused because the hashing gate was full."),
 };
 void account_count(enum account_metric m) { pl_count(&metrics[m], 1); }
 
@@ -38,11 +37,10 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
     struct account *ctx = pl_heap(sizeof *ctx);
     if (!ctx)
         return PL_NO_MEMORY;
-    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .clock = conf->clock, .rand = conf->rand,
+    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .parts = conf->parts, .clock = conf->clock, .rand = conf->rand,
         .log = pl_log_child(conf->log, PL_F_Z("part", "account")) };
     pin_init(&ctx->pin, &conf->pin, conf->master, conf->notify, conf->rand);
     factor_init(&ctx->factor, &conf->factor, conf->master, conf->rand);
-    account_gate_init(&ctx->gate, (unsigned)conf->settings.hash_threads, (unsigned)conf->settings.hash_queue);
     phone_warm();
     enum pl_err e = account_where_open(ctx, reterr);
     if (e == PL_OK)
@@ -64,7 +62,6 @@ struct account *account_free(struct account *ctx)
         return NULL;
     account_events_free(ctx->events);
     account_where_close(ctx);
-    account_gate_done(&ctx->gate);
     factor_done(&ctx->factor);
     pin_done(&ctx->pin);
     return pl_heap_free(ctx);

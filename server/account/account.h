@@ -2,7 +2,7 @@
  *
  * Sign-up: e-mail PIN, then phone number, then phone PIN; only the last step makes the account (one transaction). Log-in: password, and from a client that the
  * account does not know a PIN. Neither tells whether an e-mail has an account (S-A5): same answer, same work; the owner gets a message instead. A phone number
- * that is taken is told only to who proved to hold it. Passwords: 8 to 128 code points, normalised once (NFKC), argon2id behind a bounded gate (S-A3).
+ * that is taken is told only to who proved to hold it. Passwords: 8 to 128 code points, normalised once (NFKC), argon2id on workers of its own (http's heavy rows, S-A3).
  * A phone number is brought to its normal form; premium numbers and countries that are not served are refused (S-F5). The proposed country comes from the caller's
  * address where the operator gives a database of them, else from the language; the person confirms it.
  * A client is known again by the key that its app made and keeps (`client.key`, 256 bits); without one each log-in asks for a PIN.
@@ -11,7 +11,7 @@
  * S-S1: tokens are 256 bits and stored as hashes. S-S2: access 15 min, refresh rotates, idle 30 d, absolute 180 d. S-S3: a refresh token used twice ends the
  * client's session and tells the owner, except within 30 s by the same client key before its successor was used. A step-up grant is single use, 5 min, for one purpose.
  * Not here: PINs (pin.h), sending (notify.h), what an account owns (system.h, device.h).
- * Threads: any; state is in PostgreSQL, the gate and the list of event sockets have their own locks.  Memory: the call's arena.
+ * Threads: any; state is in PostgreSQL, the list of event sockets has its own lock.  Memory: the call's arena.
  *     e = account_new(&(struct account_conf){ ... }, &ctx, &fail);
  *     http_mount(http, account_routes, ctx);   conf.hooks = account_hooks(ctx);   protocols[n] = account_events_protocol(ctx);
  */
@@ -26,7 +26,7 @@ struct account; /* the context: node makes one, routes and tables get it as `sel
 
 struct account_settings {
     int64_t hash_threads; /**< password hashes at once, 19 MiB each */
-    int64_t hash_queue;   /**< that may wait; past it PL_OVERLOADED */
+    int64_t hash_queue;   /**< that may wait; past it PL_OVERLOADED: both for http's heavy rows */
     int64_t access_life, refresh_idle, refresh_life;
     struct pl_str phone_countries; /**< codes parted by blanks; empty: all */
     struct pl_str geo_database;    /**< path; empty: none */
@@ -34,7 +34,14 @@ struct account_settings {
 };
 extern const struct conf_row account_conf_rows[];
 
+/* What an upper module puts into the account's export: members of an open object. */
+struct account_part {
+    const char *name; /* NULL ends the list */
+    enum pl_err (*write)(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
+};
+
 struct account_conf {
+    const struct account_part *parts; /**< outlives the context; NULL: none */
     struct account_settings settings;
     struct pin_conf pin;
     struct factor_conf factor; /**< its strings outlive the context */

@@ -222,6 +222,22 @@ SELECT c.id, c.name, c.platform, c.created_at, c.last_seen_at, c.key_hash IS NOT
 FROM client c LEFT JOIN session s ON s.account_id = c.account_id AND s.client_id = c.id AND s.idle_ends_at > $2
 WHERE c.account_id = $1 AND (c.last_seen_at, c.id) < ($3, $4) ORDER BY c.last_seen_at DESC, c.id DESC LIMIT $5;
 
+-- name: client_name :exec
+-- in: account_id uuid, id uuid, name text
+-- As its owner calls it; a later log-in with the same key may call it otherwise.
+UPDATE client SET name = $3 WHERE account_id = $1 AND id = $2;
+
+-- name: client_drop_past :exec
+-- in: account_id uuid, now timestamptz
+-- Clients that are signed out and that nothing could make known again, but for one that is signing in this moment.
+DELETE FROM client c WHERE c.account_id = $1 AND c.key_hash IS NULL AND c.last_seen_at < $2
+    AND NOT EXISTS (SELECT 1 FROM session s WHERE s.account_id = $1 AND s.client_id = c.id AND s.idle_ends_at > $2);
+
+-- name: client_surplus :many 1000
+-- in: account_id uuid, kept bigint
+-- Those that were seen longest ago, past so many.
+SELECT id FROM client WHERE account_id = $1 ORDER BY last_seen_at DESC, id DESC LIMIT 1000 OFFSET $2;
+
 -- name: client_delete :exec
 -- in: account_id uuid, id uuid
 -- Revoked: it is not known any more.

@@ -65,78 +65,6 @@ static enum pl_err on_account(struct http_call *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
-/* ---- clients ---- */
-
-static enum pl_err on_clients(struct http_call *c, struct pl_fail *reterr)
-{
-    struct account_sql_client_list_row *rows;
-    struct { struct pl_utc seen; struct pl_uuid id; } last = { pl_utc_add(c->now, PL_DAY), { { 0xff } } };
-    struct http_page page;
-    size_t n;
-    enum pl_err e = http_page(c, &last, sizeof last, &page, reterr);
-    if (e != PL_OK || (e = account_sql_client_list(c->tx, c->actor.account_id, c->now, last.seen, last.id, page.limit + 1, &rows, &n)) != PL_OK)
-        return e;
-    if (n > (size_t)page.limit) {
-        n = (size_t)page.limit;
-        last.seen = rows[n - 1].last_seen_at;
-        last.id = rows[n - 1].id;
-        http_page_next(c, &page, &last, sizeof last);
-    }
-    jw_array(&c->out, "clients");
-    for (size_t i = 0; i < n; i++) {
-        jw_open(&c->out, NULL);
-        jw_uuid(&c->out, "client_id", rows[i].id);
-        jw_str(&c->out, "name", rows[i].name);
-        jw_str(&c->out, "platform", rows[i].platform);
-        jw_bool(&c->out, "current", pl_uuid_eq(rows[i].id, c->actor.client_id));
-        jw_bool(&c->out, "trusted", rows[i].trusted);
-        jw_bool(&c->out, "signed_in", rows[i].signed_in);
-        jw_utc(&c->out, "created_at", rows[i].created_at);
-        jw_utc(&c->out, "last_seen_at", rows[i].last_seen_at);
-        jw_close(&c->out);
-    }
-    jw_end_array(&c->out);
-    return PL_OK;
-}
-
-static enum pl_err revoked_event(struct http_call *c, struct pl_uuid client_id)
-{
-    struct pl_buf b = pl_buf_init(c->arena, 256);
-    struct jw w = jw_start(&b);
-    jw_open(&w, NULL);
-    jw_uuid(&w, "client_id", client_id);
-    jw_close(&w);
-    return pl_buf_err(&b) == PL_OK ? journal_event(c->tx, c->now, c->actor.account_id, "account.client_revoked", pl_buf_view(&b)) : PL_NO_MEMORY;
-}
-
-/* S-S5. A revoked client is not known any more: its next log-in asks for a PIN. */
-static enum pl_err on_client_delete(struct http_call *c, struct pl_fail *reterr)
-{
-    struct account *ctx = c->self;
-    struct pl_uuid id;
-    int64_t count = 0;
-    (void)reterr;
-    enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e == PL_OK)
-        e = account_sql_client_delete(c->tx, c->actor.account_id, id, &count);
-    if (e == PL_OK && count != 1)
-        return PL_NOT_FOUND;
-    if (e == PL_OK)
-        e = account_session_end(ctx, c->tx, c->now, c->actor.account_id, id);
-    if (e == PL_OK)
-        e = revoked_event(c, id);
-    if (e == PL_OK)
-        e = journal_audit(c->tx, c->now, &(struct journal_audit){ .account = c->actor.account_id, .actor = c->actor.client_id, .action = "client.revoked", .detail = PL_STR("{}") });
-    return e == PL_OK ? account_nudge_after(c, c->actor.account_id) : e;
-}
-
-static enum pl_err on_log_out(struct http_call *c, struct pl_fail *reterr)
-{
-    (void)reterr;
-    enum pl_err e = account_session_end(c->self, c->tx, c->now, c->actor.account_id, c->actor.client_id);
-    return e == PL_OK ? account_nudge_after(c, c->actor.account_id) : e;
-}
-
 /* ---- the tables ---- */
 
 #define CLIENT struct account_client_body
@@ -170,6 +98,9 @@ static const char *const phone_channels[] = { "sms", "voice", NULL };
 static const struct json_field destination_fields[] = {
     JSON_F(DESTINATION, phone, J_PHONE, J_REQUIRED), JSON_F(DESTINATION, channel, J_ENUM, J_OPTIONAL, .words = phone_channels), J_END };
 
+#define NAME struct account_name_body
+static const struct json_field name_fields[] = { JSON_F(NAME, name, J_STR, J_REQUIRED, .lo = 1, .hi = 64), J_END };
+
 #define RESET struct account_reset_body
 static const struct json_field reset_fields[] = { JSON_F(RESET, email, J_EMAIL, J_REQUIRED), J_END };
 
@@ -190,10 +121,10 @@ static const struct json_field step_up_fields[] = {
 const struct http_route account_routes[] = {
     { HTTP_GET, "/v1/regions", HTTP_PUBLIC, on_regions, "Countries and regions for the sign-up form" },
     { HTTP_GET, "/v1/password-rules", HTTP_PUBLIC, on_password_rules, "What a password must be" },
-    { HTTP_POST, "/v1/accounts", HTTP_PUBLIC, account_on_sign_up, "Sign up", HTTP_BODY(SIGN_UP, sign_up_fields), .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_SEND },
-    { HTTP_POST, "/v1/sessions", HTTP_PUBLIC, account_on_log_in, "Log in", HTTP_BODY(LOG_IN, log_in_fields), .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_AUTH },
+    { HTTP_POST, "/v1/accounts", HTTP_PUBLIC, account_on_sign_up, "Sign up", HTTP_BODY(SIGN_UP, sign_up_fields), .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_SEND, .heavy = true },
+    { HTTP_POST, "/v1/sessions", HTTP_PUBLIC, account_on_log_in, "Log in", HTTP_BODY(LOG_IN, log_in_fields), .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_AUTH, .heavy = true },
     { HTTP_POST, "/v1/sessions/refresh", HTTP_PUBLIC, account_on_refresh, "Change a refresh token for new tokens", HTTP_BODY(REFRESH, refresh_fields), .tx = HTTP_OWN_TX, .rate = HTTP_RATE_AUTH },
-    { HTTP_DELETE, "/v1/sessions/current", HTTP_USER, on_log_out, "Log out" },
+    { HTTP_DELETE, "/v1/sessions/current", HTTP_USER, account_on_log_out, "Log out" },
     { HTTP_GET, "/v1/challenges/{id}", HTTP_PUBLIC, account_on_challenge, "Look at a challenge" },
     { HTTP_POST, "/v1/challenges/{id}/verify", HTTP_PUBLIC, account_on_verify, "Answer a challenge: with its PIN, or what stands in its place", HTTP_BODY(VERIFY, verify_fields),
       .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_AUTH },
@@ -206,16 +137,19 @@ const struct http_route account_routes[] = {
     { HTTP_POST, "/v1/password-resets/{token}/open", HTTP_PUBLIC, account_on_reset_open, "Open the link of a reset: a PIN goes to the phone", HTTP_BODY(RESET_OPEN, reset_open_fields),
       .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/v1/password-resets/{token}/finish", HTTP_PUBLIC, account_on_reset_finish, "Set the new password of a reset", HTTP_BODY(NEW_PASSWORD, password_fields),
-      .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_AUTH },
+      .tx = HTTP_OWN_TX, .idempotent = true, .rate = HTTP_RATE_AUTH, .heavy = true },
     { HTTP_POST, "/v1/account/password", HTTP_USER, account_on_password, "Change the password", HTTP_BODY(NEW_PASSWORD, password_fields),
-      .tx = HTTP_OWN_TX, .step_up = "change_password", .idempotent = true, .rate = HTTP_RATE_AUTH },
+      .tx = HTTP_OWN_TX, .step_up = "change_password", .idempotent = true, .rate = HTTP_RATE_AUTH, .heavy = true },
     { HTTP_POST, "/v1/account/email", HTTP_USER, account_on_email, "Ask for another e-mail address: a PIN goes to it", HTTP_BODY(NEW_EMAIL, email_fields),
       .step_up = "change_email", .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/v1/account/phone", HTTP_USER, account_on_phone, "Ask for another phone number: a PIN goes to it", HTTP_BODY(DESTINATION, destination_fields),
       .step_up = "change_phone", .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/v1/account/changes/{token}/undo", HTTP_PUBLIC, account_on_undo, "Undo a change of e-mail or phone by the link that went to the old one", .rate = HTTP_RATE_AUTH },
-    { HTTP_GET, "/v1/account/clients", HTTP_USER, on_clients, "The clients that signed in" },
-    { HTTP_DELETE, "/v1/account/clients/{id}", HTTP_USER, on_client_delete, "Revoke a client", .step_up = "revoke_clients" },
+    { HTTP_POST, "/v1/account/export", HTTP_USER, account_on_export, "All that the account has, as one document", .step_up = "export_account" },
+    { HTTP_GET, "/v1/account/clients", HTTP_USER, account_on_clients, "The clients that signed in" },
+    { HTTP_DELETE, "/v1/account/clients", HTTP_USER, account_on_others_delete, "Revoke all other clients", .step_up = "revoke_clients" },
+    { HTTP_PATCH, "/v1/account/clients/{id}", HTTP_USER, account_on_client_name, "Name a client", HTTP_BODY(NAME, name_fields) },
+    { HTTP_DELETE, "/v1/account/clients/{id}", HTTP_USER, account_on_client_delete, "Revoke a client", .step_up = "revoke_clients" },
     { HTTP_POST, "/v1/step-up", HTTP_USER, account_on_step_up, "Ask for a step-up challenge", HTTP_BODY(STEP_UP, step_up_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
     HTTP_END
 };

@@ -5,14 +5,6 @@
 #include "factor.h"
 #include "phone.h"
 
-/* S-A3: at most `running` hashes at once and `waiting` behind them, so that a rush of log-ins takes neither the memory nor the workers of other routes. */
-struct account_gate {
-    pthread_mutex_t lock;
-    pthread_cond_t free;
-    unsigned most_running, most_waiting;
-    unsigned running, waiting; /* LOCK: lock */
-};
-
 struct account_where;  /* account_where.c */
 struct account_events; /* account_link.c */
 
@@ -25,14 +17,14 @@ struct account {
     const struct pl_clock *clock;
     struct pl_rand *rand;
     struct pl_log log;
-    struct account_gate gate;
     char dummy_hash[SECURE_PASSWORD_TEXT]; /* verified when the e-mail is unknown: the same work (S-A5) */
     struct account_events *events;
+    const struct account_part *parts;
     struct account_where *where; /* NULL: no database of addresses */
 };
 
 /* ---- account.c ---- */
-enum account_metric { ACCOUNT_M_SIGN_UPS, ACCOUNT_M_SESSIONS, ACCOUNT_M_LOG_IN_FAILURES, ACCOUNT_M_PINS_WRONG, ACCOUNT_M_TOKENS_REUSED, ACCOUNT_M_HASHES_REFUSED };
+enum account_metric { ACCOUNT_M_SIGN_UPS, ACCOUNT_M_SESSIONS, ACCOUNT_M_LOG_IN_FAILURES, ACCOUNT_M_PINS_WRONG, ACCOUNT_M_TOKENS_REUSED };
 void account_count(enum account_metric m);
 
 /* "<account.link_url>/reset#<token>": what stands behind # is not sent to the server of the page. */
@@ -41,13 +33,11 @@ PL_MUST enum pl_err account_link(const struct account *ctx, struct pl_arena *a, 
 void account_work_wake(void *ctx);
 
 /* ---- account_password.c ---- */
-void account_gate_init(struct account_gate *g, unsigned running, unsigned waiting);
-void account_gate_done(struct account_gate *g);
 /* S-A1: NFKC, once. PL_PASSWORD_REFUSED about field `password` when it is too short, too long or easy to guess; email .p NULL: the rules are not asked. */
 PL_MUST enum pl_err account_password_take(struct pl_arena *a, struct pl_str given, struct pl_str email, struct pl_str *ret, struct pl_fail *reterr);
-/* Both under the gate: PL_OVERLOADED with retry_after when it is full. */
-PL_MUST enum pl_err account_password_hash(struct account *ctx, struct pl_str password, char ret[SECURE_PASSWORD_TEXT], struct pl_fail *reterr);
-PL_MUST enum pl_err account_password_verify(struct account *ctx, struct pl_str stored, struct pl_str password, bool *ret_rehash, struct pl_fail *reterr);
+/* Both take a processor for some 12 ms and 19 MiB: only from rows that are `heavy`, which bounds them (S-A3). */
+PL_MUST enum pl_err account_password_hash(struct pl_str password, char ret[SECURE_PASSWORD_TEXT]);
+PL_MUST enum pl_err account_password_verify(struct pl_str stored, struct pl_str password, bool *ret_rehash);
 
 /* ---- account_regions.c ---- */
 struct account_region { const char *id, *name; };
@@ -130,6 +120,18 @@ PL_MUST enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, s
 PL_MUST enum pl_err account_client_pack(struct pl_arena *a, const struct account_client *client, struct pl_str *ret);
 PL_MUST enum pl_err account_client_unpack(struct pl_arena *a, struct pl_str packed, struct account_client *ret);
 
+/* ---- account_clients.c: the signed-in phones, browsers, scripts ---- */
+struct account_name_body { struct pl_str name; };
+PL_MUST enum pl_err account_on_clients(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_client_name(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_client_delete(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_others_delete(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_log_out(struct http_call *c, struct pl_fail *reterr);
+/* Keeps an account's list of clients bounded: forgets those that can never be known again, and the longest unseen past the hundredth. */
+PL_MUST enum pl_err account_clients_trim(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id);
+/* Writes member "clients". */
+void account_clients_write(struct jw *w, const struct account_sql_client_list_row *rows, size_t n, struct pl_uuid current);
+
 /* ---- account_challenge.c: the challenge's routes and step-up ---- */
 struct account_verify_body { struct pl_str pin, totp, recovery_code, passkey; };
 struct account_resend_body { int channel; bool has_channel; };
@@ -182,6 +184,7 @@ PL_MUST enum pl_err account_changes_expire(struct db_tx *tx, struct pl_utc now);
 
 /* ---- account_leave.c ---- */
 PL_MUST enum pl_err account_on_delete(struct http_call *c, struct pl_fail *reterr);
+PL_MUST enum pl_err account_on_export(struct http_call *c, struct pl_fail *reterr);
 
 /* ---- account_link.c ---- */
 PL_MUST enum pl_err account_events_new(struct account *ctx, struct account_events **ret);

@@ -68,3 +68,118 @@ enum pl_err account_on_delete(struct http_call *c, struct pl_fail *reterr)
         e = notify_queue(ctx->notify, c->tx, ctx->rand, c->now, &(struct notify_message){ .kind = NOTIFY_ACCOUNT_DELETED, .channel = NOTIFY_EMAIL, .to = row.email });
     return e == PL_OK ? account_nudge_after(c, id) : e;
 }
+
+/* ---- all that it has ---- */
+
+static enum pl_err write_own(struct db_tx *tx, struct jw *w, struct pl_uuid id)
+{
+    struct account_sql_by_id_row row;
+    bool found;
+    enum pl_err e = account_sql_by_id(tx, id, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_UNAUTHENTICATED : e;
+    jw_open(w, "account");
+    jw_uuid(w, "account_id", row.account_id);
+    jw_str(w, "email", row.email);
+    jw_str(w, "phone", row.phone);
+    jw_str(w, "country", row.country);
+    jw_str(w, "region", row.region);
+    jw_utc(w, "created_at", row.created_at);
+    jw_close(w);
+    return PL_OK;
+}
+
+static enum pl_err write_clients(struct db_tx *tx, struct jw *w, struct pl_utc now, const struct http_actor *actor)
+{
+    struct account_sql_client_list_row *rows;
+    size_t n;
+    enum pl_err e = account_sql_client_list(tx, actor->account_id, now, pl_utc_add(now, PL_DAY), (struct pl_uuid){ { 0xff } }, 201, &rows, &n);
+    if (e == PL_OK)
+        account_clients_write(w, rows, n, actor->client_id);
+    return e;
+}
+
+/* Where an address was changed within the last 72 hours, and from what. */
+static enum pl_err write_changes(struct db_tx *tx, struct jw *w, struct pl_uuid id)
+{
+    struct account_sql_change_list_row *rows;
+    size_t n;
+    enum pl_err e = account_sql_change_list(tx, id, (struct pl_uuid){ { 0 } }, &rows, &n);
+    jw_array(w, "changes");
+    for (size_t i = 0; e == PL_OK && i < n; i++) {
+        jw_open(w, NULL);
+        jw_str(w, "kind", rows[i].kind);
+        jw_str(w, "from", rows[i].old_value);
+        jw_str(w, "to", rows[i].new_value);
+        jw_close(w);
+    }
+    jw_end_array(w);
+    return e;
+}
+
+static enum pl_err write_audit(struct db_tx *tx, struct jw *w, struct pl_uuid id)
+{
+    struct journal_audit_row *rows;
+    size_t n = 1;
+    int64_t after = 0;
+    enum pl_err e = PL_OK;
+    jw_array(w, "audit");
+    while (n > 0 && (e = journal_audit_read(tx, id, after, &rows, &n)) == PL_OK)
+        for (size_t i = 0; i < n; i++) {
+            jw_open(w, NULL);
+            jw_utc(w, "at", rows[i].at);
+            jw_str(w, "action", rows[i].action);
+            jw_close(w);
+            after = rows[i].number;
+        }
+    jw_end_array(w);
+    return e;
+}
+
+static enum pl_err write_events(struct db_tx *tx, struct jw *w, struct pl_uuid id)
+{
+    struct journal_event_row *rows;
+    int64_t head = 0, from;
+    size_t n;
+    enum pl_err e = journal_events(tx, id, INT64_MAX, 1, &rows, &n, &head); /* only where the end is */
+    from = head > 1000 ? head - 1000 : 0;
+    if (e == PL_OK || e == PL_EXPIRED)
+        e = journal_events(tx, id, from, 1000, &rows, &n, &head);
+    jw_array(w, "events");
+    for (size_t i = 0; e == PL_OK && i < n; i++) {
+        jw_open(w, NULL);
+        jw_utc(w, "at", rows[i].at);
+        jw_str(w, "event", rows[i].type);
+        jw_raw(w, "data", rows[i].data);
+        jw_close(w);
+    }
+    jw_end_array(w);
+    return e == PL_EXPIRED ? PL_OK : e; /* the oldest are forgotten already */
+}
+
+enum pl_err account_on_export(struct http_call *c, struct pl_fail *reterr)
+{
+    struct account *ctx = c->self;
+    struct pl_uuid id = c->actor.account_id;
+    (void)reterr;
+    jw_utc(&c->out, "made_at", c->now);
+    enum pl_err e = write_own(c->tx, &c->out, id);
+    if (e == PL_OK)
+        e = write_changes(c->tx, &c->out, id);
+    if (e == PL_OK)
+        e = write_clients(c->tx, &c->out, c->now, &c->actor);
+    jw_open(&c->out, "factors");
+    if (e == PL_OK)
+        e = factor_write(c->tx, id, &c->out);
+    jw_close(&c->out);
+    for (const struct account_part *p = ctx->parts; e == PL_OK && p && p->name; p++) {
+        jw_open(&c->out, p->name);
+        e = p->write(c->tx, &c->out, c->now, id);
+        jw_close(&c->out);
+    }
+    if (e == PL_OK)
+        e = write_audit(c->tx, &c->out, id);
+    if (e == PL_OK)
+        e = write_events(c->tx, &c->out, id);
+    return e == PL_OK ? journal_audit(c->tx, c->now, &(struct journal_audit){ .account = id, .actor = c->actor.client_id, .action = "account.exported", .detail = PL_STR("{}") }) : e;
+}

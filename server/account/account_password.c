@@ -1,4 +1,4 @@
-/* account_password.c - what a password may be, and the gate before the expensive part. */
+/* account_password.c - what a password may be, and its hash. */
 #include "account_int.h"
 #include <stdlib.h>
 #include <uninorm.h>
@@ -105,64 +105,10 @@ enum pl_err account_password_take(struct pl_arena *a, struct pl_str given, struc
     return e;
 }
 
-/* ---- the gate ---- */
-
-void account_gate_init(struct account_gate *g, unsigned running, unsigned waiting)
-{
-    *g = (struct account_gate){ .most_running = running, .most_waiting = waiting };
-    pthread_mutex_init(&g->lock, NULL);
-    pthread_cond_init(&g->free, NULL);
-}
-
-void account_gate_done(struct account_gate *g)
-{
-    pthread_mutex_destroy(&g->lock);
-    pthread_cond_destroy(&g->free);
-}
-
-/* Waits without a deadline of its own: those inside only compute, and there are at most most_waiting before us. */
-static enum pl_err gate_enter(struct account_gate *g, struct pl_fail *reterr)
-{
-    PL_LOCK(&g->lock);
-    if (g->running >= g->most_running && g->waiting >= g->most_waiting) {
-        if (reterr)
-            reterr->retry_after_s = 1;
-        account_count(ACCOUNT_M_HASHES_REFUSED);
-        return PL_OVERLOADED;
-    }
-    g->waiting++;
-    while (g->running >= g->most_running)
-        pthread_cond_wait(&g->free, &g->lock);
-    g->waiting--;
-    g->running++;
-    return PL_OK;
-}
-
-static void gate_leave(struct account_gate *g)
-{
-    PL_LOCK(&g->lock);
-    g->running--;
-    pthread_cond_signal(&g->free);
-}
+/* ---- hashing ---- */
 
 static const struct secure_password_policy policy = { 0 };
 
-enum pl_err account_password_hash(struct account *ctx, struct pl_str password, char ret[SECURE_PASSWORD_TEXT], struct pl_fail *reterr)
-{
-    enum pl_err e = gate_enter(&ctx->gate, reterr);
-    if (e != PL_OK)
-        return e;
-    e = secure_password_hash(password, policy, ret);
-    gate_leave(&ctx->gate);
-    return e;
-}
+enum pl_err account_password_hash(struct pl_str password, char ret[SECURE_PASSWORD_TEXT]) { return secure_password_hash(password, policy, ret); }
 
-enum pl_err account_password_verify(struct account *ctx, struct pl_str stored, struct pl_str password, bool *ret_rehash, struct pl_fail *reterr)
-{
-    enum pl_err e = gate_enter(&ctx->gate, reterr);
-    if (e != PL_OK)
-        return e;
-    e = secure_password_verify(stored, password, policy, ret_rehash);
-    gate_leave(&ctx->gate);
-    return e;
-}
+enum pl_err account_password_verify(struct pl_str stored, struct pl_str password, bool *ret_rehash) { return secure_password_verify(stored, password, policy, ret_rehash); }

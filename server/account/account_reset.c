@@ -161,7 +161,7 @@ static enum pl_err take_and_hash(struct new_password *p, struct pl_str given, st
         return PL_NO_MEMORY;
     enum pl_err e = account_password_take(p->c->arena, given, p->email, &password, reterr);
     if (e == PL_OK)
-        e = account_password_hash(p->ctx, password, hash, reterr);
+        e = account_password_hash(password, hash);
     if (e == PL_OK)
         p->hash = pl_str_of(hash);
     return e;

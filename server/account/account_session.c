@@ -85,6 +85,8 @@ enum pl_err account_session_open(struct account *ctx, struct db_tx *tx, struct p
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_INTERNAL : e;
     f.client_id = put.id;
+    if ((e = account_clients_trim(ctx, tx, now, account_id)) != PL_OK)
+        return e;
     if ((e = account_sql_tokens_delete(tx, account_id, f.client_id, NULL)) == PL_OK)
         e = account_sql_session_start(tx, account_id, f.client_id, f.id, now, f.idle_ends_at, ends_at, NULL);
     if (e == PL_OK)

@@ -109,7 +109,7 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     if (e == PL_OK)
         e = account_password_take(c->arena, b->password, b->email, &password, reterr);
     if (e == PL_OK)
-        e = account_password_hash(ctx, password, hash, reterr);
+        e = account_password_hash(password, hash);
     if (e != PL_OK)
         return e;
     s.hash = pl_str_of(hash);
@@ -235,7 +235,7 @@ static enum pl_err password_check(struct http_call *c, struct log_in *l, struct 
     if (e == PL_OK)
         e = db_run(c->db, c->arena, find_tx, l, reterr);
     if (e == PL_OK)
-        e = account_password_verify(ctx, l->found && l->row.password_hash.n ? l->row.password_hash : pl_str_of(ctx->dummy_hash), password, &rehash, reterr);
+        e = account_password_verify(l->found && l->row.password_hash.n ? l->row.password_hash : pl_str_of(ctx->dummy_hash), password, &rehash);
     if (e == PL_OK && !(l->found && l->row.password_hash.n))
         e = PL_INVALID_CREDENTIALS;
     if (e == PL_INVALID_CREDENTIALS)
@@ -245,7 +245,7 @@ static enum pl_err password_check(struct http_call *c, struct log_in *l, struct 
     char *hash = pl_alloc(c->arena, SECURE_PASSWORD_TEXT);
     if (!hash)
         return PL_NO_MEMORY;
-    if ((e = account_password_hash(ctx, password, hash, reterr)) == PL_OK)
+    if ((e = account_password_hash(password, hash)) == PL_OK)
         l->new_hash = pl_str_of(hash);
     return e;
 }

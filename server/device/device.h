@@ -62,6 +62,9 @@ PL_MUST enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, st
 /* The same, and until the end of the transaction the device is not freed and its system's hub not changed: whoever frees takes the system first. */
 PL_MUST enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);
 
+/* Everything that the home screen shows: writes members as_of, systems, claims. Also part of the account's export. */
+PL_MUST enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
+
 /* Whether a hub's `can` names it; a list that was not sent names all. */
 bool device_can(const struct json_list *can, const char *what);
 /* A stream of the device has shown how far apart its key frames are. */

@@ -16,8 +16,6 @@ struct device_connectivity {
 struct device_connectivity device_connectivity(const struct device_sql_views_row *r, struct pl_utc now);
 PL_MUST enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, struct device_sql_views_row **ret);
 void device_write(struct jw *w, const struct device_sql_views_row *r, struct pl_utc now);
-/* Everything that the home screen shows. */
-PL_MUST enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
 
 /* ---- device.c: freeing, events ---- */
 /* An event about a device: {device_id, serial, system_id} and up to two more words. */

@@ -26,6 +26,7 @@ static struct http *http_free(struct http *h)
         MHD_stop_daemon(h->mhd);
     /* The workers' last calls look at the engine's lock, so they end before it does. */
     pl_pool_free(h->pool);
+    pl_pool_free(h->heavy);
     if (h->listen_fd >= 0)
         close(h->listen_fd);
     if (h->unix_socket)
@@ -226,6 +227,11 @@ enum pl_err http_start(struct http *h, struct pl_fail *reterr)
     struct pl_pool_conf pool = {
         .threads = h->conf.workers, .queue = h->conf.queue, .start = http_worker_start, .stop = http_worker_stop, .self = h, .name = "http" };
     e = pl_pool_new(&pool, &h->pool);
+    pool.threads = h->conf.heavy_workers;
+    pool.queue = h->conf.heavy_queue;
+    pool.name = "http-heavy";
+    if (e == PL_OK && pool.threads)
+        e = pl_pool_new(&pool, &h->heavy);
     if (e == PL_OK)
         e = http_listen(h, reterr);
     if (e != PL_OK)

@@ -136,7 +136,7 @@ struct http {
     char *origins;                     /* copy: each origin ends with a zero byte, an empty one ends the list; NULL: none */
     struct mounted routes[MAX_ROUTES];
     size_t nroutes;
-    struct pl_pool *pool;
+    struct pl_pool *pool, *heavy; /* heavy NULL: one for all */
     struct MHD_Daemon *mhd;
     int listen_fd, wake_fd, epoll_fd;
     bool unix_socket;

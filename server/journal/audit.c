@@ -91,6 +91,26 @@ static enum pl_err check_page(struct db_tx *tx, struct pl_uuid subject, struct w
     return PL_OK;
 }
 
+enum pl_err journal_audit_read(struct db_tx *tx, struct pl_uuid subject, int64_t after, struct journal_audit_row **ret, size_t *ret_n)
+{
+    struct journal_sql_audit_page_row *page;
+    bool found;
+    size_t n;
+    enum pl_err e = pseudonym_of(tx, subject, &subject, &found);
+    if (e == PL_OK)
+        e = journal_sql_audit_page(tx, subject, after, &page, &n);
+    if (e != PL_OK)
+        return e;
+    struct journal_audit_row *out = PL_NEW_ARRAY(db_arena(tx), n ? n : 1, struct journal_audit_row);
+    if (!out)
+        return PL_NO_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct journal_audit_row){ .number = page[i].number, .at = page[i].at, .action = page[i].action };
+    *ret = out;
+    *ret_n = n;
+    return PL_OK;
+}
+
 enum pl_err journal_audit_verify(struct db_tx *tx, struct pl_uuid subject, int64_t *ret_rows, int64_t *ret_bad)
 {
     struct journal_sql_audit_head_row head = { .hash = PL_STR("") };

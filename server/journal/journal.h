@@ -65,6 +65,13 @@ struct journal_audit {
 PL_MUST enum pl_err journal_audit_begin(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid account_id);
 /* Of an account whose pseudonym was forgotten nothing is written: it is gone. */
 PL_MUST enum pl_err journal_audit(struct db_tx *tx, struct pl_utc now, const struct journal_audit *row);
+struct journal_audit_row {
+    int64_t number;
+    struct pl_utc at;
+    struct pl_str action;
+};
+/* The next rows of the chain (account or device) after that number, at most 500; *ret_n 0: no more. For the person whom it is about. */
+PL_MUST enum pl_err journal_audit_read(struct db_tx *tx, struct pl_uuid subject, int64_t after, struct journal_audit_row **ret, size_t *ret_n);
 /* *ret_bad: number of the first changed or missing row of the chain, 0: whole. (Of a row that was changed together with its hash it is the next row's number,
  * or its own if it is the last: which of two that do not fit was changed cannot be told.)
  * The chain is locked until the transaction ends, and tx's arena holds all of it. `subject`: account or device. */

@@ -57,7 +57,8 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     enum pl_err e = path.p ? secure_key_file(path.p, true, &n->master, reterr) : PL_NO_MEMORY;
     if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
         return e;
-    e = account_new(&(struct account_conf){ .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master, .notify = n->notify, .bus = n->bus,
+    static const struct account_part parts[] = { { "home", device_write_home }, { NULL, NULL } };
+    e = account_new(&(struct account_conf){ .parts = parts, .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master, .notify = n->notify, .bus = n->bus,
                                               .clock = n->clock, .rand = n->rand, .log = &n->log },
                     &n->account, reterr);
     const char *server_name = pl_str_z(n->arena, c->server_name);
@@ -81,6 +82,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
         { live_whep_routes, &n->live }, { live_whip_routes, &n->live },
     };
     struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
+                            .heavy_workers = (unsigned)c->account.hash_threads, .heavy_queue = (unsigned)c->account.hash_queue,
                             .max_connections = (unsigned)c->max_connections, .max_per_address = (unsigned)c->max_per_address,
                             .tls_cert = pl_str_z(n->arena, c->tls_cert), .tls_key = pl_str_z(n->arena, c->tls_key), .behind_proxy = c->behind_proxy,
                             .proxies = pl_str_z(n->arena, c->proxies), .origins = pl_str_z(n->arena, c->origins), .rates = &c->rates, .db = n->db_conf, .clock = n->clock, .rand = n->rand,

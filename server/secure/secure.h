@@ -19,7 +19,7 @@ void secure_random_secret(struct pl_secret *ret);
 /* Constant time in the contents. Different lengths are unequal. */
 bool secure_eq(const void *a, size_t an, const void *b, size_t bn);
 
-/* S-A3: argon2id, at least 19 MiB and t=2; the parameters stand in the string. Takes about 12 ms of CPU: only under account's hashing gate. */
+/* S-A3: argon2id, at least 19 MiB and t=2; the parameters stand in the string. Takes about 12 ms of CPU: only from rows of http that are heavy. */
 #define SECURE_PASSWORD_TEXT 128
 struct secure_password_policy {
     uint64_t memory_bytes; /**< 0: 19 MiB, which is also the least */

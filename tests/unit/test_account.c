@@ -1,4 +1,4 @@
-/* account below its routes, against a real PostgreSQL: passwords (S-A1, S-A2), the gate (S-A3), sessions and tokens (S-S1..S-S3), grants, uniqueness. */
+/* account below its routes, against a real PostgreSQL: passwords (S-A1, S-A2), hashes (S-A3), sessions and tokens (S-S1..S-S3), grants, uniqueness. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -90,55 +90,19 @@ static void s_a2_what_is_guessed_first_is_refused_with_the_reason(void **state)
     assert_int_equal(take("correct horse battery staple", NULL), PL_OK);
 }
 
-/* ---- the gate ---- */
-
-struct rush {
-    pthread_t thread;
-    struct account *ctx;
-    pthread_barrier_t *start;
-    enum pl_err e;
-    int32_t retry_after;
-};
-
-static void *rush_in(void *arg)
-{
-    struct rush *r = arg;
-    char hash[SECURE_PASSWORD_TEXT];
-    struct pl_fail f = PL_FAIL_INIT;
-    pthread_barrier_wait(r->start);
-    r->e = account_password_hash(r->ctx, PL_STR("some password"), hash, &f);
-    r->retry_after = f.retry_after_s;
-    return NULL;
-}
-
-static void s_a3_the_gate_is_bounded(void **state)
+static void s_a3_a_hash_of_a_weaker_policy_is_known_and_wants_to_be_made_anew(void **state)
 {
     (void)state;
-    enum { N = 24 };
-    struct rush r[N];
-    pthread_barrier_t start;
-    unsigned done = 0, refused = 0;
-    pthread_barrier_init(&start, NULL, N);
-    for (int i = 0; i < N; i++) {
-        r[i] = (struct rush){ .ctx = ctx, .start = &start };
-        assert_int_equal(pthread_create(&r[i].thread, NULL, rush_in, &r[i]), 0);
-    }
-    for (int i = 0; i < N; i++) {
-        pthread_join(r[i].thread, NULL);
-        done += r[i].e == PL_OK;
-        refused += r[i].e == PL_OVERLOADED && r[i].retry_after == 1;
-    }
-    pthread_barrier_destroy(&start);
-    assert_int_equal(done + refused, N);
-    assert_true(done >= 2);
-    assert_int_equal(ctx->gate.running, 0);
-    assert_int_equal(ctx->gate.waiting, 0);
-    /* Full: one is refused at once, without a hash. */
-    ctx->gate.running = ctx->gate.most_running;
-    ctx->gate.waiting = ctx->gate.most_waiting;
     char hash[SECURE_PASSWORD_TEXT];
-    assert_int_equal(account_password_hash(ctx, PL_STR("some password"), hash, NULL), PL_OVERLOADED);
-    ctx->gate.running = ctx->gate.waiting = 0;
+    bool rehash = true;
+    assert_int_equal(account_password_hash(PL_STR("some password"), hash), PL_OK);
+    assert_non_null(strstr(hash, "$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert_int_equal(account_password_verify(pl_str_of(hash), PL_STR("some password"), &rehash), PL_OK);
+    assert_false(rehash);
+    assert_int_equal(account_password_verify(pl_str_of(hash), PL_STR("some passwore"), &rehash), PL_INVALID_CREDENTIALS);
+    /* The same hash under a policy that has risen since. */
+    assert_int_equal(secure_password_verify(pl_str_of(hash), PL_STR("some password"), (struct secure_password_policy){ .passes = 3 }, &rehash), PL_OK);
+    assert_true(rehash);
 }
 
 /* ---- accounts ---- */
@@ -398,7 +362,7 @@ int main(void)
         cmocka_unit_test_setup(s_a1_8_to_128_code_points_of_any_kind, each_test),
         cmocka_unit_test_setup(s_a1_is_normalised_once_and_keeps_blanks, each_test),
         cmocka_unit_test_setup(s_a2_what_is_guessed_first_is_refused_with_the_reason, each_test),
-        cmocka_unit_test_setup(s_a3_the_gate_is_bounded, each_test),
+        cmocka_unit_test_setup(s_a3_a_hash_of_a_weaker_policy_is_known_and_wants_to_be_made_anew, each_test),
         cmocka_unit_test_setup(one_account_has_one_email_and_one_phone, each_test),
         cmocka_unit_test_setup(s_s1_no_row_holds_a_token, each_test),
         cmocka_unit_test_setup(s_s2_access_lasts_15_minutes_refresh_rotates, each_test),

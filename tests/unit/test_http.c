@@ -625,6 +625,34 @@ static void full_queue_is_503_and_the_rest_goes_on(void **state)
     close(second);
 }
 
+static void s_a3_a_rush_of_heavy_calls_is_bounded_and_holds_up_no_other(void **state)
+{
+    (void)state;
+    enum { WORKERS = 2, QUEUE = 3, RUSH = 12 };
+    int fds[RUSH];
+    unsigned through = 0, refused = 0;
+    start_with((struct http_conf){ .workers = 1, .queue = 4, .heavy_workers = WORKERS, .heavy_queue = QUEUE });
+    for (int i = 0; i < RUSH; i++) {
+        fds[i] = dial();
+        put(fds[i], GET("/t/heavy"));
+        if (i < WORKERS)
+            wait_entered(i + 1); /* these hold the workers, the next ones the queue */
+        else if (i < WORKERS + QUEUE)
+            wait_metric(CALLS, i + 1);
+        else
+            is_problem(take(fds[i]), 503, "overloaded"), refused++;
+    }
+    has(once(GET("/t/hello")), "{\"hello\":\"world\"");
+    open_gate();
+    for (int i = 0; i < RUSH; i++) {
+        if (i < WORKERS + QUEUE)
+            has(take(fds[i]), "{\"through\":true}"), through++;
+        close(fds[i]);
+    }
+    assert_int_equal(through, WORKERS + QUEUE);
+    assert_int_equal(refused, RUSH - WORKERS - QUEUE);
+}
+
 static void call_deadline_is_503_and_the_late_worker_is_no_harm(void **state)
 {
     (void)state;
@@ -939,6 +967,7 @@ int main(void)
         CASE(failures_of_ours_tell_nothing_inside),
         CASE(problems_carry_what_helps),
         CASE(full_queue_is_503_and_the_rest_goes_on),
+        CASE(s_a3_a_rush_of_heavy_calls_is_bounded_and_holds_up_no_other),
         CASE(call_deadline_is_503_and_the_late_worker_is_no_harm),
         CASE(dripped_headers_and_bodies_are_cut),
         CASE(idle_connections_end),

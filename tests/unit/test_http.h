@@ -409,6 +409,7 @@ static const struct http_route routes[] = {
     { HTTP_POST, "/t/wrong-pin", HTTP_PUBLIC, on_wrong_pin, "Wrong", .idempotent = true },
     { HTTP_POST, "/t/too-soon", HTTP_PUBLIC, on_too_soon, "Soon" },
     { HTTP_GET, "/t/gate", HTTP_PUBLIC, on_gate, "Wait", .tx = HTTP_OWN_TX },
+    { HTTP_GET, "/t/heavy", HTTP_PUBLIC, on_gate, "Toil", .tx = HTTP_OWN_TX, .heavy = true },
     { HTTP_GET, "/t/raw", HTTP_PUBLIC, on_raw, "Raw", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_NONE },
     { HTTP_POST, "/t/song", HTTP_PUBLIC, on_song, "Sing", HTTP_RAW_BODY("text/song", 20), .tx = HTTP_OWN_TX },
     { HTTP_PATCH, "/t/song", HTTP_PUBLIC, on_song, "Sing on", HTTP_RAW_BODY("text/song-part", 20), .tx = HTTP_OWN_TX },
