@@ -54,6 +54,8 @@ def test_metrics_tell_of_every_part(porch, home, tmp_path):
         seen = until(lambda: (m := metrics(porch)).get("porchlight_live_viewers", 0) >= 1 and m.get("porchlight_relay_packets_out_total", 0) > 0 and m, "the viewer is counted")
         for name in ("http_replies_2xx_total", "link_connections", "live_sessions", "relay_packets_in_total", "relays_connected", "notify_sent_total", "job_runs_total", "account_sessions_total"):
             assert seen["porchlight_" + name] >= 1, name
+        for name in ("handshakes_total", "handshakes_failed_total", "handshakes_refused_total"):  # no browser is here
+            assert seen["porchlight_relay_" + name] == 0, name
         assert seen["porchlight_job_failures_total"] >= 0 and seen["porchlight_relays"] >= seen["porchlight_relays_connected"]
     finally:
         viewer.kill()
