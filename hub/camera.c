@@ -1,5 +1,6 @@
 #include "camera.h"
 #include "copier.h"
+#include "filler.h"
 #include "source.h"
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -97,6 +98,22 @@ static enum pl_err run_copier(struct camera *c)
     return e;
 }
 
+static enum pl_err fill(struct camera *c)
+{
+    struct filler *filler;
+    enum pl_err e = filler_open(c->conf.source, &filler);
+    if (e != PL_OK)
+        return e;
+    for (struct pace pace = wait_to_go(c); !atomic_load(&c->stop);) {
+        struct camera_frame f;
+        filler_next(filler, &f);
+        f.pts_us = wait_for_its_time(c, &pace, f.pts_us);
+        c->conf.on_frame(c->conf.self, &f);
+    }
+    filler = filler_close(filler);
+    return PL_OK;
+}
+
 static enum pl_err copy(struct camera *c, struct pl_fail *fail)
 {
     enum pl_err e = copier_open(c->conf.source, &c->stop, &c->copier, fail);
@@ -115,7 +132,7 @@ static void *run(void *arg)
 {
     struct camera *c = arg;
     struct pl_fail fail = PL_FAIL_INIT;
-    enum pl_err e = copier_wanted(c->conf.source) ? copy(c, &fail) : make(c, &fail);
+    enum pl_err e = filler_wanted(c->conf.source) ? fill(c) : copier_wanted(c->conf.source) ? copy(c, &fail) : make(c, &fail);
     if (!atomic_load(&c->stop))
         c->conf.on_end(c->conf.self, e);
     return NULL;

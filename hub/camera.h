@@ -14,7 +14,7 @@
 
 struct camera;
 struct camera_conf {
-    const char *source; /**< "test", a file, rtsp://…, copy:…; outlives the camera */
+    const char *source; /**< "test", a file, rtsp://…, copy:…, filler:…; outlives the camera */
     const struct pl_clock *clock;
     void *self;
     camera_emit on_frame;

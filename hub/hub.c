@@ -43,7 +43,7 @@ static void changed(struct hub *h)
         h->conf.on_change(h->conf.self);
 }
 
-static void keep(char *place, size_t cap, struct pl_str s)
+void hub_keep(char *place, size_t cap, struct pl_str s)
 {
     struct pl_buf b = pl_buf_fixed(place, cap);
     memset(place, 0, cap);
@@ -130,7 +130,7 @@ static enum pl_err on_pair(struct hub *h, const struct json_doc *d, struct pl_fa
         PL_LOG(&h->log, PL_WARN, "hub.camera-not-in-reach", PL_F_STR("camera", m.serial));
         return PL_OK;
     }
-    keep(h->pairing[camera], sizeof h->pairing[camera], m.claim_id);
+    hub_keep(h->pairing[camera], sizeof h->pairing[camera], m.claim_id);
     return prove(h, m.claim_id, h->conf.cameras[camera].serial, m.challenge, id);
 }
 
@@ -166,9 +166,10 @@ static enum pl_err on_error(struct hub *h, const struct json_doc *d, struct pl_f
     PL_LOG(&h->log, PL_WARN, "hub.refused", PL_F_STR("code", m.code));
     if (h->claim.end == HUB_CLAIM_WAITS && pl_str_eqz(m.re, h->claim.message)) {
         h->claim.end = HUB_CLAIM_REFUSED; /* a claim is good once: the app starts another */
-        keep(h->claim.code, sizeof h->claim.code, m.code);
+        hub_keep(h->claim.code, sizeof h->claim.code, m.code);
         changed(h);
     }
+    hub_uplink_refused(h, m.re);
     return PL_OK;
 }
 
@@ -244,8 +245,9 @@ static enum pl_err on_reconnect(struct hub *h, const struct json_doc *d, struct 
 /* --- commands --------------------------------------------------------------------------------------------------------------------------- */
 
 /* A stand-in for pulling the plug: sessions end, the boot id is new, the connection comes back. */
-static enum pl_err do_reboot(struct hub *h)
+static enum pl_err do_reboot(struct hub *h, struct pl_str command_id)
 {
+    (void)command_id;
     hub_stop_streams(h, -1, PL_STR("hub_lost"));
     h->boot_id = pl_uuid7(h->conf.rand, pl_now_utc(h->conf.clock));
     h->boot_reason = "reboot";
@@ -253,16 +255,18 @@ static enum pl_err do_reboot(struct hub *h)
     return PL_OK;
 }
 
-static enum pl_err do_refresh(struct hub *h)
+static enum pl_err do_refresh(struct hub *h, struct pl_str command_id)
 {
+    (void)command_id;
     send_status(h);
     return PL_OK;
 }
 
 static const struct {
     const char *name;
-    enum pl_err (*run)(struct hub *h);
-} commands[] = { { "reboot", do_reboot }, { "refresh", do_refresh } };
+    enum pl_err (*run)(struct hub *h, struct pl_str command_id);
+    bool later; /**< it runs on, and hub_command_done says what became of it; run fails: it is refused at once */
+} commands[] = { { "reboot", do_reboot, false }, { "refresh", do_refresh, false }, { "uplink_test", hub_uplink_begin, true } };
 
 static void answer(struct hub *h, struct pl_str command_id, enum pl_err how)
 {
@@ -273,12 +277,22 @@ static void answer(struct hub *h, struct pl_str command_id, enum pl_err how)
 }
 
 /* A command that was carried out, or refused, is not carried out again when it comes twice: its result is. */
-static const struct hub_done_command *done_before(const struct hub *h, struct pl_str command_id)
+static struct hub_done_command *done_before(struct hub *h, struct pl_str command_id)
 {
     for (size_t i = 0; i < HUB_COMMANDS; i++)
         if (h->done[i].id[0] && pl_str_eqz(command_id, h->done[i].id))
             return &h->done[i];
     return NULL;
+}
+
+void hub_command_done(struct hub *h, struct pl_str command_id, enum pl_err how)
+{
+    struct hub_done_command *place = done_before(h, command_id);
+    if (place) {
+        place->how = how;
+        place->running = false;
+    }
+    answer(h, command_id, how);
 }
 
 static enum pl_err on_command(struct hub *h, const struct json_doc *d, struct pl_fail *f)
@@ -292,7 +306,8 @@ static enum pl_err on_command(struct hub *h, const struct json_doc *d, struct pl
     hub_send(h, &b);
     const struct hub_done_command *before = done_before(h, m.command_id);
     if (before) {
-        answer(h, m.command_id, before->how);
+        if (!before->running)
+            answer(h, m.command_id, before->how);
         return PL_OK;
     }
     size_t i = 0;
@@ -300,11 +315,16 @@ static enum pl_err on_command(struct hub *h, const struct json_doc *d, struct pl
         i++;
     bool late = m.deadline.us && pl_utc_cmp(pl_utc_add(pl_now_utc(h->conf.clock), h->clock_off), m.deadline) > 0;
     enum pl_err how = late ? PL_COMMAND_EXPIRED : i == PL_COUNT(commands) ? PL_COMMAND_REFUSED : PL_OK;
+    bool later = how == PL_OK && commands[i].later;
+    if (later)
+        how = commands[i].run(h, m.command_id);
     struct hub_done_command *place = &h->done[h->done_next++ % HUB_COMMANDS];
-    keep(place->id, sizeof place->id, m.command_id);
-    place->how = how;
+    *place = (struct hub_done_command){ .how = how, .running = later && how == PL_OK };
+    hub_keep(place->id, sizeof place->id, m.command_id);
+    if (place->running)
+        return PL_OK;
     answer(h, m.command_id, how); /* first: a reboot takes the connection away */
-    return how == PL_OK ? commands[i].run(h) : PL_OK;
+    return how == PL_OK ? commands[i].run(h, m.command_id) : PL_OK;
 }
 
 /* --- the connection --------------------------------------------------------------------------------------------------------------------- */
@@ -327,6 +347,7 @@ static const struct {
     { "live.sync", HUB_READY, hub_on_live_sync },
     { "keyframe", HUB_READY, hub_on_keyframe },
     { "bitrate", HUB_READY, hub_on_bitrate },
+    { "uplink_test", HUB_READY, hub_on_uplink_test },
     { "reconnect", HUB_PROVED | HUB_READY, on_reconnect },
 };
 
@@ -377,6 +398,7 @@ static void on_tick(void *self)
     struct hub *h = self;
     PL_LOCK(&h->lock);
     h->status_due |= hub_reap(h);
+    hub_uplink_tick(h);
     if (h->phase == HUB_READY && (h->status_due || pl_mono_cmp(pl_now_mono(h->conf.clock), h->status_at) >= 0))
         send_status(h);
     pl_arena_reset(h->arena);
@@ -467,8 +489,8 @@ enum pl_err hub_claim(struct hub *h, struct pl_str claim_id, struct pl_str chall
     if (claim_id.n == 0 || claim_id.n >= HUB_ID || challenge.n == 0 || challenge.n >= HUB_CHALLENGE)
         return PL_INVALID_REQUEST;
     PL_LOCK(&h->lock);
-    keep(h->claim.id, sizeof h->claim.id, claim_id);
-    keep(h->claim.challenge, sizeof h->claim.challenge, challenge);
+    hub_keep(h->claim.id, sizeof h->claim.id, claim_id);
+    hub_keep(h->claim.challenge, sizeof h->claim.challenge, challenge);
     h->claim.end = HUB_CLAIM_WAITS;
     enum pl_err e = prove_own_claim(h);
     pl_arena_reset(h->arena);
@@ -485,6 +507,7 @@ struct hub *hub_free(struct hub *h)
         hub_stop_streams(h, -1, PL_STR("hub_lost"));
         for (size_t i = 0; i < HUB_STREAMS; i++)
             h->streams[i] = stream_free(h->streams[i]);
+        h->uplink.stream = stream_free(h->uplink.stream);
         h->state.clean = true;
         save(h);
     }

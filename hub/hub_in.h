@@ -18,6 +18,13 @@ struct hub_claim {
 struct hub_done_command {
     char id[HUB_ID];
     enum pl_err how;
+    bool running; /**< its result comes later */
+};
+/* An uplink test; command_id "": none. */
+struct hub_uplink {
+    char command_id[HUB_ID], message[PL_UUID_TEXT], source[32];
+    struct stream *stream;        /**< NULL: waits for a place to send to */
+    struct pl_mono until, ended;
 };
 struct hub {
     struct hub_conf conf;
@@ -36,6 +43,7 @@ struct hub {
     struct hub_done_command done[HUB_COMMANDS];
     size_t done_next;
     struct stream *streams[HUB_STREAMS];
+    struct hub_uplink uplink;
     struct pl_mono status_at;
     bool status_due, leaving;
 };
@@ -49,7 +57,24 @@ struct pl_str hub_id(struct hub *h, char out[PL_UUID_TEXT]);
 /* Index of a camera within reach, or -1. */
 int hub_camera_at(const struct hub *h, struct pl_str serial);
 
+/* A copy that ends with a NUL; what does not fit is cut. */
+void hub_keep(char *place, size_t cap, struct pl_str s);
+/* The result of a command that ran on. */
+void hub_command_done(struct hub *h, struct pl_str command_id, enum pl_err how);
+
+/* hub_uplink.c. LOCK: h->lock. */
+PL_MUST enum pl_err hub_uplink_begin(struct hub *h, struct pl_str command_id);
+PL_MUST enum pl_err hub_on_uplink_test(struct hub *h, const struct json_doc *d, struct pl_fail *f);
+/* The cloud refused message `re`. */
+void hub_uplink_refused(struct hub *h, struct pl_str re);
+/* A session wants the way. */
+void hub_uplink_give_way(struct hub *h);
+void hub_uplink_tick(struct hub *h);
+bool hub_uplink_runs(const struct hub *h);
+
 /* hub_live.c. LOCK: h->lock. */
+/* Where to send, with which keys: into c. */
+PL_MUST enum pl_err hub_read_leg(struct hub *h, const struct msg_leg *m, struct stream_conf *c);
 PL_MUST enum pl_err hub_on_live_start(struct hub *h, const struct json_doc *d, struct pl_fail *f);
 PL_MUST enum pl_err hub_on_live_stop(struct hub *h, const struct json_doc *d, struct pl_fail *f);
 PL_MUST enum pl_err hub_on_live_sync(struct hub *h, const struct json_doc *d, struct pl_fail *f);

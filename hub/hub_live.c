@@ -69,20 +69,29 @@ static void on_state(void *self, const struct stream_conf *which, const char *st
         .copied = copier_wanted(which->source), .gop_ms = which->gop_ms });
 }
 
+enum pl_err hub_read_leg(struct hub *h, const struct msg_leg *m, struct stream_conf *c)
+{
+    c->host = m->relay.host;
+    c->port = (uint16_t)m->relay.port;
+    c->sender = (struct sender_conf){ .send_key = m->keys.send, .receive_key = m->keys.receive, .mtu = (size_t)m->mtu,
+        .video = { (uint32_t)m->video.ssrc, (uint8_t)m->video.payload_type }, .audio = { (uint32_t)m->audio.ssrc, (uint8_t)m->audio.payload_type }, .rand = h->conf.rand };
+    enum pl_err e = pl_srtp_suite_of(m->suite, &c->sender.suite);
+    if (e != PL_OK || !h->conf.suites[c->sender.suite] || !pl_str_eqz(m->video.codec, "H264") || !pl_str_eqz(m->audio.codec, "opus"))
+        return PL_UNSUPPORTED_MEDIA;
+    return ice_cred_set(&c->sender.ice, m->ice.ufrag, m->ice.pwd, m->ice.peer_ufrag);
+}
+
 static enum pl_err read_conf(struct hub *h, const struct msg_live_start *m, struct stream_conf *ret)
 {
     int camera = hub_camera_at(h, m->camera);
     if (camera < 0)
         return PL_NOT_FOUND;
-    struct stream_conf c = { .live_id = m->live_id, .generation = m->generation, .source = h->conf.cameras[camera].source, .host = m->relay.host,
-        .port = (uint16_t)m->relay.port, .clock = h->conf.clock, .log = &h->log, .self = h, .on_state = on_state };
-    c.sender = (struct sender_conf){ .send_key = m->keys.send, .receive_key = m->keys.receive, .mtu = (size_t)m->mtu, .hard_end_us = m->hard_end_s * PL_SECOND,
-        .video = { (uint32_t)m->video.ssrc, (uint8_t)m->video.payload_type }, .audio = { (uint32_t)m->audio.ssrc, (uint8_t)m->audio.payload_type }, .rand = h->conf.rand };
-    enum pl_err e = pl_srtp_suite_of(m->suite, &c.sender.suite);
-    if (e != PL_OK || !h->conf.suites[c.sender.suite] || !pl_str_eqz(m->video.codec, "H264") || !pl_str_eqz(m->audio.codec, "opus"))
-        return PL_UNSUPPORTED_MEDIA;
-    if ((e = ice_cred_set(&c.sender.ice, m->ice.ufrag, m->ice.pwd, m->ice.peer_ufrag)) != PL_OK)
+    struct stream_conf c = { .live_id = m->live_id, .generation = m->generation, .source = h->conf.cameras[camera].source, .clock = h->conf.clock, .log = &h->log, .self = h,
+        .on_state = on_state };
+    enum pl_err e = hub_read_leg(h, &m->leg, &c);
+    if (e != PL_OK)
         return e;
+    c.sender.hard_end_us = m->hard_end_s * PL_SECOND;
     *ret = c;
     return PL_OK;
 }
@@ -102,6 +111,7 @@ static enum pl_err start(struct hub *h, const struct msg_live_start *m)
     enum pl_err e = h->leaving ? PL_UNAVAILABLE : read_conf(h, m, &c);
     if (e != PL_OK)
         return e;
+    hub_uplink_give_way(h);
     hub_stop_streams(h, hub_camera_at(h, m->camera), PL_STR("superseded"));
     hub_reap(h);
     struct stream **place = free_place(h);

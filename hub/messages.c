@@ -32,7 +32,7 @@ static const struct json_field track_fields[] = {
     JSON_F(struct msg_track, ssrc, J_INT, J_REQUIRED, .lo = 1, .hi = SSRC_MAX), JSON_F(struct msg_track, payload_type, J_INT, J_REQUIRED, .lo = 0, .hi = 127),
     JSON_F(struct msg_track, codec, J_STR, J_REQUIRED, .lo = 1, .hi = 32), J_END
 };
-#define AT(member) offsetof(struct msg_live_start, member)
+#define AT(member) offsetof(struct msg_leg, member)
 static const struct json_field relay_fields[] = {
     { .name = "host", .type = J_STR, .required = J_REQUIRED, .offset = 0, .lo = 1, .hi = 253 },
     { .name = "port", .type = J_INT, .required = J_REQUIRED, .offset = AT(relay.port) - AT(relay), .lo = 1, .hi = 65535 }, J_END
@@ -46,14 +46,23 @@ static const struct json_field key_fields[] = {
     { .name = "send", .type = J_B64, .required = J_REQUIRED, .offset = 0, .lo = 28, .hi = 30 },
     { .name = "receive", .type = J_B64, .required = J_REQUIRED, .offset = AT(keys.receive) - AT(keys), .lo = 28, .hi = 30 }, J_END
 };
+#define LEG_FIELDS(st) \
+    { .name = "relay", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, leg.relay), .fields = relay_fields }, \
+    { .name = "ice", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, leg.ice), .fields = ice_fields }, \
+    { .name = "mtu", .type = J_INT, .required = J_REQUIRED, .offset = offsetof(st, leg.mtu), .lo = 576, .hi = 1400 }, \
+    { .name = "suite", .type = J_STR, .required = J_REQUIRED, .offset = offsetof(st, leg.suite) }, \
+    { .name = "keys", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, leg.keys), .fields = key_fields }, \
+    { .name = "video", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, leg.video), .fields = track_fields }, \
+    { .name = "audio", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(st, leg.audio), .fields = track_fields }
 const struct json_field msg_live_start_fields[] = {
     JSON_F(struct msg_live_start, id, J_STR, J_REQUIRED), JSON_F(struct msg_live_start, live_id, J_UUID, J_REQUIRED),
     JSON_F(struct msg_live_start, generation, J_INT, J_REQUIRED, .lo = 0), JSON_F(struct msg_live_start, camera, J_SERIAL, J_REQUIRED),
-    JSON_F(struct msg_live_start, relay, J_OBJECT, J_REQUIRED, .fields = relay_fields), JSON_F(struct msg_live_start, ice, J_OBJECT, J_REQUIRED, .fields = ice_fields),
-    JSON_F(struct msg_live_start, mtu, J_INT, J_REQUIRED, .lo = 576, .hi = 1400), JSON_F(struct msg_live_start, suite, J_STR, J_REQUIRED),
-    JSON_F(struct msg_live_start, keys, J_OBJECT, J_REQUIRED, .fields = key_fields), JSON_F(struct msg_live_start, video, J_OBJECT, J_REQUIRED, .fields = track_fields),
-    JSON_F(struct msg_live_start, audio, J_OBJECT, J_REQUIRED, .fields = track_fields),
-    JSON_F(struct msg_live_start, hard_end_s, J_INT, J_REQUIRED, .lo = 1, .hi = 86400), J_END
+    LEG_FIELDS(struct msg_live_start), JSON_F(struct msg_live_start, hard_end_s, J_INT, J_REQUIRED, .lo = 1, .hi = 86400), J_END
+};
+const struct json_field msg_uplink_test_fields[] = {
+    JSON_F(struct msg_uplink_test, command_id, J_STR, J_REQUIRED), LEG_FIELDS(struct msg_uplink_test),
+    JSON_F(struct msg_uplink_test, max_bps, J_INT, J_REQUIRED, .lo = 100000, .hi = INT32_MAX),
+    JSON_F(struct msg_uplink_test, duration_ms, J_INT, J_REQUIRED, .lo = 1000, .hi = 60000), J_END
 };
 const struct json_field msg_live_stop_fields[] = {
     JSON_F(struct msg_live_stop, id, J_STR, J_OPTIONAL), JSON_F(struct msg_live_stop, live_id, J_UUID, J_REQUIRED), JSON_F(struct msg_live_stop, generation, J_INT, J_REQUIRED, .lo = 0),
@@ -170,6 +179,26 @@ void msg_result_put(struct pl_buf *b, struct pl_str id, struct pl_str command_id
     jw_bool(&w, "ok", ok);
     if (code.p)
         jw_str(&w, "code", code);
+    jw_close(&w);
+}
+
+void msg_uplink_wanted_put(struct pl_buf *b, struct pl_str id, struct pl_str command_id)
+{
+    struct jw w = start(b, "uplink.wanted");
+    jw_str(&w, "id", id);
+    jw_str(&w, "command_id", command_id);
+    jw_close(&w);
+}
+
+void msg_uplink_put(struct pl_buf *b, const struct msg_uplink *m)
+{
+    struct jw w = start(b, "uplink");
+    jw_str(&w, "id", m->id);
+    jw_str(&w, "command_id", m->command_id);
+    jw_int(&w, "bps", m->bps);
+    jw_int(&w, "lost_percent", m->lost_percent);
+    if (m->rtt_ms >= 0)
+        jw_int(&w, "rtt_ms", m->rtt_ms);
     jw_close(&w);
 }
 

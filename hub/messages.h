@@ -29,18 +29,26 @@ struct msg_command {
     struct pl_utc deadline;
 };
 struct msg_track { int64_t ssrc, payload_type; struct pl_str codec; };
-struct msg_live_start {
-    struct pl_str id;
-    struct pl_uuid live_id;
-    int64_t generation;
-    struct pl_str camera;
+struct msg_leg { /**< of hub to relay */
     struct { struct pl_str host; int64_t port; } relay;
     struct { struct pl_str ufrag, pwd, peer_ufrag; } ice;
     int64_t mtu;
     struct pl_str suite;
     struct { struct pl_str send, receive; } keys; /**< decoded */
     struct msg_track video, audio;
+};
+struct msg_live_start {
+    struct pl_str id;
+    struct pl_uuid live_id;
+    int64_t generation;
+    struct pl_str camera;
+    struct msg_leg leg;
     int64_t hard_end_s;
+};
+struct msg_uplink_test {
+    struct pl_str command_id;
+    struct msg_leg leg;
+    int64_t max_bps, duration_ms;
 };
 struct msg_live_stop {
     struct pl_str id;
@@ -54,7 +62,7 @@ struct msg_live { struct pl_uuid live_id; int64_t generation; };
 struct msg_live_sync { struct json_list sessions; /**< of struct msg_live */ };
 
 extern const struct json_field msg_challenge_fields[], msg_welcome_fields[], msg_bound_fields[], msg_error_fields[], msg_pair_fields[], msg_unbound_fields[], msg_command_fields[],
-    msg_live_start_fields[], msg_live_stop_fields[], msg_keyframe_fields[], msg_bitrate_fields[], msg_live_sync_fields[], msg_reconnect_fields[];
+    msg_live_start_fields[], msg_live_stop_fields[], msg_keyframe_fields[], msg_bitrate_fields[], msg_uplink_test_fields[], msg_live_sync_fields[], msg_reconnect_fields[];
 
 struct msg_hello_camera {
     struct pl_str serial;
@@ -82,6 +90,12 @@ struct msg_proof {
 void msg_proof_put(struct pl_buf *b, const struct msg_proof *m);
 void msg_ack_put(struct pl_buf *b, struct pl_str re);
 void msg_result_put(struct pl_buf *b, struct pl_str id, struct pl_str command_id, bool ok, struct pl_str code);
+void msg_uplink_wanted_put(struct pl_buf *b, struct pl_str id, struct pl_str command_id);
+struct msg_uplink {
+    struct pl_str id, command_id;
+    int64_t bps, lost_percent, rtt_ms; /**< rtt_ms -1: not known */
+};
+void msg_uplink_put(struct pl_buf *b, const struct msg_uplink *m);
 struct msg_live_state {
     struct pl_str id;
     struct pl_uuid live_id;

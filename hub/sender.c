@@ -197,6 +197,8 @@ static void take_nack(struct sender *s, struct pl_mono now, const struct rtcp_it
 {
     const struct track *t = item->media_ssrc == s->video.id.ssrc ? &s->video : item->media_ssrc == s->audio.id.ssrc ? &s->audio : NULL;
     unsigned sent = 0;
+    if (s->conf.no_resend)
+        return;
     for (unsigned i = 0; t && i < item->count; i++) {
         uint16_t seq, mask;
         rtcp_nack_at(item, i, &seq, &mask);
@@ -219,8 +221,12 @@ static unsigned take_item(struct sender *s, struct pl_mono now, const struct rtc
     if (item->type == RTCP_RR || item->type == RTCP_SR)
         for (unsigned i = 0; i < item->count; i++) {
             struct rtcp_block block = rtcp_block_at(item, i);
-            if (block.ssrc == s->video.id.ssrc)
-                s->stats.lost = block.lost;
+            if (block.ssrc != s->video.id.ssrc)
+                continue;
+            s->stats.lost = block.lost;
+            s->stats.last = (struct sender_heard){ now, block.highest_seq, block.lost };
+            if (!s->stats.first.at.us)
+                s->stats.first = s->stats.last;
         }
     return 0;
 }
@@ -317,6 +323,17 @@ struct pl_mono sender_due(const struct sender *s)
 
 enum pl_err sender_why(const struct sender *s) { return s->why; }
 struct sender_stats sender_stats(const struct sender *s) { return s->stats; }
+
+bool sender_measure(const struct sender_stats *st, int64_t *ret_bps, int64_t *ret_lost_percent)
+{
+    int64_t us = pl_mono_sub(st->last.at, st->first.at), expected = (int64_t)(st->last.highest_seq - st->first.highest_seq), lost = (int64_t)st->last.lost - st->first.lost;
+    if (!st->first.at.us || us < PL_SECOND / 2 || expected <= 0 || st->packets == 0)
+        return false;
+    lost = lost < 0 ? 0 : lost > expected ? expected : lost;
+    *ret_bps = (expected - lost) * (int64_t)(st->bytes / st->packets) * 8 * PL_SECOND / us;
+    *ret_lost_percent = (lost * 100 + expected - 1) / expected;
+    return true;
+}
 
 static void say_bye(struct sender *s)
 {

@@ -25,6 +25,7 @@ struct sender_conf {
     struct sender_track video, audio;
     size_t mtu;          /**< bytes of a UDP payload, at most SENDER_MTU_MAX */
     int64_t hard_end_us; /**< after the start; the session is over then, whatever happens */
+    bool no_resend;      /**< what is asked for again is lost: an uplink test */
     struct pl_rand *rand;
     void *self;
     void (*send)(void *self, const uint8_t *p, size_t n); /**< one datagram to the relay; a failure is a lost packet */
@@ -39,13 +40,23 @@ enum {
     SENDER_ENDED = 4       /**< it is over: sender_why */
 };
 
+/* What the relay said of the pictures at one time. */
+struct sender_heard {
+    struct pl_mono at;    /**< .us 0: nothing yet */
+    uint32_t highest_seq; /**< extended */
+    int32_t lost;
+};
 struct sender_stats {
     uint64_t packets, bytes, frames, key_frames; /**< of video and audio sent */
     uint64_t resent;                             /**< packets that were asked for again, and sent */
     unsigned key_asked;                          /**< PLI and FIR that were heeded */
     int32_t lost;                                /**< video packets that the relay misses, by its last report */
     int64_t rtt_us;                              /**< of the last check; -1: not known */
+    struct sender_heard first, last;             /**< reports */
 };
+/* Bits a second of UDP payload that arrived between the first report and the last, and the share that did not. A queue on the way delays both reports alike, so it does not count
+ * as bandwidth. False: there were not two. */
+bool sender_measure(const struct sender_stats *st, int64_t *ret_bps, int64_t *ret_lost_percent);
 
 struct sender;
 /* Makes and drops what a session needs of the crypto libraries, which take tens of milliseconds to load: at the start, not when somebody waits for a picture. */

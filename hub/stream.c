@@ -23,6 +23,7 @@ struct stream {
     struct sender *sender;   /* LOCK: lock */
     struct camera *camera;   /**< the stream's thread's */
     bool told_sending;       /* LOCK: lock */
+    struct sender_stats stats; /**< at the end; written before `over`, read after it */
     int64_t key_us;          /**< the camera thread's: place of the first key frame; -1: before it */
     char code[STREAM_CODE];  /**< why it was stopped from outside; written before `stop`, read after it */
     enum pl_err camera_died; /* LOCK: lock. PL_OK: it lives */
@@ -170,7 +171,7 @@ static void shut_down(struct stream *s)
 {
     s->camera = camera_free(s->camera);
     PL_LOCK(&s->lock);
-    struct sender_stats st = sender_stats(s->sender);
+    struct sender_stats st = s->stats = sender_stats(s->sender);
     PL_LOG(&s->log, PL_INFO, "stream.done", PL_F_INT("frames", st.frames), PL_F_INT("key_frames", st.key_frames), PL_F_INT("packets", st.packets),
         PL_F_INT("bytes", st.bytes), PL_F_INT("resent", st.resent), PL_F_INT("key_asked", st.key_asked), PL_F_INT("lost", st.lost), PL_F_INT("rtt_us", st.rtt_us));
     s->sender = sender_free(s->sender);
@@ -261,6 +262,7 @@ void stream_stop(struct stream *s, struct pl_str code)
 }
 
 bool stream_over(const struct stream *s) { return atomic_load(&s->over); }
+struct sender_stats stream_stats(const struct stream *s) { return s->stats; }
 const struct stream_conf *stream_which(const struct stream *s) { return &s->conf; }
 
 struct stream *stream_free(struct stream *s)

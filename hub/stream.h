@@ -38,6 +38,8 @@ void stream_bitrate(struct stream *s, int bits);
 void stream_stop(struct stream *s, struct pl_str code);
 /* Nothing is sent any more, on_state has been told. */
 bool stream_over(const struct stream *s);
+/* What it came to; once it is over. */
+struct sender_stats stream_stats(const struct stream *s);
 const struct stream_conf *stream_which(const struct stream *s);
 /* Stops if need be, waits for the threads. Takes NULL; returns NULL. */
 struct stream *stream_free(struct stream *s);

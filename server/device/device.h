@@ -69,6 +69,10 @@ PL_MUST enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_
 bool device_can(const struct json_list *can, const char *what);
 /* A stream of the device has shown how far apart its key frames are. */
 PL_MUST enum pl_err device_set_gop(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid device_id, int32_t gop_ms);
+/* Whether this gateway was told to make that uplink test, and it is not over: only then it gets a place to send to. */
+PL_MUST enum pl_err device_uplink_wanted(struct db_tx *tx, struct pl_utc now, struct pl_str gateway_serial, struct pl_uuid command_id, bool *ret);
+/* A reading of the gateway. `rtt_ms` -1: not known. */
+PL_MUST enum pl_err device_set_uplink(struct db_tx *tx, struct pl_utc now, struct pl_str gateway_serial, int64_t bps, int32_t lost_percent, int32_t rtt_ms);
 /* What the way of a gateway to the cloud carries, bits a second, as its last uplink test measured; 0: nobody knows. */
 PL_MUST enum pl_err device_uplink(struct db_tx *tx, struct pl_str gateway_serial, int64_t *ret_bps);
 

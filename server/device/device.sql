@@ -349,6 +349,17 @@ UPDATE device_status SET can_keyframe = $3, can_bitrate = $4 WHERE account_id = 
 -- A stream of the device has shown how far apart its key frames are.
 UPDATE device_status SET gop_ms = $3 WHERE account_id = $1 AND device_id = $2;
 
+-- name: uplink_wanted :one
+-- in: gateway_serial text, id uuid, now timestamptz
+-- An uplink test that this gateway was told to make. No row: it was not, or that is over.
+SELECT id FROM device_command WHERE gateway_serial = $1 AND id = $2 AND name = 'uplink_test' AND ended_at IS NULL AND deadline > $3;
+
+-- name: uplink_set :exec
+-- in: serial text, bps bigint, lost_percent integer, rtt_ms integer, now timestamptz
+-- What a gateway has measured; a round trip of -1: not known. None affected: nobody's device.
+UPDATE device_status s SET uplink_bps = $2, uplink_lost_percent = $3, uplink_rtt_ms = NULLIF($4, -1), uplink_at = $5
+FROM device_binding b WHERE b.serial = $1 AND s.account_id = b.account_id AND s.device_id = b.device_id;
+
 -- name: uplink_of :one
 -- in: serial text
 -- What a gateway's way to the cloud was measured to carry. No row: nobody's device.

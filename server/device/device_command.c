@@ -1,8 +1,8 @@
 /* Commands: rows that wait for the gateway, with visible stages: accepted, sent, acknowledged, done or failed. */
 #include "device_priv.h"
 
-static const char *const names[] = { "reboot", "refresh", NULL };
-enum { REBOOT, REFRESH };
+static const char *const names[] = { "reboot", "refresh", "uplink_test", NULL };
+enum { REBOOT, REFRESH, UPLINK_TEST };
 const struct json_field device_command_fields[] = {
     JSON_F(struct device_command_body, name, J_ENUM, J_REQUIRED, .words = names),
     JSON_F(struct device_command_body, idempotency_key, J_STR, J_OPTIONAL, .lo = 1, .hi = 128),
@@ -53,13 +53,15 @@ static void write_command(struct jw *w, const struct device_sql_command_find_row
     jw_end_array(w);
 }
 
-/* Who carries it out: the hub, or the device itself. A camera behind a hub can only be refreshed. */
+/* Who carries it out: the hub, or the device itself. A camera behind a hub can only be refreshed: its way to the cloud is the hub's. */
 static enum pl_err target(const struct device_sql_views_row *d, int name, struct pl_str *ret_gateway, struct pl_str *ret_camera, struct pl_fail *reterr)
 {
     *ret_camera = d->via_hub ? d->serial : PL_STR_NONE;
     *ret_gateway = d->via_hub ? d->gateway_serial : d->serial;
     if (d->via_hub && name == REBOOT)
         return pl_fail(reterr, PL_COMMAND_REFUSED, "A camera behind a hub is rebooted with its hub.");
+    if (d->via_hub && name == UPLINK_TEST)
+        return pl_fail(reterr, PL_COMMAND_REFUSED, "A camera behind a hub has its hub's way to the cloud: test that one's.");
     if (!ret_gateway->p)
         return pl_fail(reterr, PL_HUB_REQUIRED, "The system of this camera has no hub, or one that was never connected.");
     return PL_OK;

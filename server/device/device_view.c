@@ -191,6 +191,17 @@ enum pl_err device_set_gop(struct db_tx *tx, struct pl_uuid account_id, struct p
     return device_sql_gop(tx, account_id, device_id, gop_ms, NULL);
 }
 
+enum pl_err device_uplink_wanted(struct db_tx *tx, struct pl_utc now, struct pl_str gateway_serial, struct pl_uuid command_id, bool *ret)
+{
+    struct device_sql_uplink_wanted_row r;
+    return device_sql_uplink_wanted(tx, gateway_serial, command_id, now, &r, ret);
+}
+
+enum pl_err device_set_uplink(struct db_tx *tx, struct pl_utc now, struct pl_str gateway_serial, int64_t bps, int32_t lost_percent, int32_t rtt_ms)
+{
+    return device_sql_uplink_set(tx, gateway_serial, bps, lost_percent, rtt_ms, now, NULL);
+}
+
 enum pl_err device_uplink(struct db_tx *tx, struct pl_str gateway_serial, int64_t *ret_bps)
 {
     struct device_sql_uplink_of_row r;

@@ -79,5 +79,7 @@ enum pl_err live_hub_welcome(void *self, struct link_call *c, const struct devic
 
 const struct link_message live_hub_messages[] = {
     { "live.state", LINK_READY, state_fields, sizeof(struct state_msg), on_state },
+    { "uplink.wanted", LINK_READY, live_uplink_wanted_fields, sizeof(struct live_uplink_msg), live_on_uplink_wanted, .soft = true },
+    { "uplink", LINK_READY, live_uplink_fields, sizeof(struct live_uplink_msg), live_on_uplink },
     LINK_END,
 };

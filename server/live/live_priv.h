@@ -38,6 +38,16 @@ int64_t live_share_bps(int64_t uplink_bps, size_t streams);
 /* Tells a hub the bitrate of each session that it runs and whose camera heeds it. Nothing where nothing was measured: the camera's own rate stands. */
 PL_MUST enum pl_err live_hub_bitrates(struct link_call *c, const struct device_conn *hub);
 
+/* An uplink test: a hub that was told to make one is given a relay and keys for it, and says what arrived. */
+struct live_uplink_msg {
+    struct pl_uuid command_id;
+    int64_t bps, lost_percent, rtt_ms;
+    bool has_rtt_ms;
+};
+extern const struct json_field live_uplink_wanted_fields[], live_uplink_fields[];
+enum pl_err live_on_uplink_wanted(struct link_call *c, struct pl_fail *reterr);
+enum pl_err live_on_uplink(struct link_call *c, struct pl_fail *reterr);
+
 /* What a relay has counted since it started. The first report of a connection is where counting begins: what went before was another connection's. */
 struct live_traffic {
     bool any;

@@ -1,4 +1,5 @@
-/* The way from a home to the cloud: what it carries is shared out among the hub's streams. */
+/* The way from a home to the cloud: what it carries is measured, and shared out among the hub's streams. */
+#include "live_leg.h"
 #include "live_priv.h"
 #include "live_sql.h"
 
@@ -73,4 +74,116 @@ enum pl_err live_hub_bitrates(struct link_call *c, const struct device_conn *hub
             e = say_bitrate(c, rows[i].live_id, live_share_bps(uplink, n));
     }
     return e;
+}
+
+/* --- The test: a session at a relay that nobody watches, for a few seconds. ------------------------------------------------------------------- */
+
+#define TEST_BPS 4000000  /* twice the product's floor, and what a share is at its most */
+#define TEST_MS 4500      /* from the hub's first check on: four of the relay's reports */
+#define TEST_EXPIRES_MS 10000
+#define RELAY_WAIT PL_SECOND
+
+const struct json_field live_uplink_wanted_fields[] = { JSON_F(struct live_uplink_msg, command_id, J_UUID, J_REQUIRED), J_END };
+const struct json_field live_uplink_fields[] = {
+    JSON_F(struct live_uplink_msg, command_id, J_UUID, J_REQUIRED),
+    JSON_F(struct live_uplink_msg, bps, J_INT, J_REQUIRED, .lo = 0, .hi = INT64_C(100000000000)),
+    JSON_F(struct live_uplink_msg, lost_percent, J_INT, J_REQUIRED, .lo = 0, .hi = 100),
+    JSON_OPT(struct live_uplink_msg, rtt_ms, J_INT, .lo = 0, .hi = 60000),
+    J_END,
+};
+
+struct test {
+    const struct live_ctx *ctx;
+    struct pl_arena *arena;
+    struct link_conn *conn;
+    struct pl_uuid relay_id;
+    struct pl_str open, begin; /* to the relay, to the hub */
+};
+
+/* The relay first. One that is late with its answer has the session all the same: the hub's checks are sent again until they are answered. */
+static void begin_test(void *arg)
+{
+    const struct test *t = arg;
+    struct pl_str ignored;
+    struct pl_fail why = PL_FAIL_INIT;
+    enum pl_err e = live_ask_relay(t->ctx, t->arena, t->relay_id, t->open, RELAY_WAIT, &ignored, &why);
+    if (e != PL_OK)
+        PL_LOG(t->ctx->log, PL_WARN, "uplink.no-relay", PL_F_UUID("relay", t->relay_id), PL_F_ERR(e));
+    if (link_send(t->conn, t->begin) != PL_OK)
+        link_close(t->conn, PL_TOO_SLOW);
+}
+
+static struct pl_str open_text(struct link_call *c, struct pl_uuid id, const struct live_leg *leg)
+{
+    struct pl_buf b = pl_buf_init(c->arena, 8192);
+    struct jw w = live_message(c->self, &b, "session.open");
+    jw_uuid(&w, "live_id", id);
+    jw_int(&w, "generation", 1);
+    jw_int(&w, "expires_in_ms", TEST_EXPIRES_MS);
+    jw_open(&w, "source");
+    live_leg_write(&w, leg, LIVE_RELAY_SIDE, false);
+    jw_bool(&w, "keyframe", false);
+    jw_close(&w);
+    jw_close(&w);
+    return pl_buf_err(&b) == PL_OK ? pl_buf_view(&b) : PL_STR_NONE;
+}
+
+static struct pl_str test_text(struct link_call *c, struct pl_uuid command_id, const struct live_sql_relay_choose_row *relay, const struct live_leg *leg)
+{
+    struct pl_buf b = pl_buf_init(c->arena, 8192);
+    struct jw w = live_message(c->self, &b, "uplink_test");
+    jw_uuid(&w, "command_id", command_id);
+    jw_open(&w, "relay");
+    jw_str(&w, "host", relay->media_host);
+    jw_int(&w, "port", relay->media_port);
+    jw_close(&w);
+    jw_int(&w, "mtu", 1200);
+    live_leg_write(&w, leg, LIVE_OTHER_SIDE, false);
+    jw_int(&w, "max_bps", TEST_BPS);
+    jw_int(&w, "duration_ms", TEST_MS);
+    jw_close(&w);
+    return pl_buf_err(&b) == PL_OK ? pl_buf_view(&b) : PL_STR_NONE;
+}
+
+enum pl_err live_on_uplink_wanted(struct link_call *c, struct pl_fail *reterr)
+{
+    const struct live_uplink_msg *m = c->msg;
+    const struct device_conn *hub = link_owner(c->conn);
+    struct live_ctx *ctx = c->self;
+    struct live_sql_relay_choose_row relay;
+    struct live_leg *leg = PL_NEW(c->arena, struct live_leg); /* wiped with the arena */
+    struct test *t = PL_NEW(c->arena, struct test);
+    unsigned suites = device_conn_suites(hub);
+    bool found;
+    enum pl_err e = leg && t ? device_uplink_wanted(c->tx, c->now, device_conn_serial(hub), m->command_id, &found) : PL_NO_MEMORY;
+    if (e != PL_OK)
+        return e;
+    if (!found)
+        return pl_fail(reterr, PL_NOT_FOUND, "No uplink test was asked of this hub.");
+    if (!(suites & ((1u << LIVE_SUITES) - 1)))
+        return PL_UNSUPPORTED_MEDIA;
+    if ((e = live_sql_relay_choose(c->tx, c->now, &relay, &found)) != PL_OK)
+        return e;
+    if (!found)
+        return PL_NO_RELAY;
+    live_leg_new(ctx->rand, suites & (1u << LIVE_GCM) ? LIVE_GCM : LIVE_SHA1_80, leg);
+    *t = (struct test){ ctx, c->arena, c->conn, relay.id, open_text(c, pl_uuid7(ctx->rand, c->now), leg), test_text(c, m->command_id, &relay, leg) };
+    if (!t->open.p || !t->begin.p)
+        return PL_NO_MEMORY;
+    link_after(c, begin_test, t);
+    return PL_OK;
+}
+
+enum pl_err live_on_uplink(struct link_call *c, struct pl_fail *reterr)
+{
+    const struct live_uplink_msg *m = c->msg;
+    const struct device_conn *hub = link_owner(c->conn);
+    bool found;
+    (void)reterr;
+    enum pl_err e = device_uplink_wanted(c->tx, c->now, device_conn_serial(hub), m->command_id, &found);
+    if (e != PL_OK || !found) /* said again after its result: it is written */
+        return e;
+    if ((e = device_set_uplink(c->tx, c->now, device_conn_serial(hub), m->bps, (int32_t)m->lost_percent, m->has_rtt_ms ? (int32_t)m->rtt_ms : -1)) != PL_OK)
+        return e;
+    return live_hub_bitrates(c, hub); /* somebody may watch by now */
 }

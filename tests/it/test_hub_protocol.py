@@ -14,6 +14,7 @@ import zlib
 
 import jsonschema
 import nacl.signing
+import pylibsrtp
 import pytest
 import websockets
 import yaml
@@ -416,6 +417,122 @@ def test_the_bitrate_changes_within_the_stream(tmp_path):
         await cloud.ws.send(json.dumps({"type": "bitrate", "live_id": start["live_id"], "video_bps": -1}))
         await packets(relay, 96, 30)
         relay.transport.close()
+
+    with_hub(tmp_path, story)
+
+
+class NarrowRelay(Relay):
+    """A relay behind a line that carries `bps`: what is more is lost. It reports twice a second, as RFC 3550 says; `answers` False: it does not even answer checks."""
+
+    def __init__(self, pwd, key, bps, answers=True):
+        super().__init__(pwd)
+        self.bps, self.answers = bps, answers
+        self.seen = self.room = 0
+        self.first = self.highest = self.received = None
+        self.at = self.reported = 0.0
+        self.out = pylibsrtp.Session(pylibsrtp.Policy(key=key, ssrc_type=pylibsrtp.Policy.SSRC_ANY_OUTBOUND))
+
+    @classmethod
+    async def open(cls, *how):
+        transport, relay = await asyncio.get_running_loop().create_datagram_endpoint(lambda: cls(*how), ("127.0.0.1", 0))
+        relay.transport, relay.port = transport, transport.get_extra_info("sockname")[1]
+        return relay
+
+    def datagram_received(self, data, addr):
+        if data[0] < 4:
+            if self.answers:
+                super().datagram_received(data, addr)
+            return
+        if 192 <= data[1] <= 223:
+            return
+        now, (seq, _, ssrc) = asyncio.get_running_loop().time(), struct.unpack("!HII", data[2:12])
+        self.seen += 1
+        self.room = min(self.room + (now - self.at) * self.bps / 8, 6000)
+        self.at = now
+        if self.first is None:
+            self.first, self.highest, self.received = seq, seq, 0
+        self.highest += (seq - self.highest) & 0xFFFF if (seq - self.highest) & 0xFFFF < 0x8000 else 0
+        if self.room >= len(data):
+            self.room -= len(data)
+            self.received += 1
+        if now - self.reported >= 0.5:
+            self.reported = now
+            lost = self.highest - self.first + 1 - self.received
+            report = struct.pack("!BBHII", 0x81, 201, 7, 1, ssrc) + struct.pack("!IIIII", lost & 0xFFFFFF, self.highest, 0, 0, 0)
+            self.transport.sendto(self.out.protect_rtcp(report), addr)
+
+
+async def uplink_test(hub, cloud, bps, command_id, answers=True, **changes):
+    """The whole of a test at a line of `bps`; returns the relay, and the message that ends it."""
+    keys = {k: bytes([i]) * 30 for i, k in enumerate(("send", "receive"))}
+    relay = await NarrowRelay.open(example("uplink_test")["ice"]["pwd"], keys["receive"], bps, answers)
+    await cloud.send({**example("command"), "command_id": command_id, "name": "uplink_test"})
+    await cloud.get("ack", re=command_id)
+    wanted = await cloud.get("uplink.wanted")
+    assert wanted["command_id"] == command_id
+    await cloud.send({**example("uplink_test"), "command_id": command_id, "relay": {"host": "127.0.0.1", "port": relay.port}, "suite": "AES_CM_128_HMAC_SHA1_80",
+                      "keys": {k: b64(v) for k, v in keys.items()}, **changes})
+    said = None
+    while (m := json.loads(await asyncio.wait_for(cloud.ws.recv(), DEADLINE)))["type"] != "result":
+        check(m, "fromHub")
+        said = m if m["type"] == "uplink" else said
+    check(m, "fromHub")
+    assert m["command_id"] == command_id
+    relay.transport.close()
+    return relay, said, m
+
+
+def test_an_uplink_test_measures_what_arrives(tmp_path):
+    async def story(hub):
+        hub.start("--suite", "sha1_80")
+        cloud = await (await hub.connection()).welcome()
+        relay, said, result = await uplink_test(hub, cloud, 1_000_000, "k1")
+        assert result["ok"] is True and 700_000 < said["bps"] < 1_200_000 and 60 < said["lost_percent"] < 90, said
+        assert relay.checks >= 1
+        # The same command again is answered again, and not carried out again; a new one is too soon.
+        await cloud.send({**example("command"), "command_id": "k1", "name": "uplink_test"})
+        assert (await cloud.get("result", command_id="k1"))["ok"] is True
+        await cloud.send({**example("command"), "command_id": "k2", "name": "uplink_test"})
+        assert (await cloud.get("result", command_id="k2"))["code"] == "command_refused"
+
+    with_hub(tmp_path, story)
+
+
+def test_an_uplink_test_sends_nothing_to_who_does_not_answer_its_checks_S_M1(tmp_path):
+    async def story(hub):
+        hub.start("--suite", "sha1_80")
+        cloud = await (await hub.connection()).welcome()
+        relay, said, result = await uplink_test(hub, cloud, 0, "k1", answers=False)
+        assert relay.seen == 0 and said is None and (result["ok"], result["code"]) == (False, "relay_timeout")
+        # Nor to an address that no test of its own wanted.
+        bystander = relay_socket()
+        bystander.setblocking(False)
+        await cloud.send({**example("uplink_test"), "relay": {"host": "127.0.0.1", "port": bystander.getsockname()[1]}})
+        await cloud.send({**example("command"), "command_id": "k3"})
+        await cloud.get("result", command_id="k3")
+        with pytest.raises(BlockingIOError):
+            bystander.recv(2000)
+        bystander.close()
+
+    with_hub(tmp_path, story)
+
+
+def test_an_uplink_test_is_bounded_by_the_hub_itself_and_gives_way_to_who_watches(tmp_path):
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome()
+        relay = await Relay.open(example("uplink_test")["ice"]["pwd"])
+        await cloud.send({**example("command"), "command_id": "k1", "name": "uplink_test"})
+        await cloud.get("uplink.wanted")
+        await cloud.send({**example("uplink_test"), "command_id": "k1", "relay": {"host": "127.0.0.1", "port": relay.port}, "max_bps": 2_000_000_000, "duration_ms": 60_000})
+        rate = await video_rate(relay, 1)
+        assert rate < 9_500_000, rate  # eight million bits of payload, and the packets' own heads
+        live = await Relay.open(example("live.start")["ice"]["pwd"])
+        await cloud.send({**example("live.start"), "relay": {"host": "127.0.0.1", "port": live.port}})
+        assert (await cloud.get("result", command_id="k1"))["ok"] is False
+        await packets(live, 96, 30)
+        for r in (relay, live):
+            r.transport.close()
 
     with_hub(tmp_path, story)
 

@@ -1,0 +1,20 @@
+/* filler.h - frames that show nothing and weigh what they are asked to: what an uplink test sends (H.264 filler data, which every decoder skips).
+ *
+ * One frame each ten milliseconds, so that what leaves is paced and not a burst. Never more than FILLER_MOST, whoever asks.
+ * Not here: where they go (stream.h): to a relay that a message of the cloud named and that answered a check, and nowhere else.  Threads: one.  Memory: owned until filler_close.
+ *     e = filler_open("filler:4000000", &filler);
+ *     filler_next(filler, &frame);
+ */
+#pragma once
+#include "coder.h"
+
+enum { FILLER_MOST = 8000000 /* bits a second */ };
+#define FILLER_PREFIX "filler:"
+static inline bool filler_wanted(const char *source) { return pl_str_starts(pl_str_of(source), PL_STR(FILLER_PREFIX)); }
+
+struct filler;
+/* PL_INVALID_REQUEST: no rate stands there. */
+PL_MUST enum pl_err filler_open(const char *what, struct filler **ret);
+void filler_next(struct filler *f, struct camera_frame *ret);
+/* Takes NULL; returns NULL. */
+struct filler *filler_close(struct filler *f);
