@@ -310,7 +310,7 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
     while (slot < RELAY_VIEWERS && s->viewers[slot])
         slot++;
     if (slot == RELAY_VIEWERS)
-        return PL_NODE_FULL;
+        return PL_VIEWERS_FULL;
     struct relay_viewer *v = pl_heap(sizeof *v);
     if (!v)
         return PL_NO_MEMORY;

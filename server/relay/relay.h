@@ -88,7 +88,7 @@ struct relay_sink;
 /* Carries one command out; the sink hears of DTLS associations only. Repeating a command that took effect is PL_OK.
  * OPEN: PL_NODE_FULL, PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_VERSION_CONFLICT (it has another source),
  * PL_INVALID_REQUEST (a key or ufrag that was used before, SSRCs that are not distinct), PL_NO_MEMORY, PL_OVERLOADED (the sink takes no further association).
- * VIEWER_ADD: PL_NOT_FOUND, PL_FENCED and these. VIEWER_RESTART: PL_NOT_FOUND, PL_FENCED, PL_INVALID_REQUEST. */
+ * VIEWER_ADD: PL_NOT_FOUND, PL_FENCED, PL_VIEWERS_FULL and these. VIEWER_RESTART: PL_NOT_FOUND, PL_FENCED, PL_INVALID_REQUEST. */
 PL_MUST enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd, struct relay_sink *sink);
 
 /* ---- Packets. */

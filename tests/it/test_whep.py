@@ -124,11 +124,11 @@ def test_aiortc_sees_and_hears_by_sha1(home):
     assert abs(seen["hz"] - 440) < 10 and seen["level"] > 0.01, seen
 
 
-def test_the_eleventh_viewer_is_refused_node_full_V_G4(home):
+def test_the_eleventh_viewer_is_refused_viewers_full(home):
     live = home.live(transport="webrtc").ok(201)
 
     def watch():
         return home.api.call("POST", live["whep_url"], OFFER, headers=SDP)
     for _ in range(10):
         watch().ok(201)
-    assert watch().refused("node_full").status == 503
+    assert watch().refused("viewers_full").status == 409

@@ -544,7 +544,7 @@ static void full_is_said(void **state)
     session(&s, &hub, PL_SRTP_GCM);
     for (unsigned i = 0; i <= RELAY_VIEWERS; i++) {
         sim_peer_new(&s, &v[i], 10 + i, PL_SRTP_GCM, false);
-        assert_int_equal(sim_add(&s, &v[i], 1), i < RELAY_VIEWERS ? PL_OK : PL_NODE_FULL);
+        assert_int_equal(sim_add(&s, &v[i], 1), i < RELAY_VIEWERS ? PL_OK : PL_VIEWERS_FULL);
         sim_peer_free(&v[i]);
     }
     for (unsigned i = 1; i <= 4; i++) {
