@@ -68,6 +68,11 @@ UPDATE account SET password_hash = $2 WHERE account_id = $1;
 -- Both are reserved.
 UPDATE account SET email = $2, phone = $3 WHERE account_id = $1;
 
+-- name: set_region :exec
+-- in: account_id uuid, country text, region text
+-- Where its owner lives now.
+UPDATE account SET country = $2, region = $3 WHERE account_id = $1;
+
 -- name: change_add :exec
 -- in: account_id uuid, id uuid, kind text, old_value text, new_value text, undo_hash bytea, now timestamptz, ends_at timestamptz
 -- What an undo needs to know.

@@ -48,21 +48,37 @@ static enum pl_err on_password_rules(struct http_call *c, struct pl_fail *reterr
 
 /* ---- one's own account ---- */
 
-static enum pl_err on_account(struct http_call *c, struct pl_fail *reterr)
+enum pl_err account_write(struct db_tx *tx, struct jw *w, struct pl_uuid account_id)
 {
     struct account_sql_by_id_row row;
     bool found;
-    (void)reterr;
-    enum pl_err e = account_sql_by_id(c->tx, c->actor.account_id, &row, &found);
+    enum pl_err e = account_sql_by_id(tx, account_id, &row, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_NOT_FOUND : e;
-    jw_uuid(&c->out, "account_id", row.account_id);
-    jw_str(&c->out, "email", row.email);
-    jw_str(&c->out, "phone", row.phone);
-    jw_str(&c->out, "country", row.country);
-    jw_str(&c->out, "region", row.region);
-    jw_utc(&c->out, "created_at", row.created_at);
+    jw_uuid(w, "account_id", row.account_id);
+    jw_str(w, "email", row.email);
+    jw_str(w, "phone", row.phone);
+    jw_str(w, "country", row.country);
+    jw_str(w, "region", row.region);
+    jw_utc(w, "created_at", row.created_at);
     return PL_OK;
+}
+
+static enum pl_err on_account(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return account_write(c->tx, &c->out, c->actor.account_id);
+}
+
+/* Somebody moved house. */
+static enum pl_err on_account_change(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct account_home_body *b = c->body;
+    struct pl_str region;
+    enum pl_err e = account_region_take(b->country, b->region, &region, reterr);
+    if (e == PL_OK)
+        e = account_sql_set_region(c->tx, c->actor.account_id, b->country, region, NULL);
+    return e == PL_OK ? account_write(c->tx, &c->out, c->actor.account_id) : e;
 }
 
 /* ---- the tables ---- */
@@ -98,6 +114,9 @@ static const char *const phone_channels[] = { "sms", "voice", NULL };
 static const struct json_field destination_fields[] = {
     JSON_F(DESTINATION, phone, J_PHONE, J_REQUIRED), JSON_F(DESTINATION, channel, J_ENUM, J_OPTIONAL, .words = phone_channels), J_END };
 
+#define HOME struct account_home_body
+static const struct json_field home_fields[] = { JSON_F(HOME, country, J_COUNTRY, J_REQUIRED), JSON_F(HOME, region, J_STR, J_OPTIONAL, .hi = 32), J_END };
+
 #define NAME struct account_name_body
 static const struct json_field name_fields[] = { JSON_F(NAME, name, J_STR, J_REQUIRED, .lo = 1, .hi = 64), J_END };
 
@@ -132,6 +151,7 @@ const struct http_route account_routes[] = {
     { HTTP_POST, "/v1/challenges/{id}/destination", HTTP_PUBLIC, account_on_destination, "Say which phone the PIN goes to", HTTP_BODY(DESTINATION, destination_fields),
       .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_GET, "/v1/account", HTTP_USER, on_account, "One's own account" },
+    { HTTP_PATCH, "/v1/account", HTTP_USER, on_account_change, "Change one's country and region", HTTP_BODY(HOME, home_fields) },
     { HTTP_DELETE, "/v1/account", HTTP_USER, account_on_delete, "Delete one's own account", .step_up = "delete_account" },
     { HTTP_POST, "/v1/password-resets", HTTP_PUBLIC, account_on_reset, "Ask for a link that resets the password", HTTP_BODY(RESET, reset_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/v1/password-resets/{token}/open", HTTP_PUBLIC, account_on_reset_open, "Open the link of a reset: a PIN goes to the phone", HTTP_BODY(RESET_OPEN, reset_open_fields),

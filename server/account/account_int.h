@@ -32,6 +32,11 @@ PL_MUST enum pl_err account_link(const struct account *ctx, struct pl_arena *a, 
 /* After a commit: account_work has something to do. `ctx` as void * so that it fits http_after. */
 void account_work_wake(void *ctx);
 
+/* ---- account_http.c ---- */
+struct account_home_body { struct pl_str country, region; };
+/* The account's own members, into an open object. PL_NOT_FOUND. */
+PL_MUST enum pl_err account_write(struct db_tx *tx, struct jw *w, struct pl_uuid account_id);
+
 /* ---- account_password.c ---- */
 /* S-A1: NFKC, once. PL_PASSWORD_REFUSED about field `password` when it is too short, too long or easy to guess; email .p NULL: the rules are not asked. */
 PL_MUST enum pl_err account_password_take(struct pl_arena *a, struct pl_str given, struct pl_str email, struct pl_str *ret, struct pl_fail *reterr);
@@ -46,6 +51,8 @@ extern const struct account_region account_regions[];    /* .id NULL ends it */
 extern const struct account_country account_countries[]; /* .code NULL ends it */
 const struct account_country *account_country_find(struct pl_str code);
 bool account_region_known(struct pl_str id);
+/* The region that a form means: the one it names, or that of its country (region .p NULL). PL_INVALID_REQUEST with the field. */
+PL_MUST enum pl_err account_region_take(struct pl_str country, struct pl_str region, struct pl_str *ret, struct pl_fail *reterr);
 const struct account_country *account_country_guess(struct pl_str accept_language);
 
 /* ---- account_where.c: where a caller, where a phone number is ---- */

@@ -71,24 +71,6 @@ enum pl_err account_on_delete(struct http_call *c, struct pl_fail *reterr)
 
 /* ---- all that it has ---- */
 
-static enum pl_err write_own(struct db_tx *tx, struct jw *w, struct pl_uuid id)
-{
-    struct account_sql_by_id_row row;
-    bool found;
-    enum pl_err e = account_sql_by_id(tx, id, &row, &found);
-    if (e != PL_OK || !found)
-        return e == PL_OK ? PL_UNAUTHENTICATED : e;
-    jw_open(w, "account");
-    jw_uuid(w, "account_id", row.account_id);
-    jw_str(w, "email", row.email);
-    jw_str(w, "phone", row.phone);
-    jw_str(w, "country", row.country);
-    jw_str(w, "region", row.region);
-    jw_utc(w, "created_at", row.created_at);
-    jw_close(w);
-    return PL_OK;
-}
-
 static enum pl_err write_clients(struct db_tx *tx, struct jw *w, struct pl_utc now, const struct http_actor *actor)
 {
     struct account_sql_client_list_row *rows;
@@ -163,7 +145,9 @@ enum pl_err account_on_export(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid id = c->actor.account_id;
     (void)reterr;
     jw_utc(&c->out, "made_at", c->now);
-    enum pl_err e = write_own(c->tx, &c->out, id);
+    jw_open(&c->out, "account");
+    enum pl_err e = account_write(c->tx, &c->out, id);
+    jw_close(&c->out);
     if (e == PL_OK)
         e = write_changes(c->tx, &c->out, id);
     if (e == PL_OK)

@@ -288,3 +288,14 @@ const struct account_country *account_country_guess(struct pl_str accept_languag
     }
     return NULL;
 }
+
+enum pl_err account_region_take(struct pl_str country, struct pl_str region, struct pl_str *ret, struct pl_fail *reterr)
+{
+    const struct account_country *c = account_country_find(country);
+    if (!c)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "country", "country: there is no country with this code");
+    if (region.p && !account_region_known(region))
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "region", "region: one of GET /v1/regions is expected");
+    *ret = region.p ? region : pl_str_of(c->region);
+    return PL_OK;
+}

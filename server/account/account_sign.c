@@ -85,17 +85,6 @@ static enum pl_err sign_up_tx(struct db_tx *tx, void *arg, struct pl_fail *reter
     return e;
 }
 
-static enum pl_err region_take(const struct account_sign_up_body *b, struct pl_str *ret, struct pl_fail *reterr)
-{
-    const struct account_country *country = account_country_find(b->country);
-    if (!country)
-        return pl_fail_field(reterr, PL_INVALID_REQUEST, "country", "country: there is no country with this code");
-    if (b->region.p && !account_region_known(b->region))
-        return pl_fail_field(reterr, PL_INVALID_REQUEST, "region", "region: one of GET /v1/regions is expected");
-    *ret = b->region.p ? b->region : pl_str_of(country->region);
-    return PL_OK;
-}
-
 enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
 {
     struct account *ctx = c->self;
@@ -103,7 +92,7 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     char hash[SECURE_PASSWORD_TEXT];
     struct pl_str password;
     struct sign_up s = { .ctx = ctx, .c = c, .now = c->now, .body = b };
-    enum pl_err e = c->db ? region_take(b, &s.region, reterr) : PL_UNAVAILABLE;
+    enum pl_err e = c->db ? account_region_take(b->country, b->region, &s.region, reterr) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = account_client_of(c, &b->client, &s.client);
     if (e == PL_OK)

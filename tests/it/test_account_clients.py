@@ -72,3 +72,12 @@ def test_the_export_holds_what_the_account_has(porch, account, other_account):
     assert other_account.email not in text and "Not mine" not in text
     for secret in (account.password, account.api.token, account.api.tokens["refresh_token"], "$argon2id"):
         assert secret not in text
+
+
+def test_country_and_region_are_changed(porch, account):
+    r = account.api.patch("/v1/account", {"country": "NZ"}).ok(200)
+    assert (r["country"], r["region"], r["email"]) == ("NZ", "ap", account.email)
+    assert account.api.patch("/v1/account", {"country": "NZ", "region": "eu"}).ok(200)["region"] == "eu"
+    account.api.patch("/v1/account", {"country": "ZZ"}).refused("invalid_request")
+    account.api.patch("/v1/account", {"country": "NZ", "region": "moon"}).refused("invalid_request")
+    assert account.api.get("/v1/account").ok(200)["region"] == "eu"

@@ -196,3 +196,29 @@ def test_s_p10_no_link_stands_in_the_database(porch, account, token):
     with porch.db() as db:
         rows = str(db.execute("SELECT * FROM password_reset").fetchall())
         assert token not in rows and token[5:] not in rows
+
+
+def test_s_a8_log_ins_that_meet_a_reset_leave_no_session(porch):
+    """The old password is right when they begin; known clients, so that no PIN stands between."""
+    key = "A" * 43
+    account = porch.sign_up(client={"name": "Phone", "key": key})
+    token = reset_link(porch, account)
+    grant = prove(porch, account, token)["grant"]
+
+    def old_password(_):
+        return rest.Api(porch).post("/v1/sessions", {"email": account.email, "password": account.password, "client": {"name": "Phone", "key": key}})
+
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        rush = [pool.submit(old_password, n) for n in range(24)]
+        done = pool.submit(finish, porch, token, grant)
+        replies = [r.result() for r in rush]
+        done.result().ok(204)
+    assert {r.status for r in replies} <= {201, 202, 401}
+    for r in replies:
+        if r.status == 201:
+            rest.Api(porch).get("/v1/account", token=r["access_token"]).refused("unauthenticated")
+        elif r.status == 202:
+            c = r["challenge"]
+            rest.Api(porch).get(f"/v1/challenges/{c['id']}", key=c["key"]).refused("not_found")
+    with porch.db() as db:
+        assert db.execute("SELECT count(*) FROM session WHERE account_id = %s", [account.id]).fetchone()[0] == 0
