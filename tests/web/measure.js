@@ -93,6 +93,12 @@ class Seen {
     });
   }
 
+  // From here on.
+  again() {
+    this.frames = this.damaged = 0;
+    this.numbers = [];
+  }
+
   summary() {
     let missing = 0, backwards = 0;
     for (let i = 1; i < this.numbers.length; i++) {

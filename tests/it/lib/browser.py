@@ -108,8 +108,9 @@ class Chromium:
 
 
 class Firefox:
-    PREFS = {"media.peerconnection.ice.loopback": True, "media.peerconnection.ice.obfuscate_host_addresses": False, "media.autoplay.default": 0,
-             "media.autoplay.blocking_policy": 0, "media.gmp-manager.updateEnabled": False, "app.update.enabled": False, "datareporting.policy.dataSubmissionEnabled": False}
+    # The last one: sound goes to a device that is none, which a machine without a sound card needs, or nothing pulls it.
+    PREFS = {"media.peerconnection.ice.obfuscate_host_addresses": False, "media.autoplay.default": 0, "media.autoplay.block-webaudio": False, "media.gmp-manager.updateEnabled": False,
+             "app.update.enabled": False, "datareporting.policy.dataSubmissionEnabled": False, "media.cubeb.force_mock_context": True}
 
     def __init__(self, url, executable="/usr/bin/firefox-esr"):
         self.url, self._ids = url, itertools.count(1)

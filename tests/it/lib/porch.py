@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -44,6 +45,13 @@ def ws_url(porch, path):
 def trust(porch):
     """For websockets.connect(ssl=)."""
     return ssl.create_default_context(cafile=ca_of(porch)) if ca_of(porch) else None
+
+
+def own_address():
+    """Of this machine, as its network sees it: Firefox and GStreamer send nothing to a loopback address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.connect(("198.51.100.1", 9))  # sends nothing; which address would it go from?
+        return s.getsockname()[0]
 
 
 class Node:

@@ -15,6 +15,27 @@ PAGE = chapter_page().replace("</script>", """
   }
 </script>""").replace("<script>", '<script src="measure.js"></script>\n<script>', 1)
 
+# Sound alone, for a browser without H.264: the offer leaves the page, and the answer comes, by the test.
+SOUND = """<!doctype html>
+<script src="measure.js"></script>
+<audio id="audio" autoplay></audio>
+<script>
+  const seen = new Seen(), peer = new RTCPeerConnection();
+  peer.addTransceiver("audio", { direction: "recvonly" });
+  peer.ontrack = (event) => {
+    document.getElementById("audio").srcObject = new MediaStream([event.track]);
+    seen.sound(document.getElementById("audio").srcObject);
+  };
+  async function offer() {
+    await peer.setLocalDescription();
+    return peer.localDescription.sdp;
+  }
+  const take = (sdp) => peer.setRemoteDescription({ type: "answer", sdp });
+</script>"""
+
+
+GOP = 50  # frames between two key frames of the test picture
+
 
 class Watcher:
     """with Watcher(browser, porch, api, camera) on a page of PAGE."""
@@ -22,6 +43,12 @@ class Watcher:
     def __init__(self, browser, porch, token, camera):
         self.browser = browser
         self.live_id = browser.run(f"start({json.dumps('http://' + porch.http)}, {json.dumps(token)}, {json.dumps(camera)})")
+
+    def joined(self):
+        """Waits until it is past its start: who comes to frames that were sent already sees the cached key frame at once and goes on from the fresh one (V-A4)."""
+        seen = self.more(GOP + 10)
+        assert seen["damaged"] == 0 and seen["missing"] < GOP and seen["backwards"] == 0, seen
+        self.browser.run("seen.again()")
 
     def more(self, frames):
         self.browser.run(f"seen.more({frames})")
