@@ -1,13 +1,11 @@
 #include "filler.h"
 #include "clock.h"
 
-#define EVERY (10 * PL_MS)
-enum { LEAST = 100000, HEAD = 5, NAL_FILLER = 12, STOP_BIT = 0x80 };
+enum { LEAST = 100000, START_CODE = 4, UNIT = 1100 /* with RTP's head and SRTP's tag still below an mtu of 1,200 */, NAL_FILLER = 12, STOP_BIT = 0x80 };
 
 struct filler {
-    int64_t pts_us;
-    size_t n;
-    uint8_t unit[FILLER_MOST / 8 / 100 + HEAD + 1];
+    int64_t pts_us, every_us;
+    uint8_t unit[START_CODE + UNIT];
 };
 
 enum pl_err filler_open(const char *what, struct filler **ret)
@@ -20,18 +18,18 @@ enum pl_err filler_open(const char *what, struct filler **ret)
     struct filler *f = pl_heap(sizeof *f);
     if (!f)
         return PL_NO_MEMORY;
-    f->n = bits / 8 / (PL_SECOND / EVERY);
-    memset(f->unit, 0xff, f->n);
-    memcpy(f->unit, (const uint8_t[HEAD]){ 0, 0, 0, 1, NAL_FILLER }, HEAD);
-    f->unit[f->n - 1] = STOP_BIT;
+    f->every_us = UNIT * 8 * PL_SECOND / bits;
+    memset(f->unit, 0xff, sizeof f->unit);
+    memcpy(f->unit, (const uint8_t[START_CODE + 1]){ 0, 0, 0, 1, NAL_FILLER }, START_CODE + 1);
+    f->unit[sizeof f->unit - 1] = STOP_BIT;
     *ret = f;
     return PL_OK;
 }
 
 void filler_next(struct filler *f, struct camera_frame *ret)
 {
-    *ret = (struct camera_frame){ .media = CAMERA_VIDEO, .data = { (const char *)f->unit, f->n }, .pts_us = f->pts_us };
-    f->pts_us += EVERY;
+    *ret = (struct camera_frame){ .media = CAMERA_VIDEO, .data = { (const char *)f->unit, sizeof f->unit }, .pts_us = f->pts_us };
+    f->pts_us += f->every_us;
 }
 
 struct filler *filler_close(struct filler *f) { return pl_heap_free(f); }

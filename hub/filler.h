@@ -1,6 +1,7 @@
 /* filler.h - frames that show nothing and weigh what they are asked to: what an uplink test sends (H.264 filler data, which every decoder skips).
  *
- * One frame each ten milliseconds, so that what leaves is paced and not a burst. Never more than FILLER_MOST, whoever asks.
+ * Each frame is one packet, all are of one size and evenly apart: no burst, and a count of packets is a count of bytes, whichever of them a full line drops. Never more than
+ * FILLER_MOST, whoever asks.
  * Not here: where they go (stream.h): to a relay that a message of the cloud named and that answered a check, and nowhere else.  Threads: one.  Memory: owned until filler_close.
  *     e = filler_open("filler:4000000", &filler);
  *     filler_next(filler, &frame);
