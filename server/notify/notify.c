@@ -214,6 +214,9 @@ enum pl_err notify_list(const struct notify *n, struct db_tx *tx, struct pl_utc 
             return e;
         out[i] = (struct notify_listed){ .id = rows[i].id, .kind = rows[i].kind, .channel = rows[i].channel, .to = b.to, .subject = b.subject, .text = b.text,
             .pin = b.pin, .created_at = rows[i].created_at, .wipe_at = rows[i].wipe_at, .attempts = rows[i].attempts };
+        /* S-A10: an operator reads PINs and links only where nobody else could deliver them. */
+        if (pl_str_eqz(rows[i].channel, notify_channel_names[NOTIFY_EMAIL]) ? n->smtp_url != NULL : n->sms_webhook != NULL)
+            out[i].text = out[i].pin = PL_STR_NONE;
     }
     *ret = out;
     *ret_n = count;

@@ -85,11 +85,12 @@ PL_MUST enum pl_err notify_measure(struct db_tx *tx);
 
 struct notify_listed {
     struct pl_uuid id;
-    struct pl_str kind, channel, to, subject, text, pin; /**< pin .p NULL when it has none */
+    struct pl_str kind, channel, to, subject, text, pin; /**< pin .p NULL when it has none, or it is not to be shown */
     struct pl_utc created_at, wipe_at;
     int16_t attempts;
 };
-/* Messages not handed over yet, newest first, at most 200, opened. For the admin listener only. */
+/* Messages not handed over yet, newest first, at most 200, opened. Of a channel that is configured without text and PIN (.p NULL): they are for their receiver alone
+ * (S-A10). For the admin listener only. */
 PL_MUST enum pl_err notify_list(const struct notify *n, struct db_tx *tx, struct pl_utc now, struct notify_listed **ret, size_t *ret_n);
 
 /* The key that a receiver of the webhook checks signatures with, as 64 hex digits: notify.webhook_key, or one derived from the master key. For the admin listener. */

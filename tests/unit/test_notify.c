@@ -283,6 +283,23 @@ static void s_p10_without_a_provider_it_is_readable_until_the_pin_dies(void **st
     notify_free(n);
 }
 
+static void s_a10_where_a_provider_delivers_no_operator_reads_along(void **state)
+{
+    (void)state;
+    struct notify *n = make("", true);
+    size_t count;
+    queue(n, NOTIFY_EMAIL, "666666");
+    queue(n, NOTIFY_SMS, "777777");
+    struct notify_listed *rows = list(n, &count);
+    assert_int_equal(count, 2);
+    for (size_t i = 0; i < count; i++) {
+        bool mail = pl_str_eqz(rows[i].channel, "email"); /* which has no provider here */
+        assert_int_equal(rows[i].pin.p != NULL, mail);
+        assert_int_equal(rows[i].text.p != NULL, mail);
+    }
+    notify_free(n);
+}
+
 static void s_p10_the_row_holds_neither_pin_nor_address(void **state)
 {
     (void)state;
@@ -389,6 +406,7 @@ int main(void)
         cmocka_unit_test_setup(a_refused_message_is_dead_at_once_and_a_failing_one_after_eight_tries, each_test),
         cmocka_unit_test_setup(s_p10_not_sent_when_older_than_half_its_life, each_test),
         cmocka_unit_test_setup(s_p10_without_a_provider_it_is_readable_until_the_pin_dies, each_test),
+        cmocka_unit_test_setup(s_a10_where_a_provider_delivers_no_operator_reads_along, each_test),
         cmocka_unit_test_setup(s_p10_the_row_holds_neither_pin_nor_address, each_test),
         cmocka_unit_test_setup(a_lost_lease_is_taken_over_after_its_time, each_test),
         cmocka_unit_test_setup(the_mail_has_its_form, each_test),
