@@ -77,6 +77,7 @@ static enum pl_err open_source(struct whip *s, const struct live_web *web, const
     jw_int(&w, "expires_in_ms", left > 1 ? left : 1);
     jw_open(&w, "source");
     live_web_write(&w, web, agreed, true);
+    jw_bool(&w, "keyframe", s->view.can_keyframe);
     jw_close(&w);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
