@@ -326,6 +326,31 @@ static void keys_are_owed(void **state)
     done(t);
 }
 
+static void memory_may_run_out(void **state)
+{
+    (void)state;
+    struct relay_dtls_thread *t = NULL;
+    const struct relay_dtls_conf c = { .max_open = 4, .wake = -1, .clock = &pl_clock_system };
+    unsigned failed = 0;
+    for (enum pl_err e = PL_NO_MEMORY; e != PL_OK; failed++) {
+        pl_heap_fail_at(failed + 1);
+        e = relay_dtls_new(&c, &t, NULL);
+        pl_heap_fail_at(0);
+        assert_true(e == PL_OK || (e == PL_NO_MEMORY && !t));
+    }
+    assert_true(failed > 4);
+    now.us = 1000 * PL_SECOND;
+    struct peer *p = peer_open(t, 1);
+    pl_heap_fail_at(1);
+    assert_true(tell(t, RELAY_DTLS_START, 1));
+    (void)relay_dtls_work(t, now);
+    pl_heap_fail_at(0);
+    (void)results(t);
+    assert_string_equal(p->failed, "dtls_no_memory");
+    assert_true(counts(t).open == 0 && counts(t).failed[DTLS_NO_MEMORY] == 1);
+    done(t);
+}
+
 /* ---- As a thread. */
 
 static void many_at_once_in_a_thread(void **state)
@@ -512,6 +537,7 @@ int main(void)
         cmocka_unit_test(failures_have_their_code),
         cmocka_unit_test(full_queues),
         cmocka_unit_test(keys_are_owed),
+        cmocka_unit_test(memory_may_run_out),
         cmocka_unit_test(many_at_once_in_a_thread),
         cmocka_unit_test(webrtc_over_real_sockets),
     };
