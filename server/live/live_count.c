@@ -18,6 +18,13 @@ static struct pl_metric traffic[] = {
     PL_METRIC_COUNTER("porchlight_relay_handshakes_refused_total", "DTLS handshakes that were not begun because too many were open."),
 };
 
+static struct pl_metric reports[] = {
+    PL_METRIC_COUNTER("porchlight_viewer_reports_total", "Viewers' figures that relays told this node, each viewer's every 5 s."),
+    PL_METRIC_COUNTER("porchlight_viewer_reports_lossy_total", "Those that said that 2 % or more of the packets were lost on the way to the viewer."),
+    PL_METRIC_COUNTER("porchlight_viewer_reports_slow_total", "Those that said that a packet and its echo took 300 ms or more."),
+    PL_METRIC_COUNTER("porchlight_viewer_reports_silent_total", "Those of viewers that were not heard of for 5 s."),
+};
+
 enum pl_err live_count(struct db_tx *tx, struct live_counts *ret)
 {
     struct live_sql_counts_row r;
@@ -35,6 +42,7 @@ enum pl_err live_measure(struct db_tx *tx)
     const int64_t values[] = { c.relays, c.connected, c.viewers, c.sessions };
     pl_metrics_register(gauges, PL_COUNT(gauges));
     pl_metrics_register(traffic, PL_COUNT(traffic));
+    pl_metrics_register(reports, PL_COUNT(reports));
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(values); i++)
         pl_gauge(&gauges[i], values[i]);
     return e;
@@ -50,4 +58,12 @@ void live_count_traffic(struct live_traffic *before, const struct live_traffic *
         if (more[i] > 0)
             pl_count(&traffic[i], more[i]);
     *before = *now;
+}
+
+void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused)
+{
+    const bool so[] = { true, lost_percent >= 2, rtt_ms >= 300, paused };
+    for (size_t i = 0; i < PL_COUNT(so); i++)
+        if (so[i])
+            pl_count(&reports[i], 1);
 }

@@ -55,3 +55,4 @@ struct live_traffic {
     int64_t handshakes, failed, refused;
 };
 void live_count_traffic(struct live_traffic *before, const struct live_traffic *now);
+void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused); /* one viewer's figures of 5 s */

@@ -548,6 +548,31 @@ static enum pl_err on_stats(struct link_call *c, struct pl_fail *reterr)
     return live_sql_relay_stats(c->tx, r->relay_id, r->epoch, (int32_t)m->sessions, (int32_t)m->viewers, c->now, NULL);
 }
 
+/* How the pictures arrive, counted; who wants to know it of one session asks the relay's messages. */
+struct viewer_stats_msg {
+    int64_t lost_percent, rtt_ms;
+    bool paused;
+};
+struct session_stats_msg {
+    struct json_list viewers;
+};
+static const struct json_field viewer_stats_fields[] = { JSON_F(struct viewer_stats_msg, lost_percent, J_INT, J_OPTIONAL, .hi = 100),
+                                                         JSON_F(struct viewer_stats_msg, rtt_ms, J_INT, J_OPTIONAL, .hi = INT64_MAX),
+                                                         JSON_F(struct viewer_stats_msg, paused, J_BOOL, J_OPTIONAL), J_END };
+static const struct json_field session_stats_fields[] = {
+    JSON_F(struct session_stats_msg, viewers, J_ARRAY, J_REQUIRED, .fields = viewer_stats_fields, .size = sizeof(struct viewer_stats_msg), .hi = 10), J_END
+};
+
+static enum pl_err on_session_stats(struct link_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    const struct session_stats_msg *m = c->msg;
+    const struct viewer_stats_msg *v = m->viewers.items;
+    for (size_t i = 0; i < m->viewers.n; i++)
+        live_count_viewer(v[i].lost_percent, v[i].rtt_ms, v[i].paused);
+    return PL_OK;
+}
+
 void live_relay_closed(void *self, struct link_conn *conn, struct link_call *c)
 {
     struct live_ctx *ctx = self;
@@ -567,6 +592,7 @@ const struct link_message live_relay_messages[] = {
     { "error", LINK_READY, answer_fields, sizeof(struct answer_msg), on_error },
     { "session.event", LINK_READY, event_fields, sizeof(struct event_msg), on_event },
     { "keyframe.wanted", LINK_READY, keyframe_fields, sizeof(struct keyframe_msg), on_keyframe_wanted },
+    { "session.stats", LINK_READY, session_stats_fields, sizeof(struct session_stats_msg), on_session_stats },
     { "stats", LINK_READY, stats_fields, sizeof(struct stats_msg), on_stats },
     LINK_END,
 };

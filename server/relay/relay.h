@@ -186,5 +186,27 @@ struct relay_stats {
     unsigned sessions, viewers;
 };
 void relay_stats(const struct relay *r, struct relay_stats *ret);
+/* One session's figures, as a person asks for them when the picture stutters. */
+struct relay_viewer_stats {
+    char id[RELAY_ID_TEXT];
+    uint64_t packets, bytes;  /**< media that went out, without what was sent again */
+    uint64_t bitrate;         /**< bits a second since the last call */
+    uint64_t asked, resent;   /**< packets that it asked for again, and those that it got */
+    uint64_t key_asked;       /**< key frames that it asked for */
+    uint64_t remb_bps;        /**< what it believes its way carries; 0: it does not say */
+    int64_t lost;             /**< video (sound, if that is all), by its own reports: packets, */
+    uint8_t fraction_lost;    /**< 256ths of the last interval, */
+    int64_t jitter_us, rtt_us; /**< 0: not known */
+    bool paused;              /**< not heard of for 5 s */
+};
+struct relay_session_stats {
+    struct relay_ref ref;
+    uint64_t packets, lost, bitrate; /**< of the source's video: came; never came; bits a second, all tracks */
+    int64_t jitter_us;
+    unsigned viewers_n;
+    struct relay_viewer_stats viewers[RELAY_VIEWERS];
+};
+/* Of the session in this slot, below max_sessions. False: there is none, or nobody watches it. */
+bool relay_session_stats(struct relay *r, struct pl_mono now, unsigned slot, struct relay_session_stats *ret);
 /* The sessions that run, at most cap. */
 size_t relay_running(const struct relay *r, struct relay_ref *ret, size_t cap);

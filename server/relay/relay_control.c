@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 /* The whole set of sessions, 20,000 at most, goes both ways in one message: our hello names what runs, live.sync what is wanted to. */
-enum { ARENA = 4 << 20, LINE = 2048, HELLO = 3 << 20, WHOLE_SET = 2 << 20, POLL_MS = 250, BACKLOG = 4096 };
+enum { ARENA = 4 << 20, LINE = 8192, HELLO = 3 << 20, WHOLE_SET = 2 << 20, POLL_MS = 250, BACKLOG = 4096 };
 
 struct relay_control {
     struct relay_control_conf conf;
@@ -154,6 +154,11 @@ static void tell(struct relay_control *c, const struct relay_news *n)
     case RELAY_NEWS_ANSWER: /* when whoever asked is gone, nobody waits for it */
         if (!stale && ready)
             (void)say(c, n);
+        break;
+    case RELAY_NEWS_SESSION:
+        if (ready)
+            (void)say(c, n);
+        pl_heap_free(n->session);
         break;
     case RELAY_NEWS_STATS:
         if (ready)

@@ -161,3 +161,40 @@ void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now
     o->sr_at = now;
     relay_out_one(r, &v->end.addr, p, n);
 }
+
+/* ---- Figures. */
+
+uint32_t relay_clock_of(const struct relay_session *s, unsigned track)
+{
+    return track == RELAY_VIDEO ? 90000 : s->tracks[track].conf.payload_type < 96 ? 8000 : 48000; /* PCMU and PCMA have numbers of their own, Opus a free one */
+}
+
+static void viewer_stats(struct relay_viewer *v, struct pl_mono now, struct relay_viewer_stats *ret)
+{
+    unsigned track = v->out[RELAY_VIDEO].conf.ssrc ? RELAY_VIDEO : RELAY_AUDIO;
+    const struct relay_heard *h = &v->out[track].heard;
+    int64_t since = pl_mono_sub(now, v->told_at);
+    *ret = (struct relay_viewer_stats){ .packets = v->out[0].packets + v->out[1].packets, .bytes = v->out[0].bytes + v->out[1].bytes, .asked = v->resend.asked,
+        .resent = v->resend.sent, .key_asked = v->key_asked, .remb_bps = v->remb_bps, .lost = h->lost, .fraction_lost = h->fraction_lost,
+        .jitter_us = (int64_t)h->jitter * PL_SECOND / relay_clock_of(v->end.session, track), .rtt_us = h->rtt_us, .paused = v->paused };
+    memcpy(ret->id, v->id, sizeof ret->id);
+    if (v->told_at.us && since > 0)
+        ret->bitrate = (ret->bytes - v->told_bytes) * 8 * PL_SECOND / (uint64_t)since;
+    v->told_bytes = ret->bytes;
+    v->told_at = now;
+}
+
+bool relay_session_stats(struct relay *r, struct pl_mono now, unsigned slot, struct relay_session_stats *ret)
+{
+    struct relay_session *s = slot < r->conf.max_sessions ? r->sessions[slot] : NULL;
+    if (!s)
+        return false;
+    const struct relay_track *t = &s->tracks[RELAY_VIDEO];
+    uint64_t expected = t->stats.started ? t->seq.highest - t->stats.first + 1 : 0;
+    *ret = (struct relay_session_stats){ .ref = s->ref, .packets = t->stats.received, .lost = expected > t->stats.received ? expected - t->stats.received : 0,
+        .bitrate = s->rate * 8, .jitter_us = (int64_t)(t->stats.jitter_x16 / 16) * PL_SECOND / relay_clock_of(s, RELAY_VIDEO) };
+    for (unsigned i = 0; i < RELAY_VIEWERS; i++)
+        if (s->viewers[i])
+            viewer_stats(s->viewers[i], now, &ret->viewers[ret->viewers_n++]);
+    return ret->viewers_n > 0;
+}

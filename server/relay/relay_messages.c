@@ -274,7 +274,50 @@ static void write_stats(const struct relay_news *n, struct pl_buf *out)
     jw_int(&w, "not_sent", (int64_t)(n->stats.not_sent + n->io.send_failed));
     jw_int(&w, "socket_overflow", (int64_t)n->io.socket_overflow);
     jw_int(&w, "cpu_us", n->io.cpu_us);
+    jw_array(&w, "transit");
+    for (unsigned i = 0; i < RELAY_TRANSITS; i++)
+        jw_int(&w, NULL, (int64_t)n->io.transit[i]);
+    jw_end_array(&w);
     write_handshakes(&w, &n->dtls);
+    jw_close(&w);
+}
+
+static void write_viewer(struct jw *w, const struct relay_viewer_stats *v)
+{
+    jw_open(w, NULL);
+    jw_z(w, "viewer_id", v->id);
+    jw_int(w, "packets", (int64_t)v->packets);
+    jw_int(w, "bytes", (int64_t)v->bytes);
+    jw_int(w, "bitrate", (int64_t)v->bitrate);
+    jw_int(w, "lost", v->lost);
+    jw_int(w, "lost_percent", (v->fraction_lost * 100 + 128) / 256);
+    jw_int(w, "jitter_ms", v->jitter_us / PL_MS);
+    jw_int(w, "rtt_ms", v->rtt_us / PL_MS);
+    jw_int(w, "asked", (int64_t)v->asked);
+    jw_int(w, "resent", (int64_t)v->resent);
+    jw_int(w, "keyframes_asked", (int64_t)v->key_asked);
+    jw_int(w, "remb", (int64_t)v->remb_bps);
+    jw_bool(w, "paused", v->paused);
+    jw_close(w);
+}
+
+static void write_session(const struct relay_session_stats *s, struct pl_buf *out)
+{
+    struct jw w = jw_start(out);
+    jw_open(&w, NULL);
+    jw_z(&w, "type", "session.stats");
+    jw_uuid(&w, "live_id", s->ref.live_id);
+    jw_int(&w, "generation", s->ref.generation);
+    jw_open(&w, "source");
+    jw_int(&w, "packets", (int64_t)s->packets);
+    jw_int(&w, "lost", (int64_t)s->lost);
+    jw_int(&w, "jitter_ms", s->jitter_us / PL_MS);
+    jw_int(&w, "bitrate", (int64_t)s->bitrate);
+    jw_close(&w);
+    jw_array(&w, "viewers");
+    for (unsigned i = 0; i < s->viewers_n; i++)
+        write_viewer(&w, &s->viewers[i]);
+    jw_end_array(&w);
     jw_close(&w);
 }
 
@@ -284,6 +327,7 @@ void relay_control_write(const struct relay_news *news, struct pl_utc utc, struc
     switch (news->kind) {
     case RELAY_NEWS_EVENT: write_event(&news->event, news->seq, utc, mono, out); break;
     case RELAY_NEWS_STATS: write_stats(news, out); break;
+    case RELAY_NEWS_SESSION: write_session(news->session, out); break;
     case RELAY_NEWS_RUNNING: break; /* hello says it */
     case RELAY_NEWS_ANSWER:
         jw_open(&w, NULL);

@@ -171,6 +171,8 @@ struct relay_viewer {
     struct relay_out out[RELAY_TRACKS];
     struct relay_resend resend;
     uint64_t key_asked, remb_bps;
+    uint64_t told_bytes;        /**< when its figures were asked for last, */
+    struct pl_mono told_at;
     unsigned slot;
     char id[RELAY_ID_TEXT];
 };
@@ -271,6 +273,7 @@ const struct relay_piece *relay_piece_of(const struct relay_out *o, uint64_t seq
 size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e, const struct relay_piece *piece, bool rtx, uint8_t *p);
 
 /* relay_feedback.c */
+uint32_t relay_clock_of(const struct relay_session *s, unsigned track); /* timestamp units a second */
 void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono now, const uint8_t *p, size_t n);
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track);
 void relay_viewer_pause(struct relay_viewer *v);

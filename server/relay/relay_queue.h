@@ -29,6 +29,11 @@ static inline size_t relay_queue_free(struct relay_queue *q)
     return q->cap - (atomic_load_explicit(&q->tail, memory_order_relaxed) - atomic_load_explicit(&q->head, memory_order_acquire));
 }
 static inline void relay_queue_put(struct relay_queue *q) { atomic_fetch_add_explicit(&q->tail, 1, memory_order_release); }
+/* Slots that are filled, as the putter sees it. */
+static inline size_t relay_queue_used(struct relay_queue *q)
+{
+    return atomic_load_explicit(&q->tail, memory_order_relaxed) - atomic_load_explicit(&q->head, memory_order_acquire);
+}
 /* The oldest slot, NULL when empty. It stays until relay_queue_took. */
 static inline void *relay_queue_peek(struct relay_queue *q)
 {

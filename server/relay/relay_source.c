@@ -259,11 +259,6 @@ static void measure(struct relay_session *s, struct pl_mono now, size_t n)
     s->rate_at = now;
 }
 
-static uint32_t clock_of(const struct relay_track *t, unsigned track)
-{
-    return track == RELAY_VIDEO ? 90000 : t->conf.payload_type < 96 ? 8000 : 48000; /* PCMU and PCMA have numbers of their own, Opus one of the free ones */
-}
-
 void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt)
 {
     struct relay_track *t = &s->tracks[track];
@@ -277,7 +272,7 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         r->stats.lost -= r->stats.lost > 0;
         came_late(t, seq);
     }
-    rtp_stats_add(&t->stats, seq, pkt->h.timestamp, (uint32_t)((uint64_t)now.us / 1000 * (clock_of(t, track) / 1000)));
+    rtp_stats_add(&t->stats, seq, pkt->h.timestamp, (uint32_t)((uint64_t)now.us / 1000 * (relay_clock_of(s, track) / 1000)));
     measure(s, now, pkt->payload_n);
     if (!s->media_said) {
         s->media_said = true;

@@ -28,7 +28,8 @@ struct relay_worker {
     pthread_t thread;
     struct relay_queue posts, news;
     struct relay_io_stats io;
-    struct pl_mono pace_at, tick_at, stats_at;
+    struct pl_mono pace_at, tick_at, stats_at, sessions_at;
+    unsigned session_slot; /* whose figures are told next */
     /* one batch */
     struct relay_in in[BATCH];
     struct mmsghdr messages[BATCH];
@@ -36,7 +37,7 @@ struct relay_worker {
     struct sockaddr_storage names[BATCH];
     union {
         struct cmsghdr head;
-        uint8_t bytes[CMSG_SPACE(sizeof(uint32_t))];
+        uint8_t bytes[CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(struct timespec))];
     } controls[BATCH];
     uint8_t bytes[BATCH][SLOT];
 };
@@ -156,6 +157,32 @@ static void tell_stats(struct relay_worker *w, struct pl_mono now)
     ring(w->news_fd);
 }
 
+/* The sessions that are watched, a few at a tick so that all have had their turn in 5 s. Figures may be skipped, events may not: half of the queue stays theirs. */
+static void tell_sessions(struct relay_worker *w, struct pl_mono now)
+{
+    unsigned all = w->conf.max_sessions, some = all / (STATS_EVERY / RELAY_TICK_US) + 1;
+    bool any = false;
+    if (w->session_slot >= all) {
+        if (pl_mono_cmp(now, w->sessions_at) < 0)
+            return;
+        w->session_slot = 0;
+        w->sessions_at = pl_mono_add(now, STATS_EVERY);
+    }
+    for (unsigned end = w->session_slot + some; w->session_slot < end && w->session_slot < all; w->session_slot++) {
+        struct relay_session_stats st;
+        if (relay_queue_used(&w->news) > NEWS / 2 || !relay_session_stats(w->relay, now, w->session_slot, &st))
+            continue;
+        struct relay_news *n = news_room(w, RELAY_NEWS_SESSION);
+        if (n && (n->session = pl_heap(sizeof st)) != NULL) {
+            *n->session = st;
+            relay_queue_put(&w->news);
+            any = true;
+        }
+    }
+    if (any)
+        ring(w->news_fd);
+}
+
 /* ---- Commands: only as many as there is room for their answers. */
 
 static void running(struct relay_worker *w, struct relay_news *n)
@@ -215,33 +242,59 @@ static void prepare(struct relay_worker *w)
     }
 }
 
-static void overflow(struct relay_worker *w, struct msghdr *m)
+const int64_t relay_transit_us[RELAY_TRANSITS - 1] = { 50, 150, 500, 1000, 5000 };
+
+static void count_transit(struct relay_worker *w, const int64_t *stamps, size_t n)
 {
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SO_RXQ_OVFL) {
+    int64_t now = pl_now_utc(w->conf.clock).us; /* the kernel stamps by the same clock; one that a test has moved tells nothing */
+    for (size_t i = 0; i < n; i++) {
+        int64_t us = now - stamps[i];
+        unsigned k = 0;
+        while (k < RELAY_TRANSITS - 1 && us > relay_transit_us[k])
+            k++;
+        w->io.transit[k] += stamps[i] != 0;
+    }
+}
+
+/* What the kernel says of a datagram: losses of the buffer so far, and when it came (0: it does not say). */
+static int64_t look_at(struct relay_worker *w, struct msghdr *m)
+{
+    int64_t stamp = 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+        if (c->cmsg_level != SOL_SOCKET)
+            continue;
+        if (c->cmsg_type == SO_RXQ_OVFL) {
             uint32_t dropped; /* since the socket was made, 32 bits */
             memcpy(&dropped, CMSG_DATA(c), sizeof dropped);
             w->io.socket_overflow += (uint32_t)(dropped - (uint32_t)w->io.socket_overflow);
+        } else if (c->cmsg_type == SCM_TIMESTAMPNS) {
+            struct timespec t;
+            memcpy(&t, CMSG_DATA(c), sizeof t);
+            stamp = t.tv_sec * PL_SECOND + t.tv_nsec / 1000;
         }
+    }
+    return stamp;
 }
 
 /* True when the batch was full: there is probably more. */
 static bool receive(struct relay_worker *w)
 {
     int got = recvmmsg(w->udp, w->messages, BATCH, MSG_DONTWAIT, NULL);
+    int64_t stamps[BATCH];
     size_t n = 0;
     for (int i = 0; i < got; i++) {
         struct msghdr *m = &w->messages[i].msg_hdr;
-        if (m->msg_controllen)
-            overflow(w, m);
+        stamps[n] = m->msg_controllen ? look_at(w, m) : 0;
         if (!(m->msg_flags & MSG_TRUNC)) /* larger than any packet of ours */
             w->in[n++] = (struct relay_in){ w->bytes[i], w->messages[i].msg_len, ice_addr_of((struct sockaddr *)&w->names[i]) };
         m->msg_namelen = sizeof w->names[i];
         m->msg_controllen = sizeof w->controls[i].bytes;
         m->msg_flags = 0;
     }
-    if (n)
+    if (n) {
         relay_step(w->relay, pl_now_mono(w->conf.clock), w->in, n, &w->sink);
+        count_transit(w, stamps, n);
+    }
     return got == BATCH;
 }
 
@@ -283,6 +336,7 @@ static void *run(void *arg)
         if (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > RELAY_TICK_US) {
             relay_tick(w->relay, now, &w->sink);
             w->tick_at = pl_mono_add(now, RELAY_TICK_US);
+            tell_sessions(w, now);
         }
         relay_dtls_kick(w->dtls);
         tell_events(w);
@@ -314,6 +368,7 @@ static enum pl_err make_socket(struct relay_worker *w, struct pl_fail *reterr)
     if (setsockopt(w->udp, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) != 0)
         (void)setsockopt(w->udp, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
     (void)setsockopt(w->udp, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on);
+    (void)setsockopt(w->udp, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
     n = sizeof ss;
     if (getsockname(w->udp, (struct sockaddr *)&ss, &n) != 0)
         return pl_fail(reterr, PL_UNAVAILABLE, "media %s: %m", text);
@@ -402,8 +457,10 @@ struct relay_worker *relay_worker_free(struct relay_worker *w)
         pl_heap_free(p->cmd.keep);
         secure_wipe(p, sizeof *p);
     }
-    for (struct relay_news *n; w->news.slots && (n = relay_queue_peek(&w->news)) != NULL; relay_queue_took(&w->news))
+    for (struct relay_news *n; w->news.slots && (n = relay_queue_peek(&w->news)) != NULL; relay_queue_took(&w->news)) {
         pl_heap_free(n->running);
+        pl_heap_free(n->session);
+    }
     pl_heap_free(w->posts.slots);
     pl_heap_free(w->news.slots);
     secure_wipe(w->bytes, sizeof w->bytes);

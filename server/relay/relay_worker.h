@@ -32,10 +32,13 @@ struct relay_post {
     uint32_t connection;  /**< comes back with the answer: whose it is */
     struct relay_cmd cmd; /**< `keep` is heap and becomes the worker's */
 };
-enum relay_news_kind { RELAY_NEWS_EVENT, RELAY_NEWS_ANSWER, RELAY_NEWS_RUNNING, RELAY_NEWS_STATS };
+enum relay_news_kind { RELAY_NEWS_EVENT, RELAY_NEWS_ANSWER, RELAY_NEWS_RUNNING, RELAY_NEWS_STATS, RELAY_NEWS_SESSION };
+enum { RELAY_TRANSITS = 6 };
+extern const int64_t relay_transit_us[RELAY_TRANSITS - 1]; /* 50, 150, 500, 1000, 5000: upper ends of `transit`; the last one has none */
 struct relay_io_stats {
     uint64_t socket_overflow; /**< datagrams that the kernel dropped because the receive buffer was full */
     uint64_t send_failed;     /**< datagrams that the socket did not take */
+    uint64_t transit[RELAY_TRANSITS]; /**< V-B1: datagrams by the time from the kernel's stamp until they were through the step */
     uint64_t gso_fallbacks;   /**< runs that had to be sent one by one */
     int64_t cpu_us;           /**< of the process */
 };
@@ -48,6 +51,7 @@ struct relay_news {
     enum pl_err result;            /**< ANSWER */
     struct relay_ref *running;     /**< RUNNING: heap, the taker's */
     size_t running_n;
+    struct relay_session_stats *session; /**< SESSION: one that is watched, every 5 s; heap, the taker's */
     struct relay_stats stats;      /**< STATS, every 5 s */
     struct relay_io_stats io;      /**< STATS */
     struct relay_dtls_counts dtls; /**< STATS */

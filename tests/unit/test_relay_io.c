@@ -141,16 +141,43 @@ static void news_is_written(void **state)
                  "\"generation\":5,\"event\":\"viewer_gone\",\"viewer_id\":\"v\",\"code\":\"viewer_lost\","
                  "\"time\":\"1970-01-01T00:01:39.000Z\"}" },
         { &stats, "{\"type\":\"stats\",\"sessions\":0,\"viewers\":2,\"packets_in\":0,\"packets_out\":0,\"lost\":0,\"unproved\":0,\"not_sent\":0,"
-                  "\"socket_overflow\":0,\"cpu_us\":0,\"handshakes_open\":1,\"handshakes\":5,\"handshakes_failed\":5,\"handshakes_refused\":4,"
+                  "\"socket_overflow\":0,\"cpu_us\":0,\"transit\":[0,0,0,0,0,7],\"handshakes_open\":1,\"handshakes\":5,\"handshakes_failed\":5,\"handshakes_refused\":4,"
                   "\"failures\":{\"dtls_fingerprint\":3,\"dtls_no_profile\":0,\"dtls_alert\":0,\"dtls_timeout\":2,\"dtls_refused\":0,\"dtls_no_memory\":0}}" },
         { &key, "{\"type\":\"keyframe.wanted\",\"live_id\":\"01000000-0000-0000-0000-000000000000\"}" },
     };
+    stats.io.transit[RELAY_TRANSITS - 1] = 7;
     for (size_t i = 0; i < PL_COUNT(cases); i++) {
         char mem[1024];
         struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
         relay_control_write(cases[i].n, (struct pl_utc){ 100 * PL_SECOND }, (struct pl_mono){ 10 * PL_SECOND }, &b); /* it happened a second ago */
         assert_string_equal(b.p, cases[i].want);
     }
+}
+
+/* A session's figures fit into one message, however many watch. */
+static void figures_are_written(void **state)
+{
+    (void)state;
+    struct relay_session_stats st = { .ref = { { { 1 } }, 5 }, .packets = 9, .lost = 1, .bitrate = 8000, .jitter_us = 2500, .viewers_n = 1,
+        .viewers = { { .id = "v", .packets = 8, .bytes = 800, .bitrate = 640, .asked = 3, .resent = 2, .key_asked = 1, .remb_bps = 5, .lost = 4, .fraction_lost = 64,
+            .jitter_us = 7000, .rtt_us = 51000, .paused = true } } };
+    struct relay_news n = { .kind = RELAY_NEWS_SESSION, .session = &st };
+    char mem[8192];
+    struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
+    relay_control_write(&n, (struct pl_utc){ 0 }, (struct pl_mono){ 0 }, &b);
+    assert_string_equal(b.p, "{\"type\":\"session.stats\",\"live_id\":\"01000000-0000-0000-0000-000000000000\",\"generation\":5,"
+                             "\"source\":{\"packets\":9,\"lost\":1,\"jitter_ms\":2,\"bitrate\":8000},\"viewers\":[{\"viewer_id\":\"v\",\"packets\":8,\"bytes\":800,"
+                             "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,\"remb\":5,\"paused\":true}]}");
+    st.viewers_n = RELAY_VIEWERS;
+    for (unsigned i = 0; i < RELAY_VIEWERS; i++) {
+        memset(&st.viewers[i], 0x7f, sizeof st.viewers[i]); /* the largest figures and the longest id */
+        memset(st.viewers[i].id, 'x', RELAY_ID_TEXT - 1);
+        st.viewers[i].id[RELAY_ID_TEXT - 1] = 0;
+        st.viewers[i].paused = false;
+    }
+    b = pl_buf_fixed(mem, sizeof mem);
+    relay_control_write(&n, (struct pl_utc){ 0 }, (struct pl_mono){ 0 }, &b);
+    assert_int_equal(pl_buf_err(&b), PL_OK);
 }
 
 /* ---- The worker. */
@@ -304,7 +331,7 @@ static void a_port_in_use_is_said(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(commands_are_read), cmocka_unit_test(webrtc_legs_are_read), cmocka_unit_test(sources_of_all_kinds_are_read),
-        cmocka_unit_test(news_is_written), cmocka_unit_test(media_through_real_sockets),
+        cmocka_unit_test(news_is_written), cmocka_unit_test(figures_are_written), cmocka_unit_test(media_through_real_sockets),
         cmocka_unit_test(a_port_in_use_is_said) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

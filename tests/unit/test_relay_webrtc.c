@@ -693,6 +693,42 @@ static void a_viewer_that_only_listens(void **state)
     done(&s, &hub, &v);
 }
 
+/* What a viewer's reports say, and what was sent to it, is kept for who asks: round trip from our SR, loss, jitter, requests, REMB. */
+static void figures_of_a_viewer(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_session_stats st;
+    hub_on(&s, &hub);
+    assert_false(relay_session_stats(s.relay, s.now, 0, &st)); /* nobody watches */
+    connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_hub_frame(&s, &hub, true, false, 6, 3);
+    sim_rtcp(&s, &hub, false, true);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(relay_session_stats(s.relay, s.now, 0, &st) && st.viewers_n == 1 && st.lost == 1 && st.packets == 6);
+    assert_true(st.viewers[0].rtt_us == 0 && st.viewers[0].packets == 6);
+    assert_string_equal(st.viewers[0].id, v.id);
+    s.now.us += 150 * PL_MS;
+    uint8_t out[400];
+    struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    struct rtcp_block block = { .ssrc = v.leg.video.ssrc, .fraction_lost = 26, .lost = 12, .jitter = 900, .last_sr = 77 << 16, /* of the SR that the source sent */ .delay_last_sr = 65536 / 10 };
+    rtcp_put_rr(&b, 0xabc, &block, 1);
+    rtcp_put_remb(&b, 0xabc, v.leg.video.ssrc, 2500000);
+    rtcp_put_pli(&b, 0xabc, v.leg.video.ssrc);
+    size_t n = b.n;
+    assert_int_equal(pl_srtp_protect_rtcp(v.back, out, &n, sizeof out), PL_OK);
+    sim_in(&s, &v.addr, out, n);
+    sim_hub_frame(&s, &hub, false, false, 6, -1);
+    sim_settle(&s);
+    assert_true(relay_session_stats(s.relay, s.now, 0, &st));
+    const struct relay_viewer_stats *w = &st.viewers[0];
+    assert_true(w->lost == 12 && w->fraction_lost == 26 && w->jitter_us == 10000 && w->key_asked == 1 && w->packets == 12 && w->bitrate > 0 && !w->paused);
+    assert_true(w->remb_bps > 2490000 && w->remb_bps <= 2500000);
+    assert_true(w->rtt_us >= 49 * PL_MS && w->rtt_us <= 51 * PL_MS);
+    done(&s, &hub, &v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(believed_after_finished),
@@ -701,6 +737,7 @@ int main(void)
         cmocka_unit_test(an_ice_restart_keeps_everything_else), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
         cmocka_unit_test(a_source_that_cannot_is_not_asked), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again), cmocka_unit_test(v_e1_a_lossy_viewer),
         cmocka_unit_test(v_e4_bursts_fit_into_a_short_queue),
-        cmocka_unit_test(v_a4_replayed_time_ends_at_live), cmocka_unit_test(v_a2_in_the_middle_of_a_key_frame), cmocka_unit_test(a_viewer_that_only_listens) };
+        cmocka_unit_test(v_a4_replayed_time_ends_at_live), cmocka_unit_test(v_a2_in_the_middle_of_a_key_frame), cmocka_unit_test(a_viewer_that_only_listens),
+        cmocka_unit_test(figures_of_a_viewer) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
