@@ -75,12 +75,12 @@ def count_cmocka(text, code):
     return passed, failed
 
 
-def meson_tests(folder, suites, limit, env=None):
+def meson_tests(folder, suites, limit, env=None, more=()):
     """Runs meson suites under a private PostgreSQL; returns (passed, failed names)."""
     log = os.path.join(folder, "meson-logs", "testlog.json")
     if os.path.exists(log):
         os.unlink(log)
-    args = ["tests/it/with_pg", "meson", "test", "-C", folder, "--no-rebuild", "--num-processes", JOBS]
+    args = ["tests/it/with_pg", "meson", "test", "-C", folder, "--no-rebuild", "--num-processes", JOBS, *more]
     for s in suites:
         args += ["--suite", s]
     code, out = run(args, limit, env)
@@ -123,6 +123,24 @@ def part_unit():
 def part_asan():
     build(ASAN_BUILD, [*SANITIZED, "-Db_sanitize=address,undefined"], CLANG)
     return meson_tests(ASAN_BUILD, ["unit"], 600, {"ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0", "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"})
+
+
+FAIL_SECONDS = "5"  # for each binary; --long: none
+
+
+def part_nomem():
+    """Each case of each unit binary again with every allocation failing in turn (tests/unit/failing.h), under ASan with its look for leaks."""
+    build(ASAN_BUILD, [*SANITIZED, "-Db_sanitize=address,undefined"], CLANG)
+    counts = meson_tests(ASAN_BUILD, ["unit"], 7200 if LONG else 400, {"PL_FAIL_ALLOC": "0" if LONG else FAIL_SECONDS, "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
+                         "UBSAN_OPTIONS": "print_stacktrace=1"}, ["--timeout-multiplier", "30" if LONG else "1"])
+    with open(os.path.join(ASAN_BUILD, "meson-logs", "testlog.json"), encoding="utf-8") as f:
+        said = re.findall(r"(\d+) places: (\d+) absorbed, (\d+) refused, \d+ not met again, (\d+) findings; (\d+) left", f.read())
+    places, absorbed, refused, findings, left = (sum(int(row[i]) for row in said) for i in range(5))
+    line = f"{places} places refused memory once: {refused} said so, {absorbed} went on without, {findings} findings; {left} left for want of time"
+    say(line)
+    if LONG:
+        record("Allocation failures (tests/run --long nomem)", f"- {time.strftime('%Y-%m-%d')}: {line}.")
+    return counts
 
 
 def part_tsan():
@@ -233,7 +251,8 @@ def part_joins():
     return (1, []) if code == 0 else (0, ["test_relay_joins"])
 
 
-PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "tsan": part_tsan, "fuzz": part_fuzz, "it": part_it, "chaos": part_chaos, "joins": part_joins}
+PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "nomem": part_nomem, "tsan": part_tsan, "fuzz": part_fuzz, "it": part_it, "chaos": part_chaos,
+         "joins": part_joins}
 
 
 def main():

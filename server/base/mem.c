@@ -6,11 +6,22 @@
 #define ALIGN _Alignof(max_align_t)
 
 static unsigned fail_at; /* atomic; heap allocations until one fails, 0: none */
+static bool (*hook)(void); /* atomic */
 
 void pl_heap_fail_at(unsigned n) { __atomic_store_n(&fail_at, n, __ATOMIC_SEQ_CST); }
 
+void pl_mem_hook(bool (*fails)(void)) { __atomic_store_n(&hook, fails, __ATOMIC_SEQ_CST); }
+
+static bool hook_fails(void)
+{
+    bool (*fails)(void) = __atomic_load_n(&hook, __ATOMIC_RELAXED);
+    return fails && fails();
+}
+
 void *pl_heap(size_t n)
 {
+    if (hook_fails())
+        return NULL;
     unsigned left = __atomic_load_n(&fail_at, __ATOMIC_RELAXED);
     if (left != 0 && __atomic_sub_fetch(&fail_at, 1, __ATOMIC_SEQ_CST) == 0)
         return NULL;
@@ -97,7 +108,7 @@ void *pl_alloc(struct pl_arena *a, size_t n)
 {
     if (n == 0)
         n = 1;
-    if (n > SIZE_MAX - ALIGN) {
+    if (n > SIZE_MAX - ALIGN || hook_fails()) {
         a->failed = true;
         return NULL;
     }

@@ -34,12 +34,14 @@ void *pl_alloc_array(struct pl_arena *a, size_t count, size_t size);
 /* Cleanup for PL_CLEANUP(pl_arena_freep). */
 void pl_arena_freep(struct pl_arena **a);
 
-/* Heap for objects that outlive a request: zeroed, NULL on failure. The tests make the n-th of these fail (PL_FAIL_ALLOC). */
+/* Heap for objects that outlive a request: zeroed, NULL on failure. */
 void *pl_heap(size_t n);
 /* Frees heap memory; takes NULL; returns NULL. */
 void *pl_heap_free(void *p);
 /* Test hook: the n-th next heap allocation fails (0: none). Counts in all threads. */
 void pl_heap_fail_at(unsigned n);
+/* Test hook: asked at each allocation, of the heap and out of an arena, on its thread; true: that one fails. NULL: none (tests/unit/failing.h). */
+void pl_mem_hook(bool (*fails)(void));
 
 /* Scope lock: PL_LOCK(&q->lock); holds until the end of the block. */
 static inline void pl_unlockp(pthread_mutex_t **m) { pthread_mutex_unlock(*m); }

@@ -41,7 +41,7 @@ class Worker(threading.Thread):
         reply = None
         try:
             reply = api.call(method, path, body, timeout=TIMEOUT, **how)
-            outcome = "ok" if 200 <= reply.status < 300 else "no" if reply.status < 500 and reply.status != 429 else "unknown"
+            outcome = "ok" if 200 <= reply.status < 300 else "no" if reply.status < 500 and reply.code != "rate_limited" else "unknown"
         except (requests.RequestException, OSError, ValueError):
             outcome = "unknown"
         except AssertionError as e:
@@ -50,7 +50,7 @@ class Worker(threading.Thread):
         self.ledger.note(operation, outcome)
         if outcome == "unknown":
             self.come_back()
-            self.pause.wait(0.5 if reply is not None and reply.status == 429 else 0.1 if self.world.nodes > 1 else 0)  # the next try may meet the same node
+            self.pause.wait(0.5 if reply is not None and reply.code == "rate_limited" else 0.1 if self.world.nodes > 1 else 0)  # the next try may meet the same node
         return outcome, reply
 
     def come_back(self):
@@ -215,7 +215,7 @@ class Household(Worker):
             try:
                 until(look, f"claim {claim['id']} of {device.serial} ends", 45)
             except AssertionError:
-                self.ledger.bad("total-queue", f"claim {claim['id']} of {device.serial} was acknowledged and never came to its hub: {seen[-1].body}")
+                self.ledger.bad("total-queue", f"claim {claim['id']} of {device.serial} was acknowledged and never came to its hub: {seen[-1].body}; the hub heard {agent.refusals[-5:]}")
                 return None
             if seen[-1].status == 404:
                 self.ledger.bad("set", f"claim {claim['id']} was acknowledged and is gone")

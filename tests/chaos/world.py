@@ -216,6 +216,7 @@ class Agent(threading.Thread):
         self.done = {}          # command id -> how often it came
         self.results = {}
         self.claims = []        # claims of the hub itself, as the app brought them
+        self.refusals = []      # what the server answered with an error, and why a connection ended: for who reads a finding
         self.connected, self.ending, self.wild = False, False, True
         self.hub = None
         self.start()
@@ -236,8 +237,8 @@ class Agent(threading.Thread):
                         sent.add(claim["id"])
                         self.hub.claim(claim)
                     self.step()
-            except Exception:  # any loss, at any point: it comes again
-                pass
+            except Exception as e:  # any loss, at any point: it comes again
+                self.refusals.append(f"{type(e).__name__}: {e}"[:200])
             self.connected = False
             try:
                 self.hub.close()
@@ -253,6 +254,8 @@ class Agent(threading.Thread):
         for m in messages:
             if m["type"] == "command":
                 self.command(m)
+            elif m["type"] == "error":
+                self.refusals.append(m)
             elif m["type"] == "pair":
                 hub.send("ack", re=m["id"])
                 hub.paired(m)

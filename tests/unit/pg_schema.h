@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "db.h"
+#include "failing.h"
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -29,6 +30,10 @@ static inline const char *pg_schema_conninfo(const char *schema)
     pl_buf_fmt(&b, "%s options='-c search_path=%s'", base, schema);
     return text;
 }
+
+/* What main has opened: made again in the processes of failing.h. */
+static struct db *pg_opened; /* NULL: main has closed it */
+static const char *pg_rewound; /* its schema */
 
 static inline struct db *pg_connect(const char *conninfo, int64_t statement_timeout)
 {
@@ -70,6 +75,43 @@ static inline enum pl_err pg_do(struct db *db, const char *sql)
     return e;
 }
 
+/* The inherited connection is broken: the first statement finds out. */
+static inline void pg_reopen(void)
+{
+    if (pg_opened && pg_do(pg_opened, "SELECT 1") != PL_OK && pg_do(pg_opened, "SELECT 1") != PL_OK)
+        abort();
+}
+
+/* The rows are again what they were when main had made its own, in each table that a case has written to. */
+static inline void pg_rewind(void)
+{
+    static struct db *db;
+    static struct db_stmt st;
+    static char sql[1500];
+    if (!db) {
+        struct pl_buf b = pl_buf_fixed(sql, sizeof sql);
+        pl_buf_fmt(&b, "DO $$ DECLARE t text; BEGIN DROP SCHEMA IF EXISTS %s_kept CASCADE; CREATE SCHEMA %s_kept; FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = '%s' "
+                       "LOOP EXECUTE format('CREATE TABLE %s_kept.%%I AS TABLE %%I', t, t); END LOOP; END $$", pg_rewound, pg_rewound, pg_rewound, pg_rewound);
+        static char conninfo[1024]; /* the superuser's: the audit log takes inserts only */
+        struct pl_buf c = pl_buf_fixed(conninfo, sizeof conninfo);
+        pl_buf_fmt(&c, "%s options='-c search_path=%s'", getenv("PL_TEST_DB_ADMIN"), pg_rewound);
+        struct db_conf conf = { .conninfo = conninfo, .clock = &pl_clock_system };
+        if (db_open(&conf, &db) != PL_OK || pg_do(db, sql) != PL_OK)
+            abort();
+        b = pl_buf_fixed(sql, sizeof sql);
+        pl_buf_fmt(&b, "DO $$ DECLARE t text; some boolean; BEGIN FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = '%s_kept' LOOP "
+                       "EXECUTE format('DELETE FROM %%I', t); EXECUTE format('INSERT INTO %%I SELECT * FROM %s_kept.%%I', t, t); END LOOP; END $$", pg_rewound, pg_rewound);
+        st = (struct db_stmt){ .name = "test_rewind", .sql = sql };
+    }
+    struct pl_arena *a = pl_arena_new(1 << 16);
+    struct db_tx *tx = NULL;
+    void *rows;
+    int64_t n;
+    if (db_begin(db, a, &tx) != PL_OK || db_stmt_run(tx, &st, NULL, 0, 0, &rows, &n) != PL_OK || db_commit(&tx) != PL_OK)
+        abort();
+    pl_arena_free(a);
+}
+
 /* A connection to the schema, made anew and empty. */
 static inline struct db *pg_schema_empty(const char *schema)
 {
@@ -95,5 +137,9 @@ static inline struct db *pg_schema_open(const char *schema)
         abort();
     }
     pl_arena_free(a);
+    pg_rewound = schema;
+    pg_opened = db;
+    failing_again(pg_reopen);
+    failing_rewind(pg_rewind);
     return db;
 }

@@ -714,7 +714,7 @@ int main(void)
         cmocka_unit_test(parallel_migrators_apply_each_migration_once),
     };
     struct db *db = pg_schema_open(SCHEMA);
-    db_close(db);
+    pg_opened = db_close(db);
     arena = pl_arena_new(64 << 20);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     pl_arena_free(arena);

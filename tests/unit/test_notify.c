@@ -70,6 +70,12 @@ static void *provider_run(void *arg)
     }
 }
 
+static void provider_go(void)
+{
+    if (pthread_create(&provider.thread, NULL, provider_run, NULL) != 0)
+        abort();
+}
+
 static void provider_start(void)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -78,8 +84,7 @@ static void provider_start(void)
     if (bind(provider.fd, (struct sockaddr *)&a, sizeof a) != 0 || listen(provider.fd, 8) != 0 || getsockname(provider.fd, (struct sockaddr *)&a, &len) != 0)
         abort();
     provider.port = ntohs(a.sin_port);
-    if (pthread_create(&provider.thread, NULL, provider_run, NULL) != 0)
-        abort();
+    failing_start(provider_go);
 }
 
 static void provider_stop(void)
