@@ -290,6 +290,27 @@ CREATE TABLE inventory (
     CONSTRAINT inventory_setup_code_check CHECK ((length(setup_code_hash) = 32))
 );
 
+CREATE TABLE limit_failure (
+    id bytea NOT NULL,
+    failures integer NOT NULL,
+    until timestamp with time zone NOT NULL,
+    at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE limit_sent (
+    prefix text NOT NULL,
+    id uuid NOT NULL,
+    challenge_id uuid NOT NULL,
+    at timestamp with time zone NOT NULL,
+    answered boolean NOT NULL
+);
+
+CREATE TABLE limit_stop (
+    prefix text NOT NULL,
+    stops integer NOT NULL,
+    until timestamp with time zone NOT NULL
+);
+
 CREATE TABLE live (
     account_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -572,6 +593,15 @@ ALTER TABLE ONLY idempotency
 ALTER TABLE ONLY inventory
     ADD CONSTRAINT inventory_key PRIMARY KEY (serial);
 
+ALTER TABLE ONLY limit_failure
+    ADD CONSTRAINT limit_failure_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY limit_sent
+    ADD CONSTRAINT limit_sent_key PRIMARY KEY (prefix, id);
+
+ALTER TABLE ONLY limit_stop
+    ADD CONSTRAINT limit_stop_key PRIMARY KEY (prefix);
+
 ALTER TABLE ONLY live
     ADD CONSTRAINT live_pkey PRIMARY KEY (account_id, id);
 
@@ -676,6 +706,14 @@ CREATE INDEX fact_done_idx ON fact USING btree (done_at) WHERE (done_at IS NOT N
 CREATE INDEX fact_open_idx ON fact USING btree (fact_id) WHERE (done_at IS NULL);
 
 CREATE INDEX idempotency_created_idx ON idempotency USING btree (created_at);
+
+CREATE INDEX limit_failure_at ON limit_failure USING btree (at);
+
+CREATE INDEX limit_sent_at ON limit_sent USING btree (at);
+
+CREATE INDEX limit_sent_challenge ON limit_sent USING btree (challenge_id);
+
+CREATE INDEX limit_stop_until ON limit_stop USING btree (until);
 
 CREATE INDEX live_ended ON live USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 

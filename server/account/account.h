@@ -5,6 +5,7 @@
  * that is taken is told only to who proved to hold it. Passwords: 8 to 128 code points, normalised once (NFKC), argon2id on workers of its own (http's heavy rows, S-A3).
  * A phone number is brought to its normal form; premium numbers and countries that are not served are refused (S-F5). The proposed country comes from the caller's
  * address where the operator gives a database of them, else from the language; the person confirms it.
+ * S-A6: wrong passwords cost a growing wait (limit.h), a try being counted before it is compared.
  * A client is known again by the key that its app made and keeps (`client.key`, 256 bits); without one each log-in asks for a PIN.
  * A forgotten password is reset by an e-mailed link and then a PIN to the phone; that signs nobody in and everybody out (S-A8). Another e-mail or phone wants a step-up
  * and a PIN to the new one; the old one gets a link that undoes it for 72 h (S-P11). Links begin with account.link_url, never with anything of the request.

@@ -257,7 +257,7 @@ static enum pl_err resend_to(struct http_call *c, const struct pin_challenge *ch
 static enum pl_err send_and_write(struct http_call *c, enum notify_channel channel, struct pl_str to, struct pin_challenge *ch, struct pl_fail *reterr)
 {
     struct account *ctx = c->self;
-    enum pl_err e = pin_send(&ctx->pin, c->tx, c->now, channel, to, ch, reterr);
+    enum pl_err e = pin_send(&ctx->pin, c->tx, c->now, channel, to, http_peer_prefix(c), ch, reterr);
     if (e != PL_OK)
         return e;
     http_after(c, notify_wake, ctx->notify);
@@ -312,7 +312,7 @@ enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr)
     enum pl_err e = account_sql_by_id(c->tx, c->actor.account_id, &row, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_UNAUTHENTICATED : e;
-    struct pin_question q = { .purpose = PIN_FIRST_STEP_UP + (enum pin_purpose)b->purpose, .account_id = row.account_id, .subject_id = row.account_id,
+    struct pin_question q = { .from = http_peer_prefix(c), .purpose = PIN_FIRST_STEP_UP + (enum pin_purpose)b->purpose, .account_id = row.account_id, .subject_id = row.account_id,
         .client_id = c->actor.client_id, .channel = channel, .destination = channel == NOTIFY_EMAIL ? row.email : row.phone, .context = PL_STR_NONE };
     if ((e = factor_look(c->tx, row.account_id, &set)) != PL_OK)
         return e;

@@ -30,7 +30,7 @@ static enum pl_err verify_new(struct http_call *c, enum pin_purpose purpose, enu
         return pl_fail_field(reterr, PL_INVALID_REQUEST, kinds[!email], "%s: it is this already", kinds[!email]);
     if ((e = account_sql_change_count(c->tx, row.account_id, &open, &found)) == PL_OK && open.changes >= MOST_CHANGES)
         e = PL_RATE_LIMITED;
-    struct pin_question q = { .purpose = purpose, .account_id = row.account_id, .subject_id = row.account_id, .client_id = c->actor.client_id, .channel = channel,
+    struct pin_question q = { .from = http_peer_prefix(c), .purpose = purpose, .account_id = row.account_id, .subject_id = row.account_id, .client_id = c->actor.client_id, .channel = channel,
         .destination = to, .context = PL_STR_NONE };
     if (e == PL_OK)
         e = pin_open(&ctx->pin, c->tx, c->now, &q, &o, reterr);

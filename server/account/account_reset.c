@@ -92,8 +92,8 @@ enum pl_err account_on_reset_open(struct http_call *c, struct pl_fail *reterr)
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_NOT_FOUND : e;
     pl_uuid_text(r.id, id);
-    struct pin_question q = { .purpose = PIN_RESET_PASSWORD, .account_id = row.account_id, .subject_id = row.account_id, .channel = NOTIFY_SMS + (enum notify_channel)b->channel,
-        .destination = row.phone, .context = pl_str_of(id) };
+    struct pin_question q = { .from = http_peer_prefix(c), .purpose = PIN_RESET_PASSWORD, .account_id = row.account_id, .subject_id = row.account_id,
+        .channel = NOTIFY_SMS + (enum notify_channel)b->channel, .destination = row.phone, .context = pl_str_of(id) };
     if ((e = pin_open(&ctx->pin, c->tx, c->now, &q, &o, reterr)) != PL_OK)
         return e;
     http_after(c, notify_wake, ctx->notify);

@@ -77,7 +77,8 @@ static enum pl_err sign_up_tx(struct db_tx *tx, void *arg, struct pl_fail *reter
                                       pl_utc_add(s->now, SIGNUP_LIFE), NULL);
     if (e != PL_OK)
         return e;
-    struct pin_question q = { .purpose = PIN_SIGN_UP_EMAIL, .subject_id = id, .channel = NOTIFY_EMAIL, .destination = s->body->email, .context = PL_STR_NONE, .decoy = row.taken };
+    struct pin_question q = { .from = http_peer_prefix(s->c), .purpose = PIN_SIGN_UP_EMAIL, .subject_id = id, .channel = NOTIFY_EMAIL, .destination = s->body->email,
+        .context = PL_STR_NONE, .decoy = row.taken };
     e = pin_open(&s->ctx->pin, tx, s->now, &q, &s->opened, reterr);
     s->c->status = 202;
     if (e == PL_OK)
@@ -147,6 +148,8 @@ struct log_in {
     struct account_client client;
     struct account_sql_by_email_row row;
     bool found;
+    struct limit_failure failure; /* counted before the password is compared */
+    bool counted;
     struct pl_str new_hash; /* .p NULL: the stored one is strong enough */
     bool known;             /* tokens are there; else a challenge is */
     struct factor_set set;
@@ -154,17 +157,39 @@ struct log_in {
     struct pin_opened opened;
 };
 
+/* S-A6: the try is counted as a wrong one, committed, before it is looked at; for an e-mail that nobody has, too. */
 static enum pl_err find_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct log_in *l = arg;
+    enum pl_err e = limit_failure_count(&l->ctx->pin.limits, tx, l->now, l->body->email, http_peer_prefix(l->c), &l->failure, reterr);
+    return e == PL_OK ? account_sql_by_email(tx, l->body->email, &l->row, &l->found) : e;
+}
+
+static enum pl_err right_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct log_in *l = arg;
     (void)reterr;
-    return account_sql_by_email(tx, l->body->email, &l->row, &l->found);
+    return limit_failure_right(tx, &l->failure);
+}
+
+static enum pl_err wrong_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct log_in *l = arg;
+    (void)reterr;
+    return limit_failure_wrong(&l->ctx->pin.limits, tx, l->now, &l->failure);
+}
+
+static enum pl_err undo_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct log_in *l = arg;
+    (void)reterr;
+    return limit_failure_undo(tx, &l->failure);
 }
 
 static enum pl_err log_in_challenge(struct log_in *l, struct db_tx *tx, struct pl_fail *reterr)
 {
     enum notify_channel channel = (enum notify_channel)l->body->channel;
-    struct pin_question q = { .purpose = PIN_LOG_IN, .account_id = l->row.account_id, .subject_id = l->row.account_id, .channel = channel,
+    struct pin_question q = { .from = http_peer_prefix(l->c), .purpose = PIN_LOG_IN, .account_id = l->row.account_id, .subject_id = l->row.account_id, .channel = channel,
         .destination = channel == NOTIFY_EMAIL ? l->row.email : l->row.phone };
     enum pl_err e = account_client_pack(db_arena(tx), &l->client, &q.context);
     if (e == PL_OK)
@@ -195,6 +220,8 @@ static enum pl_err log_in_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr
     struct log_in *l = arg;
     struct account_sql_client_by_key_row client;
     enum pl_err e = hold(l, tx);
+    if (e == PL_OK)
+        e = limit_failure_right(tx, &l->failure);
     l->known = false;
     if (e == PL_OK && l->client.key_hash.p)
         e = account_sql_client_by_key(tx, l->row.account_id, l->client.key_hash, &client, &l->known);
@@ -223,6 +250,7 @@ static enum pl_err password_check(struct http_call *c, struct log_in *l, struct 
     enum pl_err e = account_password_take(c->arena, l->body->password, PL_STR_NONE, &password, reterr);
     if (e == PL_OK)
         e = db_run(c->db, c->arena, find_tx, l, reterr);
+    l->counted = e == PL_OK;
     if (e == PL_OK)
         e = account_password_verify(l->found && l->row.password_hash.n ? l->row.password_hash : pl_str_of(ctx->dummy_hash), password, &rehash);
     if (e == PL_OK && !(l->found && l->row.password_hash.n))
@@ -239,6 +267,14 @@ static enum pl_err password_check(struct http_call *c, struct log_in *l, struct 
     return e;
 }
 
+/* What log_in_tx did not write. A try that was never compared (hashing was overloaded) is no wrong password. */
+static void settle_try(struct log_in *l, db_work *as)
+{
+    enum pl_err e = db_run(l->c->db, l->c->arena, as, l, NULL);
+    if (e != PL_OK)
+        PL_LOG(&l->c->log, PL_WARN, "account.try-not-settled", PL_F_ERR(e)); /* it stands as wrong for its pair, and ages out */
+}
+
 enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr)
 {
     struct account *ctx = c->self;
@@ -246,8 +282,11 @@ enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr)
     enum pl_err e = c->db ? account_client_of(c, &l.body->client, &l.client) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = password_check(c, &l, reterr);
-    if (e == PL_OK)
+    bool right = e == PL_OK;
+    if (right)
         e = http_run(c, log_in_tx, &l, reterr);
+    if (l.counted && (e != PL_OK || c->replayed))
+        settle_try(&l, right ? right_tx : e == PL_INVALID_CREDENTIALS ? wrong_tx : undo_tx);
     if (e == PL_OK)
         account_nudge(&(struct account_nudge){ ctx, l.row.account_id });
     return e;

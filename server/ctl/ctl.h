@@ -27,7 +27,7 @@ struct ctl {
     const char *tls_name;    /**< the certificate's, by which this machine's own programs dial; NULL: by address */
     const char *advertise;   /**< HOST:PORT that hubs and phones are told for media; NULL: what is listened on */
     const char *smtp, *sms_webhook, *test_clock, *config, *migrations, *nodes;
-    const char *sets[32];    /**< --set name=value, passed on */
+    const char *sets[64];    /**< --set name=value, passed on */
     int n_sets;
     bool demo;
     /* demo watch */

@@ -12,7 +12,7 @@
 #include "log.h"
 #include <sys/types.h>
 
-#define PROC_ARGS 64
+#define PROC_ARGS 192
 
 struct proc {
     const char *name;             /**< for people: "porchlightd" */

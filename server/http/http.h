@@ -107,6 +107,8 @@ struct pl_str http_param(const struct http_call *c, const char *name);
 /* .p NULL when absent. */
 struct pl_str http_query(const struct http_call *c, const char *name);
 struct pl_str http_header(const struct http_call *c, const char *name);
+/* The caller's address prefix, as bytes: the /24 of IPv4, also inside IPv6, or the /64. .p NULL: a Unix socket. Lives as long as the call. */
+struct pl_str http_peer_prefix(const struct http_call *c);
 /* Adds a reply header; value is copied. */
 void http_reply_header(struct http_call *c, const char *name, struct pl_str value);
 /* fn(arg) after the commit, before the reply, on the same thread, in the order given: nudges. Not called when the transaction fails. `arg` lives in the arena or longer. */

@@ -25,17 +25,3 @@ DELETE FROM idempotency WHERE owner_id = $1 AND key_hash = $2;
 -- in: before timestamptz
 -- Forgets old answers, some thousands at a time.
 DELETE FROM idempotency WHERE (owner_id, key_hash) IN (SELECT owner_id, key_hash FROM idempotency WHERE created_at <= $1 ORDER BY created_at LIMIT 10000);
-
--- name: rate_take :one
--- in: bucket_id bytea, now_us bigint, want bigint, share_us bigint, burst_us bigint
--- Takes as many of the calls that are wanted as the bucket has room for; granted 0: none, and nothing is taken.
-INSERT INTO rate_bucket (bucket_id, busy_until, granted) VALUES ($1, $2 + $3 * $4, $3)
-ON CONFLICT (bucket_id) DO UPDATE SET
-    granted = LEAST($3, GREATEST(0, ($5 + $2 - GREATEST(rate_bucket.busy_until, $2)) / $4)),
-    busy_until = GREATEST(rate_bucket.busy_until, $2) + $4 * LEAST($3, GREATEST(0, ($5 + $2 - GREATEST(rate_bucket.busy_until, $2)) / $4))
-RETURNING granted, busy_until;
-
--- name: rate_expire :exec
--- in: now_us bigint
--- Forgets buckets that are full again, some thousands at a time.
-DELETE FROM rate_bucket WHERE bucket_id IN (SELECT bucket_id FROM rate_bucket WHERE busy_until <= $1 ORDER BY busy_until LIMIT 10000);

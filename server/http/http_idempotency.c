@@ -158,5 +158,5 @@ enum pl_err http_idempotency_drop(struct call *call, struct db_tx *tx)
 enum pl_err http_expire(struct db_tx *tx, struct pl_utc now)
 {
     enum pl_err e = http_sql_idempotency_expire(tx, pl_utc_add(now, -KEPT), NULL);
-    return e == PL_OK ? http_sql_rate_expire(tx, now.us, NULL) : e;
+    return e;
 }

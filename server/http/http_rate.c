@@ -2,7 +2,7 @@
  * in batches and spends them from memory, so that reads do not write each time; what it took and did not spend is lost, so that all nodes together give never more.
  * A bucket that is empty is remembered too: who goes on knocking costs no query until it has room again. */
 #include "http_private.h"
-#include "http_sql.h"
+#include "limit.h"
 #include <arpa/inet.h>
 
 #define WINDOW PL_MINUTE
@@ -137,15 +137,8 @@ static bool spend_here(struct bucket *b, enum pl_err *ret, struct pl_fail *reter
 static enum pl_err take(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct bucket *b = arg;
-    struct http_sql_rate_take_row row;
-    bool found;
     (void)reterr;
-    enum pl_err e = http_sql_rate_take(tx, (struct pl_str){ (const char *)b->id, sizeof b->id }, b->now, b->want, b->share, b->share * b->limit, &row, &found);
-    if (e != PL_OK)
-        return e;
-    b->granted = row.granted;
-    b->busy_until = row.busy_until;
-    return PL_OK;
+    return limit_take(tx, (struct pl_utc){ b->now }, b->id, b->want, b->limit, WINDOW, &b->granted, &b->busy_until);
 }
 
 /* What the database answered. */
@@ -188,16 +181,21 @@ enum http_rate http_rate_class(const struct http_route *r)
     return r->rate != HTTP_RATE_BY_METHOD ? r->rate : r->method == HTTP_GET ? HTTP_RATE_READ : HTTP_RATE_WRITE;
 }
 
-/* The /24 of IPv4, also inside IPv6, or the /64. */
-static enum pl_err spend_address(struct call *call, enum http_rate class, struct pl_fail *reterr)
+struct pl_str http_peer_prefix(const struct http_call *c)
 {
     static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-    const struct address *a = &call->from;
+    const struct address *a = &((const struct call *)c->engine)->from;
     if (a->family == AF_INET)
-        return spend(call, class, false, a->bytes, 3, reterr);
+        return (struct pl_str){ (const char *)a->bytes, 3 };
     if (a->family == AF_INET6 && memcmp(a->bytes, mapped, sizeof mapped) == 0)
-        return spend(call, class, false, a->bytes + 12, 3, reterr);
-    return a->family == AF_INET6 ? spend(call, class, false, a->bytes, 8, reterr) : PL_OK;
+        return (struct pl_str){ (const char *)a->bytes + 12, 3 };
+    return a->family == AF_INET6 ? (struct pl_str){ (const char *)a->bytes, 8 } : PL_STR_NONE;
+}
+
+static enum pl_err spend_address(struct call *call, enum http_rate class, struct pl_fail *reterr)
+{
+    struct pl_str prefix = http_peer_prefix(&call->c);
+    return prefix.p ? spend(call, class, false, prefix.p, prefix.n, reterr) : PL_OK;
 }
 
 enum pl_err http_rate_address(struct call *call, struct pl_fail *reterr)

@@ -49,6 +49,7 @@ enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret)
         { own_rows, 0 },
         { http_rate_conf_rows, offsetof(struct node_conf, rates) },
         { notify_conf_rows, offsetof(struct node_conf, notify) },
+        { limit_conf_rows, offsetof(struct node_conf, pin) + offsetof(struct pin_conf, limits) },
         { pin_conf_rows, offsetof(struct node_conf, pin) },
         { factor_conf_rows, offsetof(struct node_conf, factor) },
         { account_conf_rows, offsetof(struct node_conf, account) },

@@ -51,7 +51,7 @@ static struct pl_str purpose_name(enum pin_purpose p) { return pl_str_of(pin_pur
 
 void pin_init(struct pin *p, const struct pin_conf *conf, const struct pl_secret *master, const struct notify *notify, struct pl_rand *rand)
 {
-    *p = (struct pin){ .notify = notify, .rand = rand, .life_us = conf->life, .key_id = (int16_t)conf->key_id };
+    *p = (struct pin){ .notify = notify, .rand = rand, .life_us = conf->life, .limits = conf->limits, .key_id = (int16_t)conf->key_id };
     for (int i = 0; i < 2; i++) {
         char label[48];
         snprintf(label, sizeof label, "porchlight pin hash v1 key %d", p->key_id - i);
@@ -147,6 +147,14 @@ static enum pl_err pin_queue(const struct pin *p, struct db_tx *tx, struct pl_ut
     return notify_queue(p->notify, tx, p->rand, now, &m);
 }
 
+/* S-F3: before there is a PIN, it is asked whether a message may go. */
+static enum pl_err may_cost(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, struct pl_str from, const struct pin_challenge *c, struct pl_fail *reterr)
+{
+    static const enum limit_channel costs[NOTIFY_CHANNELS] = { [NOTIFY_EMAIL] = LIMIT_EMAIL, [NOTIFY_SMS] = LIMIT_SMS, [NOTIFY_VOICE] = LIMIT_VOICE };
+    struct limit_send m = { .channel = costs[channel], .destination = c->destination, .account_id = c->account_id, .challenge_id = c->id, .from = from };
+    return limit_send(&p->limits, tx, p->rand, now, &m, reterr);
+}
+
 static enum pl_err issue(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, const uint8_t key_hash[32], struct pin_challenge *io)
 {
     char pin[7];
@@ -183,6 +191,8 @@ enum pl_err pin_open(const struct pin *p, struct db_tx *tx, struct pl_utc now, c
     if (e == PL_OK)
         e = pin_sql_open(tx, o.c.id, o.c.account_id, o.c.subject_id, o.c.client_id, purpose_name(q->purpose), (struct pl_str){ (char *)key_hash, sizeof key_hash }, q->context,
                          q->decoy, now, pl_utc_add(now, CHALLENGE_LIFE), NULL);
+    if (e == PL_OK && q->destination.p)
+        e = may_cost(p, tx, now, q->channel, q->from, &o.c, reterr);
     if (e == PL_OK && q->destination.p)
         e = issue(p, tx, now, q->channel, key_hash, &o.c);
     if (e == PL_OK)
@@ -221,8 +231,8 @@ static enum pl_err may_send(const struct pin_sql_get_row *row, struct pl_utc now
     return PL_OK;
 }
 
-enum pl_err pin_send(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, struct pl_str destination, struct pin_challenge *io,
-                     struct pl_fail *reterr)
+enum pl_err pin_send(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, struct pl_str destination, struct pl_str from,
+                     struct pin_challenge *io, struct pl_fail *reterr)
 {
     struct pin_sql_get_row row;
     enum pl_err e = lock_row(tx, io->id, now, &row);
@@ -234,6 +244,8 @@ enum pl_err pin_send(const struct pin *p, struct db_tx *tx, struct pl_utc now, e
         return e;
     struct pin_challenge c = view(&row);
     c.destination = destination;
+    if ((e = may_cost(p, tx, now, channel, from, &c, reterr)) != PL_OK)
+        return e;
     if ((e = issue(p, tx, now, channel, (const uint8_t *)row.key_hash.p, &c)) == PL_OK)
         *io = c;
     return e;
@@ -330,6 +342,8 @@ enum pl_err pin_spend(struct db_tx *tx, struct pl_utc now, const struct pin_righ
                                  : pin_sql_spend(tx, right->c.id, (struct pl_str){ (const char *)right->hash, sizeof right->hash }, now, &count);
     if (e == PL_OK && count != 1)
         return PL_CHALLENGE_SPENT;
+    if (e == PL_OK && !right->other)
+        e = limit_answered(tx, right->c.id);
     return e == PL_OK ? pin_forgive(tx, right) : e;
 }
 

@@ -12,6 +12,7 @@
  */
 #pragma once
 #include "json.h"
+#include "limit.h"
 #include "notify.h"
 
 enum pin_purpose {
@@ -30,6 +31,7 @@ enum pin_purpose pin_purpose_of(struct pl_str name);
 
 struct pin_conf {
     int64_t life;   /**< us a PIN is good for */
+    struct limit_settings limits;
     int64_t key_id; /**< which key hashes new PINs; the one before it is still accepted */
 };
 extern const struct conf_row pin_conf_rows[];
@@ -38,6 +40,7 @@ extern const struct conf_row pin_conf_rows[];
 struct pin {
     const struct notify *notify;
     struct pl_rand *rand;
+    struct limit_settings limits; /**< of messages (S-F3) */
     int64_t life_us;
     int16_t key_id;
     struct pl_secret keys[2]; /**< of key_id and key_id - 1 */
@@ -52,6 +55,7 @@ struct pin_question {
     struct pl_uuid client_id;    /**< who asks, zero: not known yet */
     enum notify_channel channel;
     struct pl_str destination;   /**< e-mail or phone; .p NULL: not known yet, nothing is sent (pin_send comes later) */
+    struct pl_str from;          /**< address prefix of who asks (http_peer_prefix) */
     struct pl_str context;       /**< the caller's own note, given back by pin_try; .p NULL: none */
     bool decoy;                  /**< never verifies; sends NOTIFY_SIGN_UP_TAKEN instead of a PIN */
 };
@@ -69,16 +73,16 @@ struct pin_opened {
     struct pin_challenge c;
     char key[SECURE_TOKEN_TEXT]; /**< plck_…, shown once; wipe it when it is written */
 };
-/* Opens a challenge and, with a destination, issues and queues its first PIN. PL_CHALLENGE_BUDGET with retry_after. */
+/* Opens a challenge and, with a destination, issues and queues its first PIN. PL_CHALLENGE_BUDGET, PL_RATE_LIMITED with retry_after. */
 PL_MUST enum pl_err pin_open(const struct pin *p, struct db_tx *tx, struct pl_utc now, const struct pin_question *q, struct pin_opened *ret, struct pl_fail *reterr);
 
 /* The challenge, for its holder. PL_NOT_FOUND when there is none, when it ended long ago, and when the key is not its own. */
 PL_MUST enum pl_err pin_get(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, struct pl_str challenge_key, struct pin_challenge *ret);
 
 /* Issues a new PIN to that channel and destination, which the caller has judged to be permitted. PL_RESEND_TOO_SOON with retry_after, PL_RESEND_EXHAUSTED,
- * PL_PIN_EXHAUSTED, PL_CHALLENGE_SPENT, PL_NOT_FOUND as pin_get. *io is what pin_get gave; it becomes what is so now. */
-PL_MUST enum pl_err pin_send(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, struct pl_str destination, struct pin_challenge *io,
-                             struct pl_fail *reterr);
+ * PL_PIN_EXHAUSTED, PL_CHALLENGE_SPENT, PL_RATE_LIMITED with retry_after (limit.h), PL_NOT_FOUND as pin_get. *io is what pin_get gave; it becomes what is so now. */
+PL_MUST enum pl_err pin_send(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, struct pl_str destination, struct pl_str from,
+                             struct pin_challenge *io, struct pl_fail *reterr);
 
 struct pin_right {
     struct pin_challenge c;

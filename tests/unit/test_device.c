@@ -8,6 +8,8 @@
 
 #define T0 INT64_C(1790000000000000)
 
+#define PLENTY { 100000, 100000, 100000, 100000, 100000, 100000, 1, 1, 100000, 1000, 100000 } /* the limits have tests of their own */
+
 static struct pl_arena *arena;
 static struct db *db;
 static struct pl_rand_seeded rnd;
@@ -405,7 +407,7 @@ static enum pl_err start(void)
 {
     struct pl_fail fail = PL_FAIL_INIT;
     struct notify_conf nc = { 0 };
-    struct account_conf ac = { .pin = { .life = 40 * PL_MINUTE, .key_id = 1 }, .master = &master, .clock = &clk.base, .rand = &pl_rand_system, .log = &log_root };
+    struct account_conf ac = { .pin = { .limits = PLENTY, .life = 40 * PL_MINUTE, .key_id = 1 }, .master = &master, .clock = &clk.base, .rand = &pl_rand_system, .log = &log_root };
     enum pl_err e = conf_defaults(notify_conf_rows, &nc, arena, &fail);
     if (e == PL_OK)
         e = conf_defaults(account_conf_rows, &ac.settings, arena, &fail);

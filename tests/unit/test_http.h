@@ -121,7 +121,7 @@ enum pl_err db_stmt_run(struct db_tx *tx, const struct db_stmt *st, const struct
 {
     (void)tx, (void)nparams, (void)max_rows;
     PL_LOCK(&story_lock);
-    if (strcmp(st->name, "http_rate_take") == 0)
+    if (strcmp(st->name, "limit_take") == 0)
         return bucket_take(params, ret_rows, ret_n);
     struct kept *k = kept_find(params[1].v.s);
     *ret_n = 0;

@@ -7,6 +7,7 @@
 #include "pin.h"
 
 #define SCHEMA "t_pin"
+#define PLENTY { 100000, 100000, 100000, 100000, 100000, 100000, 1, 1, 100000, 1000, 100000 } /* the limits have tests of their own */
 #define T0 INT64_C(1790000000000000)
 
 static struct pl_arena *arena;
@@ -88,7 +89,7 @@ static enum pl_err resend(struct pin_opened *o, int64_t s, int32_t *ret_retry_af
 {
     struct pl_fail f = PL_FAIL_INIT;
     struct db_tx *tx = begin();
-    enum pl_err e = pin_send(&pin, tx, at(s), NOTIFY_EMAIL, PL_STR("eve@example.org"), &o->c, &f);
+    enum pl_err e = pin_send(&pin, tx, at(s), NOTIFY_EMAIL, PL_STR("eve@example.org"), PL_STR_NONE, &o->c, &f);
     if (e == PL_OK)
         e = db_commit(&tx);
     db_rollbackp(&tx);
@@ -379,9 +380,9 @@ static void s_p9_two_key_ids_live(void **state)
     struct pin_opened o = open_log_in(0);
     struct pl_str p = sent_pin(0);
     struct pin was = pin;
-    pin_init(&pin, &(struct pin_conf){ .life = 40 * PL_MINUTE, .key_id = 2 }, &master, notify, &rnd.base);
+    pin_init(&pin, &(struct pin_conf){ .limits = PLENTY, .life = 40 * PL_MINUTE, .key_id = 2 }, &master, notify, &rnd.base);
     assert_int_equal(try(&o, p, 1), PL_OK);
-    pin_init(&pin, &(struct pin_conf){ .life = 40 * PL_MINUTE, .key_id = 3 }, &master, notify, &rnd.base);
+    pin_init(&pin, &(struct pin_conf){ .limits = PLENTY, .life = 40 * PL_MINUTE, .key_id = 3 }, &master, notify, &rnd.base);
     assert_int_equal(try(&o, p, 1), PL_PIN_WRONG);
     pin = was;
 }
@@ -442,7 +443,7 @@ int main(void)
     pl_rand_seed(&rnd, 4711);
     if (conf_defaults(notify_conf_rows, &nc, arena, &fail) != PL_OK || notify_new(&nc, &master, NULL, &log, &notify, &fail) != PL_OK)
         return 1;
-    pin_init(&pin, &(struct pin_conf){ .life = 40 * PL_MINUTE, .key_id = 1 }, &master, notify, &pl_rand_system);
+    pin_init(&pin, &(struct pin_conf){ .limits = PLENTY, .life = 40 * PL_MINUTE, .key_id = 1 }, &master, notify, &pl_rand_system);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(s_p1_six_digits_over_the_whole_range, each_test),
         cmocka_unit_test_setup(s_p2_good_at_39_59_dead_at_40_00, each_test),

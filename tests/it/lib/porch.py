@@ -18,6 +18,7 @@ from .wait import until
 ROOT = openapi.ROOT
 BUILD = os.environ.get("PORCH_BUILD", os.path.join(ROOT, "build-test"))
 START = 120.0
+SEND_LIMITS = ("number_day", "account_day", "email_day", "address_hour", "block_hour", "country_hour", "money_day", "wrong_of_pair", "wrong_of_prefix")
 RATE_CLASSES = ("read", "write", "live", "auth", "send", "claim")
 STOP = 60.0
 
@@ -96,6 +97,7 @@ class Porch:
         self.args += ["--test-clock", self.clock.path] if clock else []
         # All tests come from one address, and look again and again for what they wait for. A test about rates says its own in `extra`: the last one counts.
         self.args += [a for c in RATE_CLASSES for who in ("account", "address") for a in ("--set", f"http.rate.{c}.{who}=10000000")]
+        self.args += [a for name in SEND_LIMITS for a in ("--set", f"limit.{name}=100000")]
         self.args += list(extra)
         self.process = None
         self.ready = None
