@@ -2,7 +2,7 @@
  * suffice), pongs, and coming back as the welcome said. Keys follow from the hub's number: all of them are public, never use them outside a benchmark.
  *
  *     bench-hub-load inventory N               the N hubs as lines for `porchctl inventory import`
- *     bench-hub-load serve HOST PORT N         obeys lines on stdin, answers each with one line on stdout; times are microseconds of the monotonic clock
+ *     bench-hub-load serve|serve-tls HOST PORT N     obeys lines on stdin, answers each with one line on stdout; times are microseconds of the monotonic clock
  *         open N              hubs 0..N-1 dial, IN_FLIGHT at once       "opened COUNT SINCE AT"  when all are welcomed; those that come back later are not held
  *         claim I ID TEXT     hub I proves a claim                      "bound I"
  *         status N RATE S     hubs 0..N-1 send RATE status a second together, for S seconds     "sent COUNT"
@@ -17,6 +17,8 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,7 +28,7 @@
 
 enum { MOST = 19000, INPUT = 2048, IN_FLIGHT = 200, ADDRESSES = 8, LOOK_MS = 10, EVENTS = 256, TEXT = 2048 };
 
-enum state { OUT, WAITING, DIALLING, UPGRADING, GREETING, PROVING, READY };
+enum state { OUT, WAITING, DIALLING, SHAKING, UPGRADING, GREETING, PROVING, READY };
 struct hub {
     int fd;
     enum state state;
@@ -35,12 +37,14 @@ struct hub {
     size_t n;
     char serial[16];
     char *in;          /* INPUT bytes while connected */
+    SSL *ssl;
 };
 
 static struct hub hubs[MOST];
 static struct secure_keypair keys[MOST];
 static unsigned total, wanted, flying, ready, lost, refused, dial_next;
 static int epoll_fd;
+static SSL_CTX *tls; /* NULL: plain. The server's certificate is not looked at: the other side is what is measured */
 static struct sockaddr_in server;
 static struct pl_arena *arena;
 static struct { unsigned until; bool on; struct pl_mono since; const char *word; } waits; /* what the last command waits for */
@@ -88,6 +92,7 @@ static void over(struct hub *h)
     }
     for (unsigned i = 0; i < h->failures && top < 30; i++)
         top = top * 2 < 30 ? top * 2 : 30;
+    SSL_free(PL_STEAL(h->ssl));
     close(h->fd);
     h->fd = -1;
     free(PL_STEAL(h->in));
@@ -98,7 +103,8 @@ static void over(struct hub *h)
 
 static void transmit(struct hub *h, const void *p, size_t n)
 {
-    if (send(h->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)n) /* a few hundred bytes into an empty buffer */
+    ssize_t sent = h->ssl ? SSL_write(h->ssl, p, (int)n) : send(h->fd, p, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent != (ssize_t)n) /* a few hundred bytes into an empty buffer */
         shutdown(h->fd, SHUT_RDWR);
 }
 
@@ -202,9 +208,41 @@ static size_t take_frame(struct hub *h)
     return head + n;
 }
 
+/* As recv: -1 with EAGAIN when nothing is there, 0 at the end. */
+static ssize_t receive(struct hub *h)
+{
+    if (!h->ssl)
+        return recv(h->fd, h->in + h->n, INPUT - h->n, MSG_DONTWAIT);
+    int got = SSL_read(h->ssl, h->in + h->n, (int)(INPUT - h->n));
+    if (got <= 0)
+        errno = EAGAIN;
+    return got > 0 ? got : SSL_get_error(h->ssl, got) == SSL_ERROR_WANT_READ ? -1 : 0;
+}
+
+static void ask(struct hub *h)
+{
+    static const char text[] = "GET /hub/v1 HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: YmVuY2hiZW5jaGJlbmNoYg==\r\n"
+                               "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: porchlight.hub.v1\r\n\r\n";
+    h->state = UPGRADING;
+    transmit(h, text, sizeof text - 1);
+}
+
+static void shake(struct hub *h)
+{
+    int done = SSL_connect(h->ssl);
+    if (done == 1)
+        ask(h);
+    else if (SSL_get_error(h->ssl, done) != SSL_ERROR_WANT_READ)
+        over(h);
+}
+
 static void readable(struct hub *h)
 {
-    ssize_t got = recv(h->fd, h->in + h->n, INPUT - h->n, MSG_DONTWAIT);
+    if (h->state == SHAKING) {
+        shake(h);
+        return;
+    }
+    ssize_t got = receive(h);
     if (got < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (got <= 0) {
@@ -230,12 +268,12 @@ static void readable(struct hub *h)
         h->n -= used;
         memmove(h->in, h->in + used, h->n);
     }
+    if (h->ssl && SSL_pending(h->ssl) > 0)
+        readable(h);
 }
 
 static void connected(struct hub *h)
 {
-    static const char ask[] = "GET /hub/v1 HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: YmVuY2hiZW5jaGJlbmNoYg==\r\n"
-                              "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: porchlight.hub.v1\r\n\r\n";
     struct epoll_event ev = { .events = EPOLLIN, .data.ptr = h };
     int wrong = 0;
     socklen_t size = sizeof wrong;
@@ -243,9 +281,16 @@ static void connected(struct hub *h)
         over(h);
         return;
     }
-    h->state = UPGRADING;
     epoll_ctl(epoll_fd, EPOLL_CTL_MOD, h->fd, &ev);
-    transmit(h, ask, sizeof ask - 1);
+    if (!tls) {
+        ask(h);
+        return;
+    }
+    h->state = SHAKING;
+    h->ssl = SSL_new(tls);
+    if (!h->ssl || SSL_set_fd(h->ssl, h->fd) != 1)
+        exit(71);
+    shake(h);
 }
 
 static void dial(struct hub *h)
@@ -391,7 +436,7 @@ static int serve(void)
 int main(int argc, char **argv)
 {
     uint32_t port = 0, n = 0;
-    bool serving = argc == 5 && strcmp(argv[1], "serve") == 0;
+    bool over_tls = argc == 5 && strcmp(argv[1], "serve-tls") == 0, serving = over_tls || (argc == 5 && strcmp(argv[1], "serve") == 0);
     const char *count = serving ? argv[4] : argc == 3 ? argv[2] : "";
     if (pl_parse_u32(pl_str_of(count), 1, MOST, &n) != PL_OK || secure_init() != PL_OK || !(arena = pl_arena_new(64 * 1024)))
         return 64;
@@ -404,5 +449,11 @@ int main(int argc, char **argv)
     if (pl_parse_u32(pl_str_of(argv[3]), 1, 65535, &port) != PL_OK || inet_pton(AF_INET, argv[2], &server.sin_addr) != 1)
         return 64;
     server.sin_port = htons((uint16_t)port);
+    signal(SIGPIPE, SIG_IGN);
+    if (over_tls) {
+        if (!(tls = SSL_CTX_new(TLS_client_method())))
+            return 71;
+        SSL_CTX_set_mode(tls, SSL_MODE_RELEASE_BUFFERS);
+    }
     return serve();
 }
