@@ -3,7 +3,7 @@
  * A protocol ("porchlight.hub.v1" at /hub/v1) has tables of messages: type, the phases in which it is permitted, its fields, its handler. The engine accepts,
  * answers pings, measures silence, checks size, rate, JSON, phase and fields in that order, and runs handlers on the worker pool in order per connection, in a
  * transaction (again on PL_RETRY). One libwebsockets context, thread and libuv loop per class; sends from any thread go through a queue with a ceiling: a
- * connection that does not read is closed with too_slow. TLS 1.2 and 1.3 where a certificate is given; handshake and request together have 5 s, a connection counts
+ * connection that does not read is closed with too_slow. TLS 1.2 and 1.3 where a certificate is given; handshake and request together have 10 s, a connection counts
  * against its address's share from its first packet on. Closing carries 4000 + HTTP status and the wire code as reason. A lenient table ignores unknown
  * members, and unknown types are ignored and counted (that is how it can grow); what is malformed or out of phase gets an `error` message that says what is
  * wrong, then closes with protocol_error. At most 64 messages of a connection wait for the pool: beyond, its socket is not read. With the database away a

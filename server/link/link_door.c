@@ -10,8 +10,9 @@
 #include <unistd.h>
 
 #define MAX_HEAD 4096
-#define MAX_PENDING 1024             /* sockets whose request is not whole yet; one more drops the oldest */
+#define MAX_PENDING 4096             /* sockets whose request is not whole yet; one more drops the oldest */
 #define HEAD_US (5 * PL_SECOND)
+#define SHAKE_US (10 * PL_SECOND)    /* with TLS: some of it may be our own backlog, when a herd comes back at once */
 #define LOOK_MS 100                  /* how often deadlines are looked at while somebody waits */
 #define SEND_BUFFER (64 * 1024)      /* what the kernel may hold for a peer that does not read; the kernel doubles it */
 
@@ -22,7 +23,7 @@ struct pending {
     struct pl_mono since;
     struct link_address address;
     enum pl_err slot;            /* PL_OK: it has one */
-    SSL *ssl;                    /* NULL: none is spoken, or it was handed over */
+    SSL *ssl;                    /* from the first byte on, so that who is silent costs little */
     char *head;                  /* MAX_HEAD bytes from the end of the handshake on */
     size_t n;
     char peer[48];
@@ -161,7 +162,9 @@ static void look_inside(struct link_door *d, struct pending *w)
 {
     const struct link_protocol *p = NULL;
     size_t n;
-    enum pl_err e = w->head ? PL_OK : link_tls_shake(w->ssl);
+    enum pl_err e = w->ssl || (w->ssl = link_tls_new(d->engine->tls, w->fd)) ? PL_OK : PL_NO_MEMORY;
+    if (e == PL_OK && !w->head)
+        e = link_tls_shake(w->ssl);
     if (e == PL_OK && !w->head && !(w->head = pl_heap(MAX_HEAD)))
         e = PL_NO_MEMORY;
     if (e != PL_OK && e != PL_SHORT)
@@ -183,7 +186,7 @@ static void look(struct link_door *d, struct pending *w)
 {
     char head[MAX_HEAD];
     const struct link_protocol *p = NULL;
-    if (w->ssl) {
+    if (d->engine->tls) {
         look_inside(d, w);
         return;
     }
@@ -252,10 +255,9 @@ static bool welcome(struct link_door *d, struct pending *w, int fd, const struct
     w->slot = link_slot_take(l, &w->address);
     if (l->tls && w->slot != PL_OK)
         link_metric(LINK_M_FULL, 1);
-    if ((l->tls && (w->slot != PL_OK || !(w->ssl = link_tls_new(l->tls, fd)))) || epoll_ctl(d->poll, EPOLL_CTL_ADD, fd, &ev) != 0) {
+    if ((l->tls && w->slot != PL_OK) || epoll_ctl(d->poll, EPOLL_CTL_ADD, fd, &ev) != 0) {
         if (w->slot == PL_OK)
             link_slot_free(l, &w->address);
-        SSL_free(w->ssl);
         return false;
     }
     if (d->npending >= MAX_PENDING)
@@ -305,11 +307,11 @@ static void *run(void *arg)
                 return NULL;
             if (ev[i].data.ptr == d)
                 knock = true; /* last: letting in may drop one that has an event here */
-            else
+            else if (ev[i].events != EPOLLOUT || ((struct pending *)ev[i].data.ptr)->ssl)
                 look(d, ev[i].data.ptr);
         }
-        while (d->first && pl_mono_sub(pl_now_mono(d->engine->conf.clock), d->first->since) >= HEAD_US) {
-            if (d->first->ssl && !d->first->head)
+        while (d->first && pl_mono_sub(pl_now_mono(d->engine->conf.clock), d->first->since) >= (d->engine->tls ? SHAKE_US : HEAD_US)) {
+            if (d->engine->tls && !d->first->head)
                 link_metric(LINK_M_TLS, 1);
             drop(d, d->first, true);
         }
