@@ -149,7 +149,8 @@ enum pl_err account_contact_release(struct db_tx *tx, struct pl_uuid account_id,
     return pl_str_eqz(kind, kinds[CONTACT_EMAIL]) ? account_sql_release_email(tx, value, account_id, NULL) : account_sql_release_phone(tx, value, account_id, NULL);
 }
 
-/* Nobody stays signed in, no password fits, and a link to set a new one is on its way. */
+/* Nobody stays signed in, no password fits, and a link to set a new one is on its way. Passkeys and authenticators go too: whoever changed the address may have added
+ * one, and a passkey signs in alone. */
 static enum pl_err shut(const struct change *k)
 {
     struct account_sql_lock_row now_is;
@@ -159,6 +160,8 @@ static enum pl_err shut(const struct change *k)
         e = account_end_others(k->ctx, k->tx, k->now, k->account_id, (struct pl_uuid){ { 0 } });
     if (e == PL_OK)
         e = pin_end(k->tx, k->account_id);
+    if (e == PL_OK)
+        e = factor_forget(k->tx, k->account_id);
     if (e == PL_OK)
         e = account_sql_reset_forget(k->tx, k->account_id, NULL);
     if (e == PL_OK)

@@ -30,7 +30,7 @@ static const struct text {
         "If it was not you, undo it within 72 hours; that also signs everybody out, and a new password must be set:\n\n    {about}\n",
         "The phone number of your Porchlight account was changed. If it was not you, undo it within 72 hours: {about}" },
     [NOTIFY_CHANGE_UNDONE] = { "change_undone", "A change of your Porchlight account was undone",
-        "A change of your Porchlight account's e-mail address or phone number was undone. Everybody was signed out, and the old password works no more:\n"
+        "A change of your Porchlight account's e-mail address or phone number was undone. Everybody was signed out; the old password, passkeys and authenticator apps work no more:\n"
         "set a new one by the link that comes in another message, or by \"forgot password\" in the app.\n", NULL },
     [NOTIFY_HUB_DELETED] = { "hub_deleted", "A hub was deleted from your Porchlight system",
         "The hub of your system \"{about}\" was deleted. The system and its cameras stay; a new hub can be added to it.\n"

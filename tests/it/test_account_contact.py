@@ -105,6 +105,17 @@ def test_s_p11_an_undo_takes_back_what_came_after_it(porch, account):
             assert len(db.execute(f"SELECT 1 FROM {table} WHERE account_id = %s", [account.id]).fetchall()) == 1
 
 
+def test_s_p11_an_undo_leaves_nothing_that_signs_in_alone(porch, account):
+    """Who changed the address may have added a passkey or codes of their own meanwhile."""
+    account.api.post("/v1/account/factors/recovery-codes", grant=porch.step_up(account, "change_factors")).ok()
+    change(porch, account, "phone", rest.new_phone()).ok(200)
+    with porch.db() as db:
+        factors = lambda: [db.execute(f"SELECT count(*) FROM {t} WHERE account_id = %s", [account.id]).fetchone()[0] for t in ("factor_recovery", "factor_passkey", "factor_totp")]  # noqa: E731
+        assert factors() == [10, 0, 0]
+        undo(porch, undo_token(porch.sms, account.phone)).ok(204)
+        assert factors() == [0, 0, 0]
+
+
 def test_s_p11_the_old_address_is_kept_for_72_hours(own_porch):
     p = own_porch()
     account, thief = p.sign_up(), p.sign_up()
