@@ -155,7 +155,7 @@ def fuzz_one(name):
     """One libFuzzer target from its corpus on; new entries go to the build folder, with --keep the smallest set of them into the tree. (executions, seconds, finding)."""
     corpus, fresh = os.path.join(ROOT, "tests", "fuzz", "corpus", name), os.path.join(FUZZ_BUILD, "corpus", name)
     os.makedirs(fresh, exist_ok=True)
-    program = os.path.join(FUZZ_BUILD, "tests", "fuzz_" + name)
+    program = next(p for p in (os.path.join(FUZZ_BUILD, where, "fuzz_" + name) for where in ("tests", "hub")) if os.path.exists(p))
     env = {"UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
     code, out = run([program, f"-max_total_time={FUZZ_SECONDS}", "-timeout=10", "-rss_limit_mb=2048", f"-artifact_prefix={fresh}/../{name}-", fresh, corpus], FUZZ_SECONDS + 120, env)
     done = re.search(r"^Done (\d+) runs in (\d+) second", out, re.M)
