@@ -328,7 +328,9 @@ CREATE TABLE live (
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     hard_end_at timestamp with time zone NOT NULL,
-    ended_at timestamp with time zone
+    ended_at timestamp with time zone,
+    figures jsonb,
+    figures_at timestamp with time zone
 );
 
 CREATE TABLE live_place (

@@ -275,6 +275,13 @@ enum pl_err live_write(struct db_tx *tx, struct jw *out, struct pl_uuid account_
     jw_utc(out, "expires_at", row.expires_at);
     if (row.ended_at.us)
         jw_utc(out, "ended_at", row.ended_at);
+    if (row.figures_at.us) {
+        jw_open(out, "statistics");
+        jw_utc(out, "as_of", row.figures_at);
+        jw_raw(out, "source", row.source_figures);
+        jw_raw(out, "viewers", row.viewer_figures);
+        jw_close(out);
+    }
     return live_write_stages(tx, out, account_id, live_id);
 }
 

@@ -129,8 +129,10 @@ SELECT id, relay_id, hub_serial, generation, state, suite, created_at, expires_a
 
 -- name: get :one
 -- in: account_id uuid, id uuid
+-- null: source_figures, viewer_figures
 -- One session, running or ended.
-SELECT id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, suite, viewers, created_at, expires_at, hard_end_at, ended_at
+SELECT id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, suite, viewers, created_at, expires_at, hard_end_at, ended_at,
+figures_at, figures -> 'source' AS source_figures, figures -> 'viewers' AS viewer_figures
 FROM live WHERE account_id = $1 AND id = $2;
 
 -- name: state :one
@@ -142,6 +144,11 @@ UPDATE live SET state = $3 WHERE account_id = $1 AND id = $2 AND ended_at IS NUL
 -- in: account_id uuid, id uuid, by integer
 -- A viewer came or went.
 UPDATE live SET viewers = GREATEST(viewers + $3, 0) WHERE account_id = $1 AND id = $2 AND ended_at IS NULL;
+
+-- name: figures :exec
+-- in: account_id uuid, id uuid, figures jsonb, now timestamptz
+-- What the relay says of a running session.
+UPDATE live SET figures = $3, figures_at = $4 WHERE account_id = $1 AND id = $2 AND ended_at IS NULL;
 
 -- name: end :one
 -- in: account_id uuid, id uuid, code text, now timestamptz

@@ -61,6 +61,10 @@ def test_chromium_sees_and_hears_by_gcm(porch, home, chromium):
     got = watcher.negotiated()
     assert got["cipher"] == GCM and got["dtls"] == "connected", got
     assert got["video"]["codec"] == "video/H264" and got["audio"]["codec"] == "audio/opus" and got["video"]["lost"] == 0, got
+    def counted():
+        told = home.api.get(f"/v1/live/{watcher.live_id}").ok(200).body.get("statistics")
+        return told and told["viewers"] and told["viewers"][0]["packets"] > 100 and told["source"]["packets"] > 100 and told["viewers"][0]["bitrate"] > 0
+    until(counted, "the relay's figures stand in the live resource")
     stages = [s["name"] for s in home.api.get(f"/v1/live/{watcher.live_id}").ok(200)["stages"]]
     for stage in ("source_connected", "viewer_connected", "viewer_media", "viewer_keyframe"):
         assert stage in stages, stages
