@@ -6,6 +6,7 @@
 #include "live_leg.h"
 #include "live_priv.h"
 #include "live_sql.h"
+#include "live_web.h"
 #include "journal.h"
 #include "pg_schema.h"
 
@@ -441,6 +442,48 @@ static void an_uplink_is_shared_by_the_streams_of_a_hub(void **state)
         assert_int_equal(live_share_bps(rows[i].uplink, rows[i].streams), rows[i].bps);
 }
 
+/* S-S10, S-M3: the address of a WebRTC viewer is good for its client, account and session, and for nothing that was changed. */
+static void a_viewers_address_is_its_own(void **state)
+{
+    (void)state;
+    struct pl_secret key = { { 7 } }, other_key = { { 8 } };
+    struct live_whose mine = { new_id(), new_id(), new_id() };
+    struct live_way way = { new_id(), new_id(), 3, { 1, 2, 3, 4, 5, 6, 7, 8 } }, got;
+    struct pl_str text = live_way_text(arena, &key, &mine, &way);
+    assert_int_equal(live_way_read(&key, &mine, text, &got), PL_OK);
+    assert_memory_equal(&got.viewer_id, &way.viewer_id, sizeof got.viewer_id);
+    assert_memory_equal(&got.relay_id, &way.relay_id, sizeof got.relay_id);
+    assert_int_equal(got.generation, 3);
+    assert_memory_equal(got.mark, way.mark, sizeof got.mark);
+    struct live_whose others[3] = { mine, mine, mine };
+    others[0].account_id = others[1].client_id = others[2].live_id = new_id();
+    for (size_t i = 0; i < PL_COUNT(others); i++)
+        assert_int_equal(live_way_read(&key, &others[i], text, &got), PL_NOT_FOUND);
+    assert_int_equal(live_way_read(&other_key, &mine, text, &got), PL_NOT_FOUND);
+    for (size_t i = 0; i < text.n; i++) {
+        char *changed = pl_str_z(arena, text);
+        changed[i] = changed[i] == 'A' ? 'B' : 'A';
+        assert_int_equal(live_way_read(&key, &mine, pl_str_of(changed), &got), PL_NOT_FOUND);
+        assert_int_equal(live_way_read(&key, &mine, (struct pl_str){ text.p, i }, &got), PL_NOT_FOUND);
+    }
+}
+
+/* The tag of an ICE session is that of its viewer and its ufrag. */
+static void an_ice_session_has_a_tag_of_its_own(void **state)
+{
+    (void)state;
+    struct pl_secret key = { { 7 } };
+    struct pl_uuid one = new_id(), two = new_id();
+    uint8_t a[LIVE_ICE_MARK], b[LIVE_ICE_MARK];
+    live_way_mark(&key, one, PL_STR("uFrg"), a);
+    live_way_mark(&key, one, PL_STR("uFrg"), b);
+    assert_memory_equal(a, b, sizeof a);
+    live_way_mark(&key, one, PL_STR("uFrh"), b);
+    assert_memory_not_equal(a, b, sizeof a);
+    live_way_mark(&key, two, PL_STR("uFrg"), b);
+    assert_memory_not_equal(a, b, sizeof a);
+}
+
 int main(void)
 {
     if (secure_init() != PL_OK || !(arena = pl_arena_new(32 << 20)))
@@ -470,6 +513,8 @@ int main(void)
         cmocka_unit_test_setup(a_device_has_one_running_session, each_test),
         cmocka_unit_test_setup(the_emptiest_relay_of_a_living_node_is_chosen, each_test),
         cmocka_unit_test_setup(legs_are_fresh_and_mirrored_S_M6, each_test),
+        cmocka_unit_test(a_viewers_address_is_its_own),
+        cmocka_unit_test(an_ice_session_has_a_tag_of_its_own),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     bus_free(ctx.bus);
