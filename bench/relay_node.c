@@ -18,6 +18,7 @@ static bool obeyed(struct relay_worker *w, const struct relay_post *post)
         if (!relay_worker_peek(w, &n))
             continue;
         bool answer = n->kind == RELAY_NEWS_ANSWER, ok = n->result == PL_OK;
+        pl_heap_free(n->session);
         relay_worker_next(w);
         if (answer)
             return ok;

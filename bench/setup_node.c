@@ -25,9 +25,11 @@ static void answer(struct relay_worker *w)
     struct pl_buf b = pl_buf_fixed(out, sizeof out);
     if (read(relay_worker_news_fd(w), &rung, sizeof rung) < 0)
         return;
-    for (; b.n < sizeof out - 256 && relay_worker_peek(w, &n); relay_worker_next(w))
+    for (; b.n < sizeof out - 256 && relay_worker_peek(w, &n); relay_worker_next(w)) {
+        pl_heap_free(n->session);
         if (n->kind == RELAY_NEWS_ANSWER)
             pl_buf_fmt(&b, "%s %s\n", n->request, pl_err_code(n->result));
+    }
     for (size_t at = 0; at < b.n;) {
         ssize_t done = write(1, out + at, b.n - at);
         if (done <= 0)

@@ -428,6 +428,7 @@ static void post(struct relay_worker *w, enum relay_cmd_kind kind, const struct 
             assert_int_equal(read(relay_worker_news_fd(w), &count, sizeof count), sizeof count);
         }
         answered = n->kind == RELAY_NEWS_ANSWER;
+        pl_heap_free(n->session);
         if (answered)
             assert_int_equal(n->result, PL_OK);
     }

@@ -221,6 +221,7 @@ static void wait_answer(struct relay_worker *w, const char *request)
     for (;;) {
         const struct relay_news *n = wait_news(w);
         bool mine = n->kind == RELAY_NEWS_ANSWER && strcmp(n->request, request) == 0;
+        pl_heap_free(n->session);
         if (mine)
             assert_int_equal(n->result, PL_OK);
         relay_worker_next(w);
@@ -304,6 +305,7 @@ static void media_through_real_sockets(void **state)
             if (found)
                 assert_true(n->connection == 7 && n->running_n == 1 && n->running[0].generation == 1);
             pl_heap_free(n->running);
+            pl_heap_free(n->session);
         }
         close(hub_fd);
         close(viewer_fd);
