@@ -185,3 +185,10 @@ def test_a_report_that_comes_again_is_written_once(sim):
     home.relay.event(live_id, "source_keyframe", seq=3)
     home.relay.expect("session.heard", seq=3)
     assert home.api.get(f"/v1/live/{live_id}").ok(200)["state"] == "live"
+
+
+def test_without_a_relay_a_view_is_refused_at_once(sim):
+    home = sim()
+    home.relay.close()
+    until(lambda: home.live().code == "no_relay", "it is said that there is no relay")
+    assert home.running() == 0

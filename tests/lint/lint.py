@@ -235,6 +235,16 @@ def errors_in_openapi(src):
 
 
 @check
+def errors_have_tests(src):
+    """S-S8: a test names each code of proto/errors.tsv. (That no other code is ever seen: every reply of the integration tests is held against the enum.)"""
+    said = "".join(read(f) for folder in ("tests/it", "tests/unit") for f in sorted(os.path.join(folder, n) for n in os.listdir(os.path.join(ROOT, folder))) if f.endswith((".py", ".c", ".h")))
+    for line in read("proto/errors.tsv").splitlines():
+        name, _, code = (line.split("\t") + ["", ""])[:3]
+        if code and not line.startswith("#") and not re.search(rf"""["']{code}["']|\bPL_{name}\b""", said):
+            yield f"{code}: no test raises it"
+
+
+@check
 def routes_in_openapi(src):
     """Every route row of the code stands in openapi.yaml with its summary and authority, and the other way round."""
     yield from contract.routes_against_openapi(src)
