@@ -1,0 +1,215 @@
+/* test_viewer.c - the viewer's receiver on a clock that the test moves: what it asks for, when, and what it does in silence (V-E1, V-F3). */
+#include "rand.h"
+#include "receiver.h"
+#include "reorder.h"
+#include "rtcp.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+enum { VIDEO = 1111, AUDIO = 2222, VIDEO_PT = 96, AUDIO_PT = 111, MAX_ASKED = 64 };
+static const uint8_t to_viewer[28] = "relay to viewer, 28 bytes..", from_viewer[28] = "viewer to relay, 28 bytes..";
+
+/* The relay's end, and what came out of the receiver. */
+static struct end {
+    struct pl_rand_seeded rand;
+    struct receiver *receiver;
+    struct pl_srtp *out, *in;
+    struct stun_mac *mac;
+    struct ice_lite ice;
+    struct pl_mono now;
+    unsigned checks, units, plis;
+    uint16_t asked[MAX_ASKED];
+    unsigned n_asked;
+    bool deaf; /* checks are not answered */
+} *end;
+
+static void take_rtcp(uint8_t *p, size_t n)
+{
+    struct rtcp_item item;
+    uint16_t seq, mask;
+    assert_int_equal(pl_srtp_unprotect_rtcp(end->in, p, &n), PL_OK);
+    struct pl_rd rd = pl_rd_of(p, n);
+    while (rtcp_next(&rd, &item) == PL_OK && item.type != RTCP_END) {
+        end->plis += item.type == RTCP_PLI;
+        for (unsigned i = 0; item.type == RTCP_NACK && i < item.count; i++) {
+            assert_true(item.media_ssrc == VIDEO || item.media_ssrc == AUDIO);
+            rtcp_nack_at(&item, i, &seq, &mask);
+            for (unsigned bit = 0; bit <= 16; bit++)
+                if ((bit == 0 || mask >> (bit - 1) & 1) && end->n_asked < MAX_ASKED)
+                    end->asked[end->n_asked++] = (uint16_t)(seq + bit);
+        }
+    }
+}
+
+static void sent(void *self, const uint8_t *p, size_t n)
+{
+    uint8_t copy[2048], answer[STUN_MAX];
+    struct stun_msg m;
+    struct ice_lite_result r;
+    const struct ice_addr from = { .ip = { 192, 0, 2, 1 }, .port = 5000, .family = 4 };
+    (void)self;
+    memcpy(copy, p, n);
+    if (rtp_classify(p, n) == RTP_CLASS_RTCP) {
+        take_rtcp(copy, n);
+        return;
+    }
+    assert_int_equal(rtp_classify(p, n), RTP_CLASS_STUN);
+    end->checks++;
+    assert_int_equal(stun_parse(copy, n, &m), PL_OK);
+    assert_int_equal(ice_lite_check(end->mac, &end->ice, &m, &from, answer, sizeof answer, &r), PL_OK);
+    assert_true(r.nominated);
+    if (!end->deaf)
+        receiver_packet(end->receiver, end->now, answer, r.answer_n);
+}
+static void on_video(void *self, const struct h264_au *au)
+{
+    (void)self;
+    end->units += au->complete;
+}
+static void on_audio(void *self, struct pl_str packet, uint32_t timestamp) { (void)self, (void)packet, (void)timestamp; }
+
+static int begin(void **state)
+{
+    static struct end e;
+    struct session s = { .suite = PL_SRTP_GCM, .video = { VIDEO, VIDEO_PT, 90000, 0 }, .audio = { AUDIO, AUDIO_PT, 48000, 2 } };
+    (void)state;
+    e = (struct end){ .now = { PL_SECOND } };
+    end = &e;
+    pl_rand_seed(&e.rand, 1);
+    memcpy(s.receive_key, to_viewer, sizeof to_viewer);
+    memcpy(s.send_key, from_viewer, sizeof from_viewer);
+    struct pl_srtp_conf out = { .suite = PL_SRTP_GCM, .key = to_viewer, .key_n = 28 }, in = { .suite = PL_SRTP_GCM, .receive = true, .key = from_viewer, .key_n = 28 };
+    struct receiver_conf conf = { .session = &s, .rand = &e.rand.base, .send = sent, .on_video = on_video, .on_audio = on_audio };
+    if (ice_cred_set(&s.ice, PL_STR("relayufrag"), PL_STR("ApasswordOfSomeLength123"), PL_STR("peerpeer")) != PL_OK || stun_mac_new(&e.mac) != PL_OK ||
+        pl_srtp_new(&out, &e.out) != PL_OK || pl_srtp_new(&in, &e.in) != PL_OK)
+        return -1;
+    e.ice.cred = s.ice;
+    return receiver_new(&conf, e.now, &e.receiver) == PL_OK ? 0 : -1;
+}
+static int finish(void **state)
+{
+    (void)state;
+    receiver_free(end->receiver);
+    pl_srtp_free(end->out);
+    pl_srtp_free(end->in);
+    stun_mac_free(end->mac);
+    return 0;
+}
+
+/* One key frame a packet: a single NAL unit of type 5, 40 ms apart. The packet as it is on the wire. */
+struct wire {
+    uint8_t p[128];
+    size_t n;
+};
+static struct wire picture(uint16_t seq)
+{
+    struct wire w = { .n = RTP_HEADER + 20 };
+    rtp_write(&(struct rtp_header){ VIDEO_PT, true, seq, seq * 3600u, VIDEO }, w.p);
+    memset(w.p + RTP_HEADER, 0x65, 20);
+    assert_int_equal(pl_srtp_protect_rtp(end->out, w.p, &w.n, sizeof w.p), PL_OK);
+    return w;
+}
+static void give(const struct wire *w) { receiver_packet(end->receiver, end->now, w->p, w->n); }
+
+/* Time passes as in main.c: the receiver is asked when it wants to be ticked next. */
+static void pass(int64_t us)
+{
+    struct pl_mono until = pl_mono_add(end->now, us);
+    for (;;) {
+        receiver_tick(end->receiver, end->now);
+        struct pl_mono due = receiver_due(end->receiver);
+        if (pl_mono_cmp(due, until) > 0)
+            break;
+        end->now = pl_mono_cmp(due, end->now) > 0 ? due : pl_mono_add(end->now, 1);
+    }
+    end->now = until;
+}
+
+static void run_pictures(uint16_t from, unsigned n)
+{
+    for (uint16_t i = 0; i < n; i++) {
+        struct wire w = picture((uint16_t)(from + i));
+        give(&w);
+        pass(40 * PL_MS);
+    }
+}
+
+/* V-E1: asked for 10 ms after the next one came, again after a round trip and a little; what comes then is shown, with what waited for it. */
+static void a_missing_packet_is_asked_for(void **state)
+{
+    (void)state;
+    pass(PL_MS);
+    run_pictures(100, 3);
+    struct wire late = picture(103), next = picture(104);
+    unsigned before = end->units;
+    give(&next);
+    pass(9 * PL_MS);
+    assert_int_equal(end->n_asked, 0);
+    pass(2 * PL_MS);
+    assert_int_equal(end->n_asked, 1);
+    assert_int_equal(end->asked[0], 103);
+    pass(15 * PL_MS);
+    assert_int_equal(end->n_asked, 1);
+    pass(10 * PL_MS); /* the checks were answered at once: a round trip of nothing and the margin */
+    assert_int_equal(end->n_asked, 2);
+    assert_int_equal(end->units, before);
+    give(&late);
+    assert_true(end->units >= before + 1);
+    pass(PL_SECOND / 10);
+    assert_int_equal(end->n_asked, 2);
+    assert_int_equal(receiver_stats(end->receiver)->video_lost, 0);
+    assert_int_equal(receiver_stats(end->receiver)->damaged, 0);
+}
+
+static void what_is_only_late_is_not_asked_for(void **state)
+{
+    (void)state;
+    pass(PL_MS);
+    run_pictures(65534, 1);
+    struct wire late = picture(65535), next = picture(0); /* over the wrap */
+    give(&next);
+    pass(5 * PL_MS);
+    give(&late);
+    pass(100 * PL_MS);
+    assert_int_equal(end->n_asked, 0);
+}
+
+/* What never comes is asked for six times at most, given up, and a key frame is asked for if what follows needs one. */
+static void what_never_comes_is_given_up(void **state)
+{
+    (void)state;
+    pass(PL_MS);
+    run_pictures(200, 2);
+    (void)picture(202);
+    unsigned before = end->units;
+    run_pictures(203, 30);
+    assert_int_equal(receiver_stats(end->receiver)->video_lost, 1);
+    assert_int_equal(end->n_asked, 6);
+    assert_true(end->units >= before + 28);
+}
+
+/* V-F3: a quarter of a second without anything, and the path is tried; once a second from then on, not more. */
+static void silence_tries_the_path(void **state)
+{
+    (void)state;
+    pass(PL_MS);
+    run_pictures(300, 100);
+    unsigned before = end->checks;
+    end->deaf = true;
+    pass(200 * PL_MS);
+    unsigned quiet = end->checks;
+    pass(100 * PL_MS);
+    assert_true(end->checks > quiet && quiet - before <= 1);
+    assert_true(pl_mono_cmp(receiver_due(end->receiver), end->now) > 0);
+    before = end->checks;
+    pass(5 * PL_SECOND);
+    assert_in_range(end->checks - before, 5, 25);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, begin, finish)
+int main(void)
+{
+    const struct CMUnitTest tests[] = { TEST(a_missing_packet_is_asked_for), TEST(what_is_only_late_is_not_asked_for), TEST(what_never_comes_is_given_up), TEST(silence_tries_the_path) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
