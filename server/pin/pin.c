@@ -313,8 +313,7 @@ enum pl_err pin_try(const struct pin *p, struct db *db, struct pl_arena *a, stru
             reterr->attempts_left = PIN_TRIES - t.row.tries;
         return PL_PIN_WRONG;
     }
-    ret->c = c;
-    ret->try_id = t.try_id;
+    *ret = (struct pin_right){ .c = c, .try_id = t.try_id };
     memcpy(ret->hash, t.row.pin_hash.p, sizeof ret->hash);
     return PL_OK;
 }
