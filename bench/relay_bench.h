@@ -10,7 +10,7 @@
 enum {
     BENCH_PACKET = 1200,                                   /**< bytes of an SRTP packet on the wire */
     BENCH_PAYLOAD = BENCH_PACKET - 12 - PL_SRTP_RTP_OVERHEAD,
-    BENCH_BURST = 32,
+    BENCH_BURST = 24,                                      /**< packets of a frame: what the relay lets go at once to a viewer (V-E4) */
     BENCH_VIDEO_PT = 96,
     BENCH_KEY = 28
 };

@@ -1,4 +1,4 @@
-/* bench-relay-load PORT SESSIONS VIEWERS SECONDS [BURST]: hubs and viewers of a measurement, on one core. Closed loop: bursts of 32 packets of 1,200 bytes per source,
+/* bench-relay-load PORT SESSIONS VIEWERS SECONDS [BURST]: hubs and viewers of a measurement, on one core. Closed loop: frames of 24 packets of 1,200 bytes per source,
  * at most WINDOW packets under way, so that nothing is lost and the other side always has full batches. With BURST an open loop: each source sends a frame of so many packets at
  * once, ten times a second, whatever has become of the one before. The first packets of every viewer are decrypted and must be right.
  * Speaks with the script over stdin and stdout: "ready", waits for a line, measures, prints "packets received, packets missing, seconds". */

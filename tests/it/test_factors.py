@@ -1,11 +1,13 @@
-"""What stands beside PINs: authenticator apps (S-P13, codes by oathtool), recovery codes (S-P14), passkeys (a device in software, tests/it/lib/passkey.py)."""
+"""What stands beside PINs: authenticator apps (S-P13, codes by oathtool), recovery codes (S-P14), passkeys (a device in software, tests/it/lib/passkey.py, and Chromium's)."""
 import concurrent.futures
+import json
 import re
 import subprocess
 
 import pytest
 
 from lib import passkey, rest
+from lib.browser import Chromium, Page
 
 RP, ORIGIN = "cloud.example", "https://app.cloud.example"
 
@@ -309,3 +311,30 @@ def test_passkeys_are_named_removed_and_bounded(keys_porch):
 def test_malformed_credentials_are_refused_with_a_code(keys_porch, credential):
     reply = rest.Api(keys_porch).post("/v1/sessions/passkey", {"credential": credential}, check=False)
     assert reply.code in ("invalid_request", "passkey_refused")
+
+
+def test_chromium_makes_a_passkey_and_signs_in_with_it(own_porch):
+    """What docs/app-developers-signing-in.md says of navigator.credentials, in a real browser with a device of its own making."""
+    with Page("<!doctype html><title>sign in</title>") as page:
+        origin = page.origin.replace("127.0.0.1", "localhost")  # an address is no name that passkeys could be for
+        porch = own_porch(extra=("--set", "passkey.rp_id=localhost", "--set", f"passkey.origins={origin}"))
+        account = porch.sign_up()
+        with Chromium(origin + "/") as chromium:
+            chromium.protocol("WebAuthn.enable")
+            chromium.protocol("WebAuthn.addVirtualAuthenticator", options={"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
+                                                                            "isUserVerified": True, "automaticPresenceSimulation": True})
+
+            def ask(kind, options):
+                call = {"create": "Creation", "get": "Request"}[kind]
+                return chromium.run(f"navigator.credentials.{kind}({{ publicKey: PublicKeyCredential.parse{call}OptionsFromJSON({json.dumps(options)}) }}).then((c) => c.toJSON())")
+
+            made = ask("create", account.api.post("/v1/account/factors/passkeys/options").ok(200)["public_key"])
+            account.api.post("/v1/account/factors/passkeys", {"name": "Chromium", "credential": made}, grant=grant(porch, account)).ok(201)
+            api = rest.Api(porch)
+            for _ in range(2):  # its counter rises
+                used = ask("get", api.post("/v1/sessions/passkey-options").ok(200)["public_key"])
+                api.take_tokens(api.post("/v1/sessions/passkey", {"credential": used, "client": rest.CLIENT}).ok(201))
+            assert api.get("/v1/account").ok(200)["account_id"] == account.id
+            body, path, key = log_in(porch, account)
+            used = ask("get", api.post(f"{path}/passkey-options", key=key).ok(200)["public_key"])
+            api.post(f"{path}/verify", {"passkey": used}, key=key).ok(201)

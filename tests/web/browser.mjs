@@ -1,5 +1,5 @@
-// Opens one page in a real browser and evaluates what is asked in it: `node browser.mjs EXECUTABLE URL`. Each line of stdin is {"id", "js"}; each line of stdout
-// answers {"id", "value"} or {"id", "error"}. The first one, of id 0, says that the page is there. The browser ends with stdin.
+// Opens one page in a real browser and evaluates what is asked in it: `node browser.mjs EXECUTABLE URL`. Each line of stdin is {"id", "js"}, or
+// {"id", "method", "params"} for the browser's own protocol (CDP); each line of stdout answers {"id", "value"} or {"id", "error"}. The first one, of id 0, says that the page is there. The browser ends with stdin.
 import { chromium } from "playwright-core";
 import { createInterface } from "node:readline";
 
@@ -12,12 +12,13 @@ const browser = await chromium.launch({
 const page = await browser.newPage();
 page.on("console", (message) => process.stderr.write(message.text() + "\n"));
 page.on("pageerror", (error) => process.stderr.write(error + "\n"));
+const protocol = await page.context().newCDPSession(page);
 await page.goto(url);
 say({ id: 0, value: browser.version() });
 for await (const line of createInterface({ input: process.stdin })) {
-  const { id, js } = JSON.parse(line);
+  const { id, js, method, params } = JSON.parse(line);
   try {
-    say({ id, value: (await page.evaluate(js)) ?? null });
+    say({ id, value: (await (js ? page.evaluate(js) : protocol.send(method, params))) ?? null });
   } catch (error) {
     say({ id, error: String(error) });
   }

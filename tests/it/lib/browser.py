@@ -100,11 +100,18 @@ class Chromium:
         assert answer["id"] == number and "error" not in answer, (answer, "".join(self.console)[-2000:])
         return answer["value"]
 
-    def run(self, js):
+    def _ask(self, **what):
         number = next(self._ids)
-        self.process.stdin.write(json.dumps({"id": number, "js": js}) + "\n")
+        self.process.stdin.write(json.dumps({"id": number, **what}) + "\n")
         self.process.stdin.flush()
         return self._answer(number)
+
+    def run(self, js):
+        return self._ask(js=js)
+
+    def protocol(self, method, **params):
+        """A command of Chromium's own protocol (CDP)."""
+        return self._ask(method=method, params=params)
 
 
 class Firefox:
