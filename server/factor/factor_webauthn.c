@@ -7,6 +7,7 @@
 #include <fido/rs256.h>
 
 enum { RP_HASH = 32, FLAGS = RP_HASH, COUNT = FLAGS + 1, AUTH_HEAD = COUNT + 4 };
+enum { AAGUID = 16, DEPTH = 8 };
 enum { FLAG_UP = 1, FLAG_UV = 4, FLAG_BACKED_UP = 16, FLAG_KEY = 64 };
 
 struct client_data {
@@ -61,6 +62,43 @@ static enum pl_err head_check(const struct webauthn_rp *rp, struct pl_str data, 
     return PL_OK;
 }
 
+/* One CBOR item, whole and of definite lengths, as CTAP2 writes it; r is behind it then. The libraries take room for as many members as a text says that there are: here none is
+ * said that its bytes could not hold. */
+static bool well_formed(struct pl_rd *r, unsigned depth)
+{
+    uint8_t first = pl_rd_u8(r), info = first & 31;
+    uint64_t n = info;
+    if (info >= 24)
+        n = info == 24 ? pl_rd_u8(r) : info == 25 ? pl_rd_u16(r) : info == 26 ? pl_rd_u32(r) : info == 27 ? pl_rd_u64(r) : UINT64_MAX;
+    if (r->short_ || info > 27)
+        return false;
+    switch (first >> 5) {
+    case 2:
+    case 3: return n <= pl_rd_left(r) && (n == 0 || pl_rd_bytes(r, (size_t)n).p);
+    case 4:
+    case 5: n = n <= pl_rd_left(r) ? n << ((first >> 5) - 4) : UINT64_MAX; break; /* a map has two items a member */
+    case 6: n = 1; break;
+    default: return true;
+    }
+    if (depth == DEPTH || n > pl_rd_left(r))
+        return false;
+    while (n > 0 && well_formed(r, depth + 1))
+        n--;
+    return n == 0;
+}
+
+/* The new key's part of authenticator data: id, then a COSE key, then perhaps extensions. */
+static bool key_part_sane(struct pl_str data)
+{
+    struct pl_rd r = pl_rd_of(data.p, data.n);
+    (void)pl_rd_bytes(&r, AUTH_HEAD + AAGUID);
+    size_t id_n = pl_rd_u16(&r);
+    if (r.short_ || id_n == 0 || id_n > pl_rd_left(&r))
+        return false;
+    (void)pl_rd_bytes(&r, id_n);
+    return well_formed(&r, 0) && (pl_rd_left(&r) == 0 || (well_formed(&r, 0) && pl_rd_left(&r) == 0));
+}
+
 static struct pl_str member_bytes(const cbor_item_t *map, const char *name)
 {
     const struct cbor_pair *pairs = cbor_map_handle(map);
@@ -78,6 +116,9 @@ static struct pl_str member_bytes(const cbor_item_t *map, const char *name)
 static enum pl_err auth_data(struct pl_arena *a, struct pl_str object, struct pl_str *ret, struct pl_fail *reterr)
 {
     struct cbor_load_result r;
+    struct pl_rd whole = pl_rd_of(object.p, object.n);
+    if (!well_formed(&whole, 0) || pl_rd_left(&whole))
+        return pl_fail_field(reterr, PL_PASSKEY_REFUSED, "attestationObject", "attestationObject is not well-formed.");
     cbor_item_t *map = cbor_load((cbor_data)object.p, object.n, &r);
     struct pl_str found = PL_STR_NONE;
     if (map && cbor_isa_map(map))
@@ -110,6 +151,8 @@ enum pl_err webauthn_new_key(const struct webauthn_rp *rp, struct pl_arena *a, s
     enum pl_err e = auth_data(a, attestation_object, &data, reterr);
     if (e == PL_OK)
         e = head_check(rp, data, FLAG_UP | FLAG_UV | FLAG_KEY, &key, reterr);
+    if (e == PL_OK && !key_part_sane(data))
+        e = pl_fail_field(reterr, PL_PASSKEY_REFUSED, "attestationObject", "The new key is not well-formed.");
     for (size_t i = 0; e == PL_OK && !key.algorithm && i < PL_COUNT(algorithms); i++) {
         fido_cred_t *cred = fido_cred_new(); /* one an algorithm: libfido2 is told which is expected */
         if (!cred)
