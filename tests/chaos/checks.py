@@ -71,7 +71,8 @@ def commands(world, ledger, people):
 def outbox(world, ledger):
     def rows():
         return world.asked("SELECT id::text, ref::text, status FROM outbox ORDER BY id")
-    until(lambda: not [r for r in rows() if r[2] in ("queued", "leased")], "the outbox has sent what it holds", 60)
+    # A node that dies with a message in hand keeps it for 30 s (three time-outs of a provider); with that try and three refusals behind it, the waits are 5, 10, 20 and 40 s.
+    until(lambda: not [r for r in rows() if r[2] in ("queued", "leased")], "the outbox has sent what it holds", 120)
     found(ledger, "total-queue", check_queue(ledger.messages, rows(), {**world.mail.times, **world.sms.times}))
 
 
