@@ -3,7 +3,12 @@
  *
  * Threads: libnats calls us on one thread for messages and one for the state of the connection; both find this object by a number, because a call may still be on its
  * way when it has gone. A thread of ours, the keeper, does what may wait for the network: subscriptions, and looking at everything after NATS was away. The
- * library's own lock is held while it connects, so nobody else touches the connection while it is not `up`. */
+ * library's own lock is held while it connects, so nobody else touches the connection while it is not `up`.
+ *
+ * Subscriptions end in two steps. Before 3.6.1 the library's reading thread goes on with a subscription that it has found without holding on to it (nats.c issue 637),
+ * so that one freed while messages for it come is memory used after it was freed. We unsubscribe, which takes it out of the library's table, and free it after
+ * the next flush: its pong is handled by the reading thread, which has then let go of all that it found before. While NATS is away nothing is begun or ended:
+ * what is wanted is looked at as a whole when it comes, so that nothing piles up meanwhile. */
 #include "bus_nats.h"
 #include <assert.h>
 #include <poll.h>
@@ -83,12 +88,6 @@ static void wake(struct bus_far *f)
     uint64_t one = 1;
     ssize_t done = write(f->wake, &one, sizeof one);
     (void)done; /* full means awake */
-}
-
-static bool is_up(struct bus_far *f)
-{
-    PL_LOCK(&f->lock);
-    return f->up;
 }
 
 void bus_far_name(char out[NAME_BYTES], const char *prefix, const char *subject) { snprintf(out, NAME_BYTES, "%s%s", prefix, subject); }
@@ -304,23 +303,35 @@ static void subscribe(struct bus_far *f, struct interest *i)
     }
 }
 
-static void unsubscribe(natsSubscription **sub)
-{
-    natsSubscription_Destroy(*sub);
-    *sub = NULL;
-}
-
-/* Under the lock: takes out what nobody wants and nothing hangs on. */
-static void interest_drop(struct bus_far *f, struct interest *i)
+/* Under the lock. */
+static void interest_take_out(struct bus_far *f, const struct interest *i)
 {
     struct interest **at = &f->buckets[bus_hash(i->subject)];
     while (*at != i)
         at = &(*at)->next;
     *at = i->next;
-    pl_heap_free(i);
 }
 
-static struct interest *change_take(struct bus_far *f, bool *ret_wanted)
+static void interests_free(struct interest **list)
+{
+    for (struct interest *i; (i = *list) != NULL;) {
+        *list = i->next;
+        natsSubscription_Destroy(i->sub);
+        pl_heap_free(i);
+    }
+}
+
+/* All that we said is known there, and the reading thread is past all that came before. */
+static bool flush(struct bus_far *f)
+{
+    if (natsConnection_FlushTimeout(f->nats, FLUSH_MS) != NATS_OK)
+        return false;
+    interests_free(&f->ended);
+    return true;
+}
+
+/* What nobody wants any more leaves the table here: who wants it again makes a new one. Away, only what has no subscription. */
+static struct interest *change_take(struct bus_far *f, bool there, int *ret_refs)
 {
     PL_LOCK(&f->lock);
     struct interest *i = f->changed;
@@ -328,33 +339,40 @@ static struct interest *change_take(struct bus_far *f, bool *ret_wanted)
         return NULL;
     f->changed = i->queued;
     i->is_queued = false;
-    *ret_wanted = i->refs > 0;
+    *ret_refs = i->refs;
+    if (i->refs == 0 && (there || !i->sub))
+        interest_take_out(f, i);
     return i;
 }
 
-/* Makes the subscriptions what is wanted. */
-static void settle(struct bus_far *f)
+/* Makes the subscriptions what is wanted. `there`: NATS is. */
+static void settle(struct bus_far *f, bool there)
 {
     uint64_t ticket;
-    bool wanted, told = false;
+    int refs;
+    bool told = false, up;
     {
         PL_LOCK(&f->lock);
         ticket = f->asked;
     }
-    for (struct interest *i; (i = change_take(f, &wanted)) != NULL;) {
-        if (wanted && !i->sub && f->nats) {
+    for (struct interest *i; (i = change_take(f, there, &refs)) != NULL;)
+        if (refs == 0 && !i->sub) {
+            pl_heap_free(i);
+        } else if (refs == 0 && there) {
+            (void)natsSubscription_Unsubscribe(i->sub); /* it fails only when the connection is closed, and then there is none to end */
+            i->next = f->ended;
+            f->ended = i;
+            told = true;
+        } else if (refs > 0 && !i->sub && there) {
             subscribe(f, i);
             told = true;
-        } else if (!wanted && i->sub) {
-            unsubscribe(&i->sub);
-            told = true;
         }
+    {
         PL_LOCK(&f->lock);
-        if (i->refs == 0 && !i->is_queued && !i->sub)
-            interest_drop(f, i);
+        up = f->up;
     }
-    if (told && is_up(f))
-        (void)natsConnection_FlushTimeout(f->nats, FLUSH_MS); /* when it fails the connection goes, and comes again with all of them */
+    if (told && up)
+        (void)flush(f); /* when it fails the connection goes, and comes again with all of them */
     PL_LOCK(&f->lock);
     f->done = ticket;
     pthread_cond_broadcast(&f->settled);
@@ -369,7 +387,7 @@ static void welcome(struct bus_far *f, bool at_start)
         PL_LOCK(&f->lock);
         turn = f->turns;
     }
-    if (natsConnection_FlushTimeout(f->nats, FLUSH_MS) != NATS_OK)
+    if (!flush(f))
         return; /* gone again, or stuck: then its pings end it */
     {
         PL_LOCK(&f->lock);
@@ -400,7 +418,7 @@ static natsStatus open_connection(struct bus_far *f, bool *ret_connected)
     return s;
 }
 
-/* It is not up, so nobody begins to send. */
+/* Once it is not up nobody begins to send. The library's reading thread ends with the connection, before the subscriptions go. */
 static void close_connection(struct bus_far *f)
 {
     {
@@ -409,13 +427,20 @@ static void close_connection(struct bus_far *f)
         while (f->sending)
             pthread_cond_wait(&f->settled, &f->lock);
     }
-    for (size_t i = 0; i < PL_COUNT(f->fixed); i++)
-        unsubscribe(&f->fixed[i]);
-    for (size_t b = 0; b < BUS_BUCKETS; b++) /* only the keeper takes out, so the lists may be walked */
-        for (struct interest *i = f->buckets[b]; i; i = i->next)
-            unsubscribe(&i->sub);
+    natsConnection_Close(f->nats);
+    for (size_t i = 0; i < PL_COUNT(f->fixed); i++) {
+        natsSubscription_Destroy(f->fixed[i]);
+        f->fixed[i] = NULL;
+    }
+    interests_free(&f->ended);
     natsConnection_Destroy(f->nats);
     f->nats = NULL;
+    PL_LOCK(&f->lock);
+    for (size_t b = 0; b < BUS_BUCKETS; b++)
+        for (struct interest *i = f->buckets[b]; i; i = i->next) {
+            natsSubscription_Destroy(i->sub);
+            i->sub = NULL;
+        }
 }
 
 /* The library has given up, as it does when its token is refused twice. We do not. */
@@ -430,6 +455,11 @@ static void reopen(struct bus_far *f)
     PL_LOCK(&f->lock);
     f->closed = s != NATS_OK;
     f->came = f->came || (s == NATS_OK && connected); /* the library only tells of one that it waited for */
+}
+
+/* What was wanted while it was away was left for now. Under the lock. */
+static void queue_all(struct bus_far *f)
+{
     for (size_t b = 0; b < BUS_BUCKETS; b++)
         for (struct interest *i = f->buckets[b]; i; i = i->next)
             queue(f, i);
@@ -442,13 +472,12 @@ static void *keep(void *arg)
     for (;;) {
         struct pollfd p = { .fd = f->wake, .events = POLLIN };
         uint64_t count;
-        bool is_came, look;
+        bool is_came, there, look;
         int n = poll(&p, 1, closed ? REOPEN_MS : -1);
         if (n > 0 && read(f->wake, &count, sizeof count) < 0)
             continue;
         if (closed && n == 0)
             reopen(f);
-        settle(f);
         {
             PL_LOCK(&f->lock);
             if (f->stopping)
@@ -456,7 +485,11 @@ static void *keep(void *arg)
             is_came = f->came;
             f->came = false;
             closed = f->closed;
+            there = is_came || f->up;
+            if (is_came)
+                queue_all(f);
         }
+        settle(f, there);
         if (is_came)
             welcome(f, /* at_start= */ false);
         {
@@ -559,8 +592,7 @@ struct bus_far *bus_far_free(struct bus_far *f)
     close_connection(f);
     natsOptions_Destroy(f->options);
     for (size_t b = 0; b < BUS_BUCKETS; b++)
-        while (f->buckets[b])
-            interest_drop(f, f->buckets[b]);
+        interests_free(&f->buckets[b]);
     if (f->wake >= 0)
         close(f->wake);
     pthread_cond_destroy(&f->settled);

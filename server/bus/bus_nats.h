@@ -50,6 +50,7 @@ struct bus_far {
     uint64_t asked, done;     /* LOCK: lock; tickets of changes to interests */
     struct interest *buckets[BUS_BUCKETS]; /* LOCK: lock */
     struct interest *changed; /* LOCK: lock */
+    struct interest *ended;   /* the keeper's; unsubscribed, to be freed after the next flush */
     struct bus_ask *waiting;  /* LOCK: lock */
     unsigned sending;         /* LOCK: lock; who publishes just now */
     uint64_t tokens;          /* LOCK: lock */
