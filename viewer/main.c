@@ -319,6 +319,8 @@ static enum pl_err prepare(struct watch *w)
         fprintf(stderr, "porchlight-watch: %s; only counting\n", w->fail.detail);
     if (e == PL_OK && w->o.trace && !(w->trace = fopen(w->o.trace, "we")))
         e = pl_fail(&w->fail, PL_IO, "%s cannot be written: %s", w->o.trace, strerror(errno));
+    if (w->trace)
+        setvbuf(w->trace, NULL, _IOLBF, 0); /* who follows it sees each picture when it comes */
     if (e == PL_OK)
         e = open_socket(w);
     w->began = w->progress_at = now_of(w);
