@@ -302,7 +302,8 @@ CREATE TABLE limit_sent (
     id uuid NOT NULL,
     challenge_id uuid NOT NULL,
     at timestamp with time zone NOT NULL,
-    answered boolean NOT NULL
+    answered boolean NOT NULL,
+    owner_id uuid
 );
 
 CREATE TABLE limit_stop (
@@ -714,6 +715,8 @@ CREATE INDEX limit_failure_at ON limit_failure USING btree (at);
 CREATE INDEX limit_sent_at ON limit_sent USING btree (at);
 
 CREATE INDEX limit_sent_challenge ON limit_sent USING btree (challenge_id);
+
+CREATE INDEX limit_sent_owner ON limit_sent USING btree (owner_id, at) WHERE (owner_id IS NOT NULL);
 
 CREATE INDEX limit_stop_until ON limit_stop USING btree (until);
 

@@ -13,9 +13,9 @@ RETURNING granted, busy_until;
 DELETE FROM rate_bucket WHERE bucket_id IN (SELECT bucket_id FROM rate_bucket WHERE busy_until <= $1 ORDER BY busy_until LIMIT 10000);
 
 -- name: sent_add :exec
--- in: prefix text, id uuid, challenge_id uuid, now timestamptz
+-- in: prefix text, id uuid, challenge_id uuid, now timestamptz, owner_id uuid?
 -- A message to a phone.
-INSERT INTO limit_sent (prefix, id, challenge_id, at, answered) VALUES ($1, $2, $3, $4, false);
+INSERT INTO limit_sent (prefix, id, challenge_id, at, answered, owner_id) VALUES ($1, $2, $3, $4, false, $5);
 
 -- name: sent_answered :exec
 -- in: challenge_id uuid
@@ -27,6 +27,17 @@ UPDATE limit_sent SET answered = true WHERE challenge_id = $1 AND NOT answered;
 -- null: nothing
 -- How many messages of a prefix there were in a time, and how many of them were answered since.
 SELECT count(*) AS sent, count(*) FILTER (WHERE answered) AS answered FROM limit_sent WHERE prefix = $1 AND at > $2 AND at <= $3;
+
+-- name: owner_count :one
+-- in: owner_id uuid, since timestamptz, until timestamptz
+-- null: nothing
+-- The same of an account's own number.
+SELECT count(*) AS sent, count(*) FILTER (WHERE answered) AS answered FROM limit_sent WHERE owner_id = $1 AND at > $2 AND at <= $3;
+
+-- name: owner_forget :exec
+-- in: owner_id uuid
+-- The account is being deleted; that the block was sent something stays.
+UPDATE limit_sent SET owner_id = NULL WHERE owner_id = $1;
 
 -- name: sent_expire :exec
 -- in: before timestamptz
@@ -73,6 +84,16 @@ DELETE FROM limit_failure WHERE id = $1;
 -- in: id bytea, set_until timestamptz, old_until timestamptz
 -- A try that was not compared takes back what it had added, and nothing of what others did.
 UPDATE limit_failure SET failures = GREATEST(failures - 1, 0), until = CASE WHEN until = $2 THEN $3 ELSE until END WHERE id = $1;
+
+-- name: failure_drop_empty :exec
+-- in: id bytea
+-- Nothing is left of it.
+DELETE FROM limit_failure WHERE id = $1 AND failures = 0;
+
+-- name: failure_trim :exec
+-- in: kept bigint
+-- Those longest ago, past so many.
+DELETE FROM limit_failure WHERE at <= (SELECT at FROM limit_failure ORDER BY at DESC OFFSET $1 LIMIT 1);
 
 -- name: failure_expire :exec
 -- in: before timestamptz

@@ -78,4 +78,8 @@ enum pl_err limit_failure_wrong(const struct limit_settings *s, struct db_tx *tx
 
 enum pl_err limit_failure_right(struct db_tx *tx, const struct limit_failure *f) { return limit_sql_failure_clear(tx, bytes(f->pair), NULL); }
 
-enum pl_err limit_failure_undo(struct db_tx *tx, const struct limit_failure *f) { return limit_sql_failure_undo(tx, bytes(f->pair), f->set_until, f->old_until, NULL); }
+enum pl_err limit_failure_undo(struct db_tx *tx, const struct limit_failure *f)
+{
+    enum pl_err e = limit_sql_failure_undo(tx, bytes(f->pair), f->set_until, f->old_until, NULL);
+    return e == PL_OK ? limit_sql_failure_drop_empty(tx, bytes(f->pair), NULL) : e;
+}

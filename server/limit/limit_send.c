@@ -7,10 +7,11 @@
 #define JUDGED_UNTIL (5 * PL_MINUTE) /* ... that people have had time to answer */
 #define JUDGED_LEAST 10
 #define STOPS_MOST 12 /* doublings: half a year */
-enum { BLOCK_LAST = 4, COUNTRY_DIGITS = 4 /* with the plus sign */ };
+#define RECORD (2 * PL_DAY) /* of a proved number */
+#define RECORD_LEAST 5
+enum { BLOCK_LAST = 4 };
 
 static struct pl_str block_of(struct pl_str number) { return (struct pl_str){ number.p, number.n > BLOCK_LAST ? number.n - BLOCK_LAST : number.n }; }
-static struct pl_str country_of(struct pl_str number) { return (struct pl_str){ number.p, number.n < COUNTRY_DIGITS ? number.n : COUNTRY_DIGITS }; }
 
 static enum pl_err refuse(struct pl_utc now, int64_t until_us, const char *why, struct pl_fail *reterr)
 {
@@ -72,6 +73,19 @@ static enum pl_err stopped(struct db_tx *tx, struct pl_utc now, struct pl_str bl
     return PL_OK;
 }
 
+/* Whether the block's stop is none of this number's business. */
+static enum pl_err exempt(struct db_tx *tx, struct pl_utc now, const struct limit_send *m, bool *ret)
+{
+    struct limit_sql_owner_count_row count;
+    bool found;
+    if (!m->proved)
+        return PL_OK;
+    enum pl_err e = limit_sql_owner_count(tx, m->account_id, pl_utc_add(now, -RECORD), pl_utc_add(now, -JUDGED_UNTIL), &count, &found);
+    if (e == PL_OK)
+        *ret = count.sent < RECORD_LEAST || count.answered * 5 >= count.sent;
+    return e;
+}
+
 /* For the next message: this one still goes out, since a refusal would undo the stop that it brings about. */
 static enum pl_err stop(struct db_tx *tx, struct pl_utc now, struct pl_str block)
 {
@@ -84,14 +98,17 @@ static enum pl_err stop(struct db_tx *tx, struct pl_utc now, struct pl_str block
 
 static enum pl_err phone_buckets(const struct limit_settings *s, struct db_tx *tx, struct pl_utc now, const struct limit_send *m, struct pl_fail *reterr)
 {
+    static const char no_money[] = "This service has sent as many messages to phones as it may for now.";
+    int64_t cost = m->channel == LIMIT_SMS ? s->sms_cost : s->voice_cost;
     const struct bucket buckets[] = {
-        { "limit number", m->destination, 1, s->number_day, PL_DAY, "This number was sent as many messages as it may be for now." },
-        { "limit block", block_of(m->destination), 1, s->block_hour, HOUR, "Numbers like this one were sent as many messages as they may be for now." },
-        { "limit country", country_of(m->destination), 1, s->country_hour, HOUR, "This country was sent as many messages as it may be for now." },
-        { "limit money", PL_STR(""), m->channel == LIMIT_SMS ? s->sms_cost : s->voice_cost, s->money_day, PL_DAY, "This service has sent as many messages to phones as it may for now." },
+        { m->proved ? "limit own number" : "limit number", m->destination, 1, s->number_day, PL_DAY, "This number was sent as many messages as it may be for now." },
+        { m->proved ? "limit own block" : "limit block", block_of(m->destination), 1, s->block_hour, HOUR, "Numbers like this one were sent as many messages as they may be for now." },
+        { m->proved ? "limit own country" : "limit country", m->country, 1, s->country_hour, HOUR, "This country was sent as many messages as it may be for now." },
+        { "limit money", PL_STR(""), cost, s->money_day, PL_DAY, no_money },
+        { "limit new money", PL_STR(""), cost, s->new_money_day, PL_DAY, no_money },
     };
     enum pl_err e = PL_OK;
-    for (size_t i = 0; e == PL_OK && i < PL_COUNT(buckets); i++)
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(buckets) - m->proved; i++)
         e = take(tx, now, &buckets[i], reterr);
     return e;
 }
@@ -101,19 +118,22 @@ enum pl_err limit_send(const struct limit_settings *s, struct db_tx *tx, struct 
     const struct bucket address = { "limit address", m->from, 1, s->address_hour, HOUR, "Too many PINs were asked for from this network. Wait before trying again." };
     const struct bucket account = { "limit account", { (const char *)m->account_id.b, sizeof m->account_id.b }, 1, s->account_day, PL_DAY,
         "Too many PINs were asked for this account. Wait before trying again." };
-    const struct bucket email = { "limit email", m->destination, 1, s->email_day, PL_DAY, "This address was sent as many messages as it may be for now." };
+    const struct bucket email = { m->proved ? "limit own email" : "limit email", m->destination, 1, s->email_day, PL_DAY, "This address was sent as many messages as it may be for now." };
     enum pl_err e = m->from.p ? take(tx, now, &address, reterr) : PL_OK;
     if (e == PL_OK && !pl_uuid_is_zero(m->account_id))
         e = take(tx, now, &account, reterr);
     if (e != PL_OK || m->channel == LIMIT_EMAIL)
         return e == PL_OK ? take(tx, now, &email, reterr) : e;
-    bool worthless = false;
-    e = stopped(tx, now, block_of(m->destination), &worthless, reterr);
+    bool free = false, worthless = false;
+    e = exempt(tx, now, m, &free);
+    if (e == PL_OK && !free)
+        e = stopped(tx, now, block_of(m->destination), &worthless, reterr);
     if (e == PL_OK && worthless)
         e = stop(tx, now, block_of(m->destination));
     if (e == PL_OK)
         e = phone_buckets(s, tx, now, m, reterr);
-    return e == PL_OK ? limit_sql_sent_add(tx, block_of(m->destination), pl_uuid7(rand, now), m->challenge_id, now, NULL) : e;
+    return e == PL_OK ? limit_sql_sent_add(tx, block_of(m->destination), pl_uuid7(rand, now), m->challenge_id, now, m->proved ? m->account_id : (struct pl_uuid){ 0 }, NULL) : e;
 }
 
 enum pl_err limit_answered(struct db_tx *tx, struct pl_uuid challenge_id) { return limit_sql_sent_answered(tx, challenge_id, NULL); }
+enum pl_err limit_forget(struct db_tx *tx, struct pl_uuid account_id) { return limit_sql_owner_forget(tx, account_id, NULL); }

@@ -69,7 +69,7 @@ static enum pl_err clean_journal(struct node *n, struct db *db, struct pl_arena 
 static enum pl_err clean_http(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
-    IN_TX(n, db, a, (e = limit_expire(tx, now)) == PL_OK ? http_expire(tx, now) : e);
+    IN_TX(n, db, a, (e = limit_expire(&n->conf->pin.limits, tx, now)) == PL_OK ? http_expire(tx, now) : e);
     return e;
 }
 

@@ -1,4 +1,5 @@
 #include "pin.h"
+#include "phone.h"
 #include "pin_sql.h"
 #include <stdio.h>
 
@@ -49,6 +50,13 @@ bool pin_other_permitted(enum pin_purpose purpose)
 
 static struct pl_str purpose_name(enum pin_purpose p) { return pl_str_of(pin_purpose_names[p]); }
 
+/* What wrong tries are counted under: the steps of a sign-up are one purpose. */
+static struct pl_str budget_name(struct pl_str purpose)
+{
+    enum pin_purpose p = pin_purpose_of(purpose);
+    return p == PIN_SIGN_UP_EMAIL || p == PIN_SIGN_UP_PHONE ? PL_STR("sign_up") : purpose;
+}
+
 void pin_init(struct pin *p, const struct pin_conf *conf, const struct pl_secret *master, const struct notify *notify, struct pl_rand *rand)
 {
     *p = (struct pin){ .notify = notify, .rand = rand, .life_us = conf->life, .limits = conf->limits, .key_id = (int16_t)conf->key_id };
@@ -93,7 +101,7 @@ static enum pl_err budget_check(struct db_tx *tx, struct pl_utc now, struct pl_u
 {
     struct pin_sql_budget_row b;
     bool found;
-    enum pl_err e = pin_sql_budget(tx, subject, purpose, pl_utc_add(now, -BUDGET_SPAN), &b, &found);
+    enum pl_err e = pin_sql_budget(tx, subject, budget_name(purpose), pl_utc_add(now, -BUDGET_SPAN), &b, &found);
     if (e != PL_OK || !found || b.wrong < BUDGET)
         return e;
     if (reterr)
@@ -151,7 +159,13 @@ static enum pl_err pin_queue(const struct pin *p, struct db_tx *tx, struct pl_ut
 static enum pl_err may_cost(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, struct pl_str from, const struct pin_challenge *c, struct pl_fail *reterr)
 {
     static const enum limit_channel costs[NOTIFY_CHANNELS] = { [NOTIFY_EMAIL] = LIMIT_EMAIL, [NOTIFY_SMS] = LIMIT_SMS, [NOTIFY_VOICE] = LIMIT_VOICE };
-    struct limit_send m = { .channel = costs[channel], .destination = c->destination, .account_id = c->account_id, .challenge_id = c->id, .from = from };
+    struct limit_send m = { .channel = costs[channel], .destination = c->destination, .account_id = c->account_id, .challenge_id = c->id, .from = from,
+        .proved = !pl_uuid_is_zero(c->account_id) && pin_other_permitted(c->purpose) };
+    struct phone_number n = { .country = "ZZ" }; /* stays so when today's tables do not know a number that those of its sign-up knew */
+    enum pl_err e = channel == NOTIFY_EMAIL ? PL_OK : phone_parse(c->destination, NULL, &n);
+    if (e != PL_OK && e != PL_INVALID_REQUEST)
+        return e;
+    m.country = pl_str_of(n.country);
     return limit_send(&p->limits, tx, p->rand, now, &m, reterr);
 }
 
@@ -276,13 +290,13 @@ static enum pl_err count_try(struct db_tx *tx, void *arg, struct pl_fail *reterr
         return PL_CHANNEL_REFUSED;
     if (!t->other && (!t->row.pin_hash.p || pl_utc_cmp(t->now, t->row.expires_at) >= 0))
         return PL_PIN_EXPIRED;
-    e = pin_sql_budget_lock(tx, t->row.subject_id, t->row.purpose, t->now, NULL);
+    e = pin_sql_budget_lock(tx, t->row.subject_id, budget_name(t->row.purpose), t->now, NULL);
     if (e == PL_OK)
         e = budget_check(tx, t->now, t->row.subject_id, t->row.purpose, reterr);
     if (e != PL_OK)
         return e;
     t->try_id = pl_uuid7(t->p->rand, t->now);
-    e = pin_sql_try_add(tx, t->row.subject_id, t->row.purpose, t->try_id, t->now, NULL);
+    e = pin_sql_try_add(tx, t->row.subject_id, budget_name(t->row.purpose), t->try_id, t->now, NULL);
     if (e == PL_OK)
         e = pin_sql_count_try(tx, t->id, NULL);
     if (e == PL_OK)
@@ -348,7 +362,7 @@ enum pl_err pin_spend(struct db_tx *tx, struct pl_utc now, const struct pin_righ
 
 enum pl_err pin_forgive(struct db_tx *tx, const struct pin_right *right)
 {
-    return pin_sql_try_drop(tx, right->c.subject_id, purpose_name(right->c.purpose), right->try_id, NULL);
+    return pin_sql_try_drop(tx, right->c.subject_id, budget_name(purpose_name(right->c.purpose)), right->try_id, NULL);
 }
 
 /* ---- ending ---- */
@@ -360,6 +374,8 @@ enum pl_err pin_forget(struct db_tx *tx, struct pl_uuid account_id)
     enum pl_err e = pin_sql_forget_challenges(tx, account_id, NULL);
     if (e == PL_OK)
         e = pin_sql_forget_tries(tx, account_id, NULL);
+    if (e == PL_OK)
+        e = limit_forget(tx, account_id);
     return e == PL_OK ? pin_sql_forget_budget(tx, account_id, NULL) : e;
 }
 

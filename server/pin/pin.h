@@ -3,7 +3,8 @@
  * S-P2: a PIN is good for 40 minutes after its own issue (pin.life). S-P3: a resend is refused before 90, 180, 300, 600 s after the send before it; after the
  * first send plus four it is PL_RESEND_EXHAUSTED. S-P4: a new PIN ends the old one, the tries carry over. S-P5: five wrong tries end the challenge; a try is
  * counted in a transaction of its own before anything is compared. S-P6: ten wrong tries in 24 h of one subject (account) and purpose end PINs for that purpose
- * (PL_CHALLENGE_BUDGET). S-P8, S-P9: what is stored is only a keyed hash over challenge, account, subject, client, purpose, channel, destination, challenge
+ * (PL_CHALLENGE_BUDGET); a sign-up has ten over its e-mail and phone together.
+ * S-P8, S-P9: what is stored is only a keyed hash over challenge, account, subject, client, purpose, channel, destination, challenge
  * key, number of the send and PIN; any swap is a wrong try. A decoy challenge answers like any other and never verifies (S-A5).
  * Not here: sending (notify.h), what a right PIN unlocks (account.h).  Threads: any, state is in PostgreSQL.  Memory: the transaction's or given arena.
  *     e = pin_open(p, tx, now, &(struct pin_question){ .purpose = PIN_LOG_IN, .account_id = a, .subject_id = a, .channel = NOTIFY_SMS, .destination = phone }, &opened, reterr);

@@ -7,7 +7,7 @@
 #include "pin.h"
 
 #define SCHEMA "t_pin"
-#define PLENTY { 100000, 100000, 100000, 100000, 100000, 100000, 1, 1, 100000, 1000, 100000 } /* the limits have tests of their own */
+#define PLENTY { 100000, 100000, 100000, 100000, 100000, 100000, 1, 1, 100000, 1000, 100000, 100000, 100000 } /* the limits have tests of their own */
 #define T0 INT64_C(1790000000000000)
 
 static struct pl_arena *arena;
@@ -297,6 +297,25 @@ static void s_p6_ten_wrong_in_24_hours_end_pins_of_that_purpose(void **state)
     assert_int_equal(open_again(account, PIN_LOG_IN, 10 + 86400, NULL), PL_OK);
 }
 
+/* Whatever challenges a sign-up has, for its e-mail and its phone: ten tries in all. */
+static void s_p6_a_sign_up_has_ten_tries_over_all_its_challenges(void **state)
+{
+    (void)state;
+    static const enum pin_purpose purposes[] = { PIN_SIGN_UP_EMAIL, PIN_SIGN_UP_PHONE, PIN_SIGN_UP_PHONE };
+    static const int tries[] = { 4, 5, 1 };
+    struct pl_uuid sign_up = new_id();
+    struct pin_opened o;
+    for (size_t k = 0; k < PL_COUNT(purposes); k++) {
+        o = open_for(sign_up, purposes[k], (int64_t)k);
+        struct pl_str p = wrong(sent_pin((int64_t)k));
+        for (int i = 0; i < tries[k]; i++)
+            assert_int_equal(try(&o, p, 10), PL_PIN_WRONG);
+    }
+    assert_int_equal(try(&o, sent_pin(2), 10), PL_CHALLENGE_BUDGET);
+    assert_int_equal(open_again(sign_up, PIN_SIGN_UP_EMAIL, 11, NULL), PL_CHALLENGE_BUDGET);
+    assert_int_equal(open_again(new_id(), PIN_SIGN_UP_PHONE, 11, NULL), PL_OK);
+}
+
 static void s_p6_the_tenth_wrong_try_closes_an_open_challenge_too(void **state)
 {
     (void)state;
@@ -454,6 +473,7 @@ int main(void)
         cmocka_unit_test_setup(s_p5_five_wrong_tries_end_the_challenge_over_resends, each_test),
         cmocka_unit_test_setup(s_p5_a_hundred_guesses_in_parallel_get_five_comparisons, each_test),
         cmocka_unit_test_setup(s_p6_ten_wrong_in_24_hours_end_pins_of_that_purpose, each_test),
+        cmocka_unit_test_setup(s_p6_a_sign_up_has_ten_tries_over_all_its_challenges, each_test),
         cmocka_unit_test_setup(s_p6_the_tenth_wrong_try_closes_an_open_challenge_too, each_test),
         cmocka_unit_test_setup(s_p7_64_right_answers_in_parallel_unlock_once, each_test),
         cmocka_unit_test_setup(a_right_try_is_taken_back, each_test),
