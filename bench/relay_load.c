@@ -1,29 +1,22 @@
-/* bench-relay-load PORT SESSIONS VIEWERS SECONDS [BURST]: hubs and viewers of a measurement, on one core. Closed loop: frames of 24 packets of 1,200 bytes per source,
- * at most WINDOW packets under way, so that nothing is lost and the other side always has full batches. With BURST an open loop: each source sends a frame of so many packets at
- * once, ten times a second, whatever has become of the one before. The first packets of every viewer are decrypted and must be right.
- * Speaks with the script over stdin and stdout: "ready", waits for a line, measures, prints "packets received, packets missing, seconds". */
-#include "relay_bench.h"
+/* bench-relay-load PORT|- SESSIONS VIEWERS SECONDS WINDOW [BURST]: hubs and viewers of a measurement, on one core. Closed loop: frames of 24 packets per source, 1,200 bytes each
+ * under GCM, at most WINDOW packets under way, so that nothing is lost and the other side always has full batches. With BURST an open loop: each source sends a frame of so many
+ * packets at once, ten times a second, whatever has become of the one before. The first packets of every viewer are decrypted and must be right. With "-" a script has wired the
+ * far ends (relay_wire.h).
+ * Speaks with the script over stdin and stdout: "ready" and the suites of a source and of a viewer, waits for a line, measures, prints "packets received, packets missing, seconds". */
+#include "relay_wire.h"
 #include "rtp.h"
-#include "clock.h"
-#include "rand.h"
-#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { MAX_SESSIONS = 256, MAX_VIEWERS = 10, WINDOW = 128, PROVE = 64, DRAIN = 64, SEGMENTS = 50 };
+enum { MAX_SESSIONS = 256, MAX_VIEWERS = 10, PROVE = 64, DRAIN = 64, SEGMENTS = 50, HEAD = 2 };
 struct viewer {
-    int fd;
-    struct pl_srtp *in;
-    struct bench_leg leg;
+    struct wire wire;
     uint64_t got, proved;
 };
 struct source {
-    int fd;
-    struct pl_srtp *out;
-    struct bench_leg leg;
+    struct wire wire;
     uint16_t seq;
     uint32_t ts;
     uint64_t sent;
@@ -31,40 +24,16 @@ struct source {
 };
 static struct source sources[MAX_SESSIONS];
 static struct viewer viewers[MAX_SESSIONS][MAX_VIEWERS];
-static unsigned sessions, per_session;
+static uint32_t sessions, per_session;
 static uint64_t received, wrong;
-static struct stun_mac *mac;
-
-static int udp_to(uint16_t port, int rcvbuf)
-{
-    struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port) };
-    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof at) != 0)
-        abort();
-    if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &rcvbuf, sizeof rcvbuf) != 0)
-        (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof rcvbuf);
-    return fd;
-}
-
-static void check(int fd, const struct bench_leg *leg)
-{
-    char name[64];
-    uint8_t out[STUN_MAX];
-    size_t n;
-    struct pl_buf b = pl_buf_fixed(name, sizeof name);
-    pl_buf_fmt(&b, "%s:%s", leg->ice.ufrag, leg->ice.peer_ufrag);
-    struct stun_request r = { .username = pl_buf_view(&b), .password = pl_str_of(leg->ice.pwd), .controlling = true, .use_candidate = true };
-    pl_rand_fill(&pl_rand_system, r.tid, sizeof r.tid);
-    if (stun_write_request(mac, &r, out, sizeof out, &n) != PL_OK || send(fd, out, n, 0) < 0)
-        abort();
-}
+static uint32_t window;
 
 static void prove(struct viewer *v, uint8_t *p, size_t n)
 {
     struct rtp_packet k;
     v->proved++;
-    if (n != BENCH_PACKET || pl_srtp_unprotect_rtp(v->in, p, &n) != PL_OK ||
-        rtp_parse(p, n, &k) != PL_OK || k.h.ssrc != v->leg.ssrc || k.payload_n != BENCH_PAYLOAD || k.payload[9] != 0x5a)
+    if (pl_srtp_unprotect_rtp(v->wire.srtp, p, &n) != PL_OK || rtp_parse(p, n, &k) != PL_OK || k.h.ssrc != v->wire.ssrc ||
+        k.payload_n != BENCH_PAYLOAD || k.payload[9] != 0x5a)
         wrong++;
 }
 
@@ -77,12 +46,12 @@ static void drain(struct viewer *v)
     for (;;) {
         bool look = v->proved < PROVE;
         for (int i = 0; i < DRAIN; i++) {
-            iov[i] = (struct iovec){ bytes[i], look ? sizeof bytes[i] : 1 }; /* one byte is enough to count; the rest is not copied */
+            iov[i] = (struct iovec){ bytes[i], look ? sizeof bytes[i] : HEAD }; /* enough to count; the rest is not copied */
             m[i].msg_hdr = (struct msghdr){ .msg_iov = &iov[i], .msg_iovlen = 1 };
         }
-        int got = recvmmsg(v->fd, m, DRAIN, MSG_DONTWAIT, NULL);
+        int got = recvmmsg(v->wire.fd, m, DRAIN, MSG_DONTWAIT, NULL);
         for (int i = 0; i < got; i++) {
-            if (bytes[i][0] < 128) /* an answer to a check */
+            if (rtp_classify(bytes[i], HEAD) != RTP_CLASS_RTP) /* an answer to a check, a report */
                 continue;
             v->got++;
             received++;
@@ -103,14 +72,14 @@ static void send_segments(const struct source *s, const uint8_t *p, size_t n)
     } control;
     struct iovec iov = { (void *)(uintptr_t)p, n };
     struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control.bytes };
-    uint16_t segment = BENCH_PACKET;
+    uint16_t segment = (uint16_t)(RTP_HEADER + BENCH_PAYLOAD + pl_srtp_tag_bytes(s->wire.suite));
     memset(&control, 0, sizeof control);
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     c->cmsg_level = SOL_UDP;
     c->cmsg_type = UDP_SEGMENT;
     c->cmsg_len = CMSG_LEN(sizeof segment);
     memcpy(CMSG_DATA(c), &segment, sizeof segment);
-    if (sendmsg(s->fd, &m, 0) < 0)
+    if (sendmsg(s->wire.fd, &m, 0) < 0)
         abort();
 }
 
@@ -121,7 +90,7 @@ static void burst(struct source *s, unsigned packets)
     size_t at = 0;
     s->ts += 3000;
     for (unsigned i = 0; i < packets; i++) {
-        struct rtp_header h = { .payload_type = BENCH_VIDEO_PT, .marker = i == packets - 1, .seq = s->seq++, .timestamp = s->ts, .ssrc = s->leg.ssrc };
+        struct rtp_header h = { .payload_type = BENCH_VIDEO_PT, .marker = i == packets - 1, .seq = s->seq++, .timestamp = s->ts, .ssrc = s->wire.ssrc };
         size_t n = RTP_HEADER + BENCH_PAYLOAD;
         uint8_t *p = out + at;
         rtp_write(&h, p);
@@ -135,7 +104,7 @@ static void burst(struct source *s, unsigned packets)
             p[RTP_HEADER] = 0x7c;
             p[RTP_HEADER + 1] = (uint8_t)((first ? 0x80 : 0) | (last ? 0x40 : 0) | (s->started ? 1 : 5));
         }
-        if (pl_srtp_protect_rtp(s->out, p, &n, sizeof out - at) != PL_OK)
+        if (pl_srtp_protect_rtp(s->wire.srtp, p, &n, sizeof out - at) != PL_OK)
             abort();
         at += n;
         if (i == packets - 1 || (i + 1) % SEGMENTS == 0) {
@@ -157,7 +126,7 @@ static void check_all(struct pl_mono now)
     checked = now;
     for (unsigned s = 0; s < sessions; s++)
         for (unsigned v = 0; v < per_session; v++)
-            check(viewers[s][v].fd, &viewers[s][v].leg);
+            wire_check(&viewers[s][v].wire);
 }
 
 /* Sends in turn to all sources, as the window allows, until `until`. */
@@ -174,14 +143,14 @@ static void run(struct pl_mono until)
             return;
         check_all(now);
         unsigned busy = 0;
-        for (unsigned i = 0; i < sessions && busy * BENCH_BURST < 4 * WINDOW; i++) {
+        for (unsigned i = 0; i < sessions && busy * BENCH_BURST < 4 * window; i++) {
             struct source *s = &sources[turn];
             uint64_t least = UINT64_MAX;
             for (unsigned v = 0; v < per_session; v++) {
                 drain(&viewers[turn][v]);
                 least = viewers[turn][v].got < least ? viewers[turn][v].got : least;
             }
-            if (s->sent - least - given_up[turn] <= WINDOW - BENCH_BURST)
+            if (s->sent - least - given_up[turn] <= window - BENCH_BURST)
                 burst(s, BENCH_BURST);
             else
                 busy++;
@@ -230,39 +199,44 @@ static void run_bursts(struct pl_mono until, unsigned packets)
     missing = expected - received; /* the closed loop before it lost nothing, or it would not have gone on */
 }
 
+static bool wire_native_all(uint16_t port)
+{
+    for (unsigned s = 0; s < sessions; s++)
+        for (int v = -1; v < (int)per_session; v++)
+            if (!wire_native(port, s, v, v < 0 ? &sources[s].wire : &viewers[s][v].wire))
+                return false;
+    return true;
+}
+
+static bool wire_told_all(void)
+{
+    static struct wire *wires[MAX_SESSIONS * (1 + MAX_VIEWERS)];
+    static bool sends[MAX_SESSIONS * (1 + MAX_VIEWERS)];
+    unsigned n = 0;
+    for (unsigned s = 0; s < sessions; s++)
+        for (int v = -1; v < (int)per_session; v++, n++) {
+            wires[n] = v < 0 ? &sources[s].wire : &viewers[s][v].wire;
+            sends[n] = v < 0;
+        }
+    return wire_told(wires, sends, n);
+}
+
 int main(int argc, char **argv)
 {
-    uint32_t port, seconds, packets = 0;
+    uint32_t port = 0, seconds, packets = 0;
     char line[64];
-    if (argc < 5 || argc > 6 || pl_parse_u32(pl_str_of(argv[1]), 1, 65535, &port) != PL_OK || pl_parse_u32(pl_str_of(argv[2]), 1, MAX_SESSIONS, &sessions) != PL_OK ||
-        pl_parse_u32(pl_str_of(argv[3]), 1, MAX_VIEWERS, &per_session) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 1, 600, &seconds) != PL_OK ||
-        (argc == 6 && pl_parse_u32(pl_str_of(argv[5]), 2, 1000, &packets) != PL_OK) || stun_mac_new(&mac) != PL_OK)
+    bool told = argc > 1 && strcmp(argv[1], "-") == 0;
+    if (argc < 6 || argc > 7 || (!told && pl_parse_u32(pl_str_of(argv[1]), 1, 65535, &port) != PL_OK) ||
+        pl_parse_u32(pl_str_of(argv[2]), 1, MAX_SESSIONS, &sessions) != PL_OK || pl_parse_u32(pl_str_of(argv[3]), 1, MAX_VIEWERS, &per_session) != PL_OK ||
+        pl_parse_u32(pl_str_of(argv[4]), 1, 600, &seconds) != PL_OK || pl_parse_u32(pl_str_of(argv[5]), BENCH_BURST, 1000, &window) != PL_OK ||
+        (argc == 7 && pl_parse_u32(pl_str_of(argv[6]), 2, 1000, &packets) != PL_OK))
         return 64;
-    for (unsigned s = 0; s < sessions; s++) {
-        struct source *src = &sources[s];
-        src->leg = bench_leg(s, -1);
-        src->fd = udp_to((uint16_t)port, 65536);
-        struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .key = src->leg.to_relay, .key_n = BENCH_KEY, .ssrcs = { src->leg.ssrc }, .ssrcs_n = 1 };
-        if (pl_srtp_new(&c, &src->out) != PL_OK)
-            return 70;
-        check(src->fd, &src->leg);
-        for (unsigned v = 0; v < per_session; v++) {
-            struct viewer *w = &viewers[s][v];
-            w->leg = bench_leg(s, (int)v);
-            w->fd = udp_to((uint16_t)port, 2 << 20);
-            struct pl_srtp_conf d = { .suite = PL_SRTP_GCM, .receive = true, .key = w->leg.from_relay, .key_n = BENCH_KEY, .ssrcs = { w->leg.ssrc }, .ssrcs_n = 1 };
-            if (pl_srtp_new(&d, &w->in) != PL_OK)
-                return 70;
-            check(w->fd, &w->leg);
-            struct pollfd f = { w->fd, POLLIN, 0 };
-            if (poll(&f, 1, 5000) != 1) {
-                (void)fprintf(stderr, "bench-relay-load: no answer to a check\n");
-                return 69;
-            }
-        }
+    if (!(told ? wire_told_all() : wire_native_all((uint16_t)port))) {
+        (void)fprintf(stderr, "bench-relay-load: no answer to a check\n");
+        return 69;
     }
     run(pl_mono_add(pl_now_mono(&pl_clock_system), 500 * PL_MS)); /* warm */
-    printf("ready\n");
+    printf("ready %s %s\n", pl_srtp_suite_name(sources[0].wire.suite), pl_srtp_suite_name(viewers[0][0].wire.suite));
     (void)fflush(stdout);
     if (!fgets(line, sizeof line, stdin))
         return 1;
