@@ -75,6 +75,14 @@ def count_cmocka(text, code):
     return passed, failed
 
 
+def with_lines(text):
+    """Names the lines of what a dying program says of itself (tests/unit/dying.c): the log is all that is left of a machine that has gone."""
+    def name(m):
+        code, out = run(["addr2line", "-fpe", m[1], m[2]], 30) if os.path.isfile(m[1]) else (1, "")
+        return f"{m[0]} {out.strip()}" if code == 0 else m[0]
+    return re.sub(r"^(/\S+)\(\+(0x[0-9a-f]+)\)\[0x[0-9a-f]+\]$", name, text, flags=re.M)
+
+
 def meson_tests(folder, suites, limit, env=None, more=()):
     """Runs meson suites under a private PostgreSQL; returns (passed, failed names)."""
     log = os.path.join(folder, "meson-logs", "testlog.json")
@@ -97,7 +105,7 @@ def meson_tests(folder, suites, limit, env=None, more=()):
             passed += ok
             failed += [f"{t['name']}: {b}" for b in bad]
             if bad:
-                say(text[-4000:])
+                say(with_lines(t.get("stdout", "")[-3000:] + "\n" + t.get("stderr", "")[-4000:]))
     if code is None:
         failed.append(f"{os.path.basename(folder)}: tests took longer than {limit} s")
     return passed, failed
