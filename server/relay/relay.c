@@ -352,6 +352,15 @@ static enum pl_err cmd_viewer_restart(struct relay *r, const struct relay_cmd *c
     return s->ref.generation == c->ref.generation ? relay_end_restart(r, &s->viewers[i]->end, &c->leg.ice) : PL_FENCED;
 }
 
+/* A source that has not come yet, or that does no ICE, has none to restart. */
+static enum pl_err cmd_restart(struct relay *r, const struct relay_cmd *c)
+{
+    struct relay_session *s = find_session(r, c->ref.live_id);
+    if (!s || s->pending || s->plain)
+        return PL_NOT_FOUND;
+    return s->ref.generation == c->ref.generation ? relay_end_restart(r, &s->source, &c->leg.ice) : PL_FENCED;
+}
+
 static enum pl_err cmd_session(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
 {
     struct relay_session *s = find_session(r, c->ref.live_id);
@@ -385,6 +394,7 @@ static enum pl_err apply(struct relay *r, struct pl_mono now, const struct relay
     case RELAY_VIEWER_ADD: return cmd_viewer_add(r, now, cmd);
     case RELAY_VIEWER_REMOVE: return cmd_viewer_remove(r, now, cmd);
     case RELAY_VIEWER_RESTART: return cmd_viewer_restart(r, cmd);
+    case RELAY_RESTART: return cmd_restart(r, cmd);
     case RELAY_EXTEND:
     case RELAY_CLOSE: return cmd_session(r, now, cmd);
     case RELAY_SYNC: cmd_sync(r, now, cmd); return PL_OK;

@@ -72,14 +72,14 @@ struct relay_ref {
     struct pl_uuid live_id;
     int64_t generation;
 };
-enum relay_cmd_kind { RELAY_OPEN, RELAY_VIEWER_ADD, RELAY_VIEWER_REMOVE, RELAY_VIEWER_RESTART, RELAY_EXTEND, RELAY_CLOSE, RELAY_SYNC, RELAY_CONTROL_UP, RELAY_CONTROL_DOWN };
+enum relay_cmd_kind { RELAY_OPEN, RELAY_VIEWER_ADD, RELAY_VIEWER_REMOVE, RELAY_VIEWER_RESTART, RELAY_RESTART, RELAY_EXTEND, RELAY_CLOSE, RELAY_SYNC, RELAY_CONTROL_UP, RELAY_CONTROL_DOWN };
 struct relay_cmd {
     enum relay_cmd_kind kind;
     char request[RELAY_ID_TEXT];   /**< comes back in the answer; empty: none is wanted */
     struct relay_ref ref;          /**< the session; VIEWER_REMOVE does not look at the generation */
     int64_t expires_in_us;         /**< OPEN, EXTEND: from now */
     char viewer_id[RELAY_ID_TEXT]; /**< VIEWER_ADD, VIEWER_REMOVE, VIEWER_RESTART */
-    struct relay_leg leg;          /**< OPEN, VIEWER_ADD; VIEWER_RESTART: `ice` of it, which takes the old one's place when a check proves it; all else stays */
+    struct relay_leg leg;          /**< OPEN, VIEWER_ADD; RESTART (of the source) and VIEWER_RESTART: `ice` of it, which takes the old one's place when a check proves it; all else stays */
     const char *code;              /**< CLOSE: end code, a literal; NULL: "closed" */
     struct relay_ref *keep;        /**< SYNC: what stays; the caller's */
     size_t keep_n;
@@ -88,7 +88,7 @@ struct relay_sink;
 /* Carries one command out; the sink hears of DTLS associations only. Repeating a command that took effect is PL_OK.
  * OPEN: PL_NODE_FULL, PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_VERSION_CONFLICT (it has another source),
  * PL_INVALID_REQUEST (a key or ufrag that was used before, SSRCs that are not distinct), PL_NO_MEMORY, PL_OVERLOADED (the sink takes no further association).
- * VIEWER_ADD: PL_NOT_FOUND, PL_FENCED, PL_VIEWERS_FULL and these. VIEWER_RESTART: PL_NOT_FOUND, PL_FENCED, PL_INVALID_REQUEST. */
+ * VIEWER_ADD: PL_NOT_FOUND, PL_FENCED, PL_VIEWERS_FULL and these. VIEWER_RESTART, RESTART: PL_NOT_FOUND, PL_FENCED, PL_INVALID_REQUEST. */
 PL_MUST enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd, struct relay_sink *sink);
 
 /* ---- Packets. */

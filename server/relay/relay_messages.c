@@ -73,8 +73,9 @@ static const struct json_field ref_fields[] = { JSON_F(struct relay_ref, live_id
 #define F_VIEWER JSON_F(struct session_msg, viewer_id, J_STR, J_REQUIRED, .lo = 1, .hi = RELAY_ID_TEXT - 1)
 static const struct json_field open_fields[] = { F_ID, F_LIVE, F_GENERATION, F_EXPIRES, JSON_F(struct session_msg, source, J_OBJECT, J_REQUIRED, .fields = leg_fields), J_END };
 static const struct json_field add_fields[] = { F_ID, F_LIVE, F_GENERATION, F_VIEWER, LEG_FIELDS(struct session_msg, source.), J_END };
-static const struct json_field restart_fields[] = { F_ID, F_LIVE, F_GENERATION, F_VIEWER,
-    { .name = "ice", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(struct session_msg, source.ice), .fields = ice_fields }, J_END };
+#define F_ICE { .name = "ice", .type = J_OBJECT, .required = J_REQUIRED, .offset = offsetof(struct session_msg, source.ice), .fields = ice_fields }
+static const struct json_field viewer_restart_fields[] = { F_ID, F_LIVE, F_GENERATION, F_VIEWER, F_ICE, J_END };
+static const struct json_field restart_fields[] = { F_ID, F_LIVE, F_GENERATION, F_ICE, J_END };
 static const struct json_field remove_fields[] = { F_ID, F_LIVE, F_VIEWER, J_END };
 static const struct json_field extend_fields[] = { F_ID, F_LIVE, F_GENERATION, F_EXPIRES, J_END };
 static const struct json_field close_fields[] = { F_ID, F_LIVE, F_GENERATION, J_END };
@@ -89,8 +90,9 @@ static const struct command {
 } commands[] = {
     { "session.open", RELAY_OPEN, open_fields, true },
     { "viewer.add", RELAY_VIEWER_ADD, add_fields, true },
-    { "viewer.restart", RELAY_VIEWER_RESTART, restart_fields, false },
+    { "viewer.restart", RELAY_VIEWER_RESTART, viewer_restart_fields, false },
     { "viewer.remove", RELAY_VIEWER_REMOVE, remove_fields, false },
+    { "session.restart", RELAY_RESTART, restart_fields, false },
     { "session.extend", RELAY_EXTEND, extend_fields, false },
     { "session.close", RELAY_CLOSE, close_fields, false },
     { "live.sync", RELAY_SYNC, sync_fields, false },
@@ -191,7 +193,7 @@ static enum pl_err read_command(const struct command *row, const struct json_doc
     if (m.viewer_id.n)
         memcpy(c->viewer_id, m.viewer_id.p, m.viewer_id.n);
     e = row->leg ? read_leg(&m.source, &c->leg, reterr) : PL_OK;
-    if (row->kind == RELAY_VIEWER_RESTART)
+    if (row->kind == RELAY_VIEWER_RESTART || row->kind == RELAY_RESTART)
         e = read_ice(&m.source.ice, &c->leg.ice, reterr);
     if (e == PL_OK && row->kind == RELAY_SYNC)
         e = read_keep(&m.sessions, c);

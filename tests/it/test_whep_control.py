@@ -212,7 +212,7 @@ with open(os.path.join(ROOT, "tests", "unit", "sdp", "gstreamer-publish.sdp"), e
 def publisher(own_porch, monkeypatch):
     monkeypatch.setattr(SimRelay, "fingerprint", FINGERPRINT)
     h = Home(own_porch(), suites=["DTLS-SRTP"])
-    h.relay.answers("session.open", "viewer.add", "session.close")
+    h.relay.answers("session.open", "viewer.add", "session.restart", "session.close")
     yield h
     h.close()
 
@@ -241,8 +241,15 @@ def test_a_hub_makes_its_one_offer(publisher):
     def patch(ufrag, token, **match):
         return publisher.api.call("PATCH", session, f"a=ice-ufrag:{ufrag}\r\na=ice-pwd:abcdefghijklmnopqrstuvwx\r\n", headers=dict(FRAGMENT, **match), token=token)
     assert patch(ufrag, told["whip"]["token"], **{"If-Match": reply.headers["ETag"]}).status == 204
-    patch("nEWr", told["whip"]["token"], **{"If-Match": "*"}).refused("offer_refused")
+    assert patch(ufrag, told["whip"]["token"], **{"If-Match": "*"}).status == 204  # the same ICE session: nothing is restarted
     patch(ufrag, told["whip"]["token"]).refused("precondition_required")
+    patch("nEWr", told["whip"]["token"], **{"If-Match": reply.headers["ETag"]}).refused("version_conflict")
+    again = patch("nEWr", told["whip"]["token"], **{"If-Match": "*"}).ok(200)
+    restarted = publisher.relay.expect("session.restart", live_id=live_id, generation=waits["generation"])["ice"]
+    assert restarted["peer_ufrag"] == "nEWr" and restarted["ufrag"] != source["ice"]["ufrag"]
+    assert f"a=ice-ufrag:{restarted['ufrag']}" in again.body and f"a=ice-pwd:{restarted['pwd']}" in again.body and again.headers["ETag"] != reply.headers["ETag"]
+    assert patch("nEWr", told["whip"]["token"], **{"If-Match": again.headers["ETag"]}).status == 204
+    patch("nEWr", told["whip"]["token"], **{"If-Match": reply.headers["ETag"]}).refused("version_conflict")  # candidates of the ICE session before
     patch(ufrag, "plwt_" + "A" * 43, **{"If-Match": "*"}).refused("not_found")
     publisher.api.delete(session, token="plwt_" + "A" * 43).refused("not_found")
     publisher.api.delete(session).refused("unauthenticated")  # the owner's token is no hub's

@@ -41,6 +41,9 @@ static void commands_are_read(void **state)
         { "{\"type\":\"viewer.restart\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\",\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\","
           "\"peer_ufrag\":\"pee1\"}}", PL_OK, true, RELAY_VIEWER_RESTART },
         { "{\"type\":\"viewer.restart\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\"}", PL_INVALID_REQUEST, false, 0 },
+        { "{\"type\":\"session.restart\",\"id\":\"a\"," LIVE ",\"generation\":3,\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\","
+          "\"peer_ufrag\":\"pee1\"}}", PL_OK, true, RELAY_RESTART },
+        { "{\"type\":\"session.restart\",\"id\":\"a\"," LIVE ",\"generation\":3,\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"short\",\"peer_ufrag\":\"pee1\"}}", PL_INVALID_REQUEST, false, 0 },
         { "{\"type\":\"viewer.add\",\"id\":\"a\"," LIVE ",\"generation\":3,\"viewer_id\":\"v\",\"ice\":{\"ufrag\":\"ufr1\",\"pwd\":\"0123456789abcdefghijKL\","
           "\"peer_ufrag\":\"pee1\"},\"suite\":\"AEAD_AES_128_GCM\",\"keys\":{\"receive\":\"" KEY28 "\",\"send\":\"" KEY28 "\"},\"video\":{\"ssrc\":0,\"payload_type\":96}}",
             PL_INVALID_REQUEST, false, 0 },

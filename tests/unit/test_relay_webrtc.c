@@ -340,6 +340,41 @@ static void an_ice_restart_keeps_everything_else(void **state)
     done(&s, &hub, &v);
 }
 
+/* The same for a publisher: its session, keys and viewers stay. */
+static void an_ice_restart_of_a_publisher(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    as_webrtc(&hub, false);
+    struct relay_cmd c = { .kind = RELAY_RESTART, .ref = { s.live_id, 1 } };
+    assert_int_equal(ice_cred_set(&c.leg.ice, PL_STR("next"), PL_STR("abcdefghijKL0123456789"), PL_STR("peer")), PL_OK);
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_NOT_FOUND);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    hub.assoc = last_start(&s);
+    sim_peer_new(&s, &v, 2, PL_SRTP_GCM, false);
+    assert_int_equal(sim_add(&s, &v, 1), PL_OK);
+    sim_check(&s, &v, true);
+    sim_check(&s, &hub, true);
+    dtls(&s, &hub, RELAY_DTLS_KEYS, false);
+    dtls(&s, &hub, RELAY_DTLS_FINISHED, false);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_OK);
+    sim_hub_frame(&s, &hub, false, false, 3, -1); /* the old way still counts */
+    hub.leg.ice = c.leg.ice;
+    hub.addr.port = 9;
+    sim_check(&s, &hub, true);
+    assert_int_equal(sim_deliver(&s, &hub, &ignore), 1); /* answered, at the new address */
+    sim_hub_frame(&s, &hub, false, false, 3, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 3 && v.incomplete == 0 && v.keys == 1);
+    c.ref.generation = 2;
+    assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_FENCED);
+    done(&s, &hub, &v);
+}
+
 /* Viewers may be there before the publisher's offer is: the session waits for its source, and takes one. */
 static void a_source_that_comes_later(void **state)
 {
@@ -733,7 +768,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(believed_after_finished),
         cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
-        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails),
+        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(an_ice_restart_of_a_publisher), cmocka_unit_test(a_publisher_that_fails),
         cmocka_unit_test(an_ice_restart_keeps_everything_else), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
         cmocka_unit_test(a_source_that_cannot_is_not_asked), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again), cmocka_unit_test(v_e1_a_lossy_viewer),
         cmocka_unit_test(v_e4_bursts_fit_into_a_short_queue),
