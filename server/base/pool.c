@@ -1,5 +1,6 @@
 #include "pool.h"
 #include <stdio.h>
+#include <sys/resource.h>
 
 #define MAX_THREADS 64
 
@@ -59,6 +60,8 @@ static void *work(void *arg)
     struct worker me = *(struct worker *)arg;
     pl_heap_free(arg);
     struct pl_pool *p = me.pool;
+    if (p->conf.nice)
+        (void)setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) + p->conf.nice); /* of this thread alone (Linux); where it is not permitted the work is only less polite */
     void *state = p->conf.start ? p->conf.start(p->conf.self, me.number) : NULL;
 
     pthread_mutex_lock(&p->lock);

@@ -20,6 +20,7 @@ struct pl_pool_conf {
     void *(*start)(void *self, unsigned worker); /**< on the worker's thread; may be NULL; its result is `state` */
     void (*stop)(void *self, void *state);       /**< on the worker's thread, at the end */
     void *self;
+    int nice;         /**< 0..19: how far its threads stand back when processors are short; work that costs much, and for which nobody must wait */
     const char *name; /**< at most 10 bytes; the threads are called so */
 };
 PL_MUST enum pl_err pl_pool_new(const struct pl_pool_conf *conf, struct pl_pool **ret);

@@ -1,4 +1,5 @@
 #include "secure.h"
+#include "secure_pages.h"
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +23,10 @@ static uint64_t at_least(uint64_t v, uint64_t least) { return v > least ? v : le
 enum pl_err secure_password_hash(struct pl_str password, struct secure_password_policy p, char ret[SECURE_PASSWORD_TEXT])
 {
     static_assert(SECURE_PASSWORD_TEXT == crypto_pwhash_STRBYTES, "the text has libsodium's size");
-    if (crypto_pwhash_str(ret, password.p, password.n, at_least(p.passes, LEAST_PASSES), at_least(p.memory_bytes, LEAST_MEMORY)) != 0)
-        return PL_NO_MEMORY;
-    return PL_OK;
+    secure_pages_begin();
+    int bad = crypto_pwhash_str(ret, password.p, password.n, at_least(p.passes, LEAST_PASSES), at_least(p.memory_bytes, LEAST_MEMORY));
+    secure_pages_end();
+    return bad ? PL_NO_MEMORY : PL_OK;
 }
 
 enum pl_err secure_password_verify(struct pl_str stored, struct pl_str password, struct secure_password_policy p, bool *ret_rehash)
@@ -34,7 +36,10 @@ enum pl_err secure_password_verify(struct pl_str stored, struct pl_str password,
         return PL_INTERNAL;
     memcpy(text, stored.p, stored.n);
     errno = 0;
-    if (crypto_pwhash_str_verify(text, password.p, password.n) != 0)
+    secure_pages_begin();
+    int bad = crypto_pwhash_str_verify(text, password.p, password.n);
+    secure_pages_end();
+    if (bad)
         return errno == ENOMEM ? PL_NO_MEMORY : PL_INVALID_CREDENTIALS;
     *ret_rehash = crypto_pwhash_str_needs_rehash(text, at_least(p.passes, LEAST_PASSES), at_least(p.memory_bytes, LEAST_MEMORY)) != 0;
     return PL_OK;

@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -288,13 +289,32 @@ static void pool_refuses_when_full(void **state)
     assert_int_equal(tally.done, taken);
 }
 
+static void say_niceness(void *arg, void *state)
+{
+    (void)state;
+    *(int *)arg = getpriority(PRIO_PROCESS, 0);
+}
+
+/* S-A3: threads of costly work stand back behind the others; nobody else is touched. */
+static void pool_threads_can_stand_back(void **state)
+{
+    (void)state;
+    struct pl_pool *p;
+    int own = getpriority(PRIO_PROCESS, 0), said = -100;
+    assert_int_equal(pl_pool_new(&(struct pl_pool_conf){ .threads = 1, .queue = 1, .nice = 3 }, &p), PL_OK);
+    assert_int_equal(pl_pool_submit(p, (struct pl_job){ say_niceness, &said, 0 }), PL_OK);
+    pl_pool_free(p);
+    assert_int_equal(said, own + 3 < 19 ? own + 3 : 19);
+    assert_int_equal(getpriority(PRIO_PROCESS, 0), own);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(arena_ceiling_sticks), cmocka_unit_test(arena_gives_zeroes_after_reset), cmocka_unit_test(arena_survives_no_memory), cmocka_unit_test(buf_has_a_ceiling),
         cmocka_unit_test(json_strings_are_escaped), cmocka_unit_test(numbers_are_parsed_whole), cmocka_unit_test(wire_reader_never_passes_the_end),
         cmocka_unit_test(base64url_is_exact), cmocka_unit_test(times_are_rfc3339), cmocka_unit_test(uuid7_tells_its_time), cmocka_unit_test(conf_is_rows),
-        cmocka_unit_test(log_lines_are_json_with_context), cmocka_unit_test(pool_keeps_lanes_in_order), cmocka_unit_test(pool_refuses_when_full),
+        cmocka_unit_test(log_lines_are_json_with_context), cmocka_unit_test(pool_keeps_lanes_in_order), cmocka_unit_test(pool_refuses_when_full), cmocka_unit_test(pool_threads_can_stand_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
