@@ -381,7 +381,7 @@ static void stop_flushes_and_says_so(void **state)
 static void drain_sends_away(void **state)
 {
     struct link *l = server();
-    struct raw *r[6], *stranger = raw_open(l, "/ping/v1", "ping.v1", 0);
+    struct raw *r[6], *stranger = raw_open(l, "/new/v1", "new.v1", 0);
     const unsigned char bye[2] = { 1000 >> 8, 1000 & 0xff };
     (void)state;
     for (int i = 0; i < 6; i++)
@@ -604,7 +604,7 @@ static void client_sees_silence(void **state)
     struct link *l = server();
     struct user u = { 0 };
     (void)state;
-    user_start(&u, port_of(l), "/few/v1", "few.v1", 300 * PL_MS);
+    user_start(&u, port_of(l), "/few/v1", "few.v1", PL_SECOND);
     WAIT(GET(u.welcomes) == 1);
     assert_int_equal(GET(u.closes), 0);
     pthread_mutex_lock(&lock);
