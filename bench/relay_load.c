@@ -235,7 +235,7 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "bench-relay-load: no answer to a check\n");
         return 69;
     }
-    run(pl_mono_add(pl_now_mono(&pl_clock_system), 500 * PL_MS)); /* warm */
+    run(pl_mono_add(pl_now_mono(&pl_clock_system), 2 * PL_SECOND)); /* warm: the relay's pacer learns a source's rate in steps of a quarter of a second */
     printf("ready %s %s\n", pl_srtp_suite_name(sources[0].wire.suite), pl_srtp_suite_name(viewers[0][0].wire.suite));
     (void)fflush(stdout);
     if (!fgets(line, sizeof line, stdin))

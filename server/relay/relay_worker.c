@@ -315,16 +315,19 @@ static void *run(void *arg)
         struct pl_mono now = pl_now_mono(w->conf.clock);
         struct epoll_event ready[2];
         int n = epoll_wait(w->epoll, ready, 2, wait_ms(w, now));
-        for (int i = 0; i < n; i++)
+        bool packets = false; /* a wake-up for the pacer alone asks the socket nothing */
+        for (int i = 0; i < n; i++) {
+            packets |= ready[i].data.fd == w->udp;
             if (ready[i].data.fd == w->wake) {
                 uint64_t count;
                 ssize_t done = read(w->wake, &count, sizeof count);
                 (void)done;
             }
+        }
         now = pl_now_mono(w->conf.clock);
         obey(w, now);
         results(w, now);
-        for (int round = 0; round < ROUNDS && receive(w); round++) {
+        for (int round = 0; packets && round < ROUNDS && receive(w); round++) {
             obey(w, pl_now_mono(w->conf.clock));
             results(w, pl_now_mono(w->conf.clock));
         }

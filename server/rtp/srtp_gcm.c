@@ -1,9 +1,10 @@
 #include "srtp_gcm.h"
+#include "gcm.h"
 #include "rtp.h"
 #include "srtp_window.h"
 #include <openssl/evp.h>
 
-enum { TAG = 16, KEY = 16, SALT = 12 };
+enum { SALT = GCM_IV };
 #define INDEX_END (UINT64_C(1) << 48)
 
 struct stream { /* one SSRC: RFC 3711's cryptographic context */
@@ -11,7 +12,7 @@ struct stream { /* one SSRC: RFC 3711's cryptographic context */
     struct srtp_window window;
 };
 struct srtp_gcm {
-    EVP_CIPHER_CTX *ctx; /**< keyed once; a packet sets only the IV */
+    struct gcm *gcm;
     bool any;
     uint8_t salt[SALT];
     unsigned streams_n;
@@ -21,28 +22,26 @@ struct srtp_gcm {
 /* RFC 3711, 4.3.1 with 4.3.3: AES in counter mode under the master key, from the master salt (padded to 112 bits, RFC 7714 11) and a label. */
 static bool derive(EVP_CIPHER_CTX *ctx, const EVP_CIPHER *cipher, const uint8_t *master, uint8_t label, uint8_t *out, int n)
 {
-    static const uint8_t zeros[KEY];
+    static const uint8_t zeros[GCM_KEY];
     uint8_t iv[16] = { 0 };
     int len;
-    memcpy(iv, master + KEY, SALT);
+    memcpy(iv, master + GCM_KEY, SALT);
     iv[7] ^= label;
     return EVP_EncryptInit_ex(ctx, cipher, NULL, master, iv) == 1 && EVP_EncryptUpdate(ctx, out, &len, zeros, n) == 1;
 }
 
-static bool set_keys(struct srtp_gcm *g, const struct pl_srtp_conf *conf)
+static enum pl_err set_keys(struct srtp_gcm *g, const struct pl_srtp_conf *conf)
 {
     enum { LABEL_KEY = 0, LABEL_SALT = 2 };
-    uint8_t key[KEY];
+    uint8_t key[GCM_KEY];
     EVP_CIPHER_CTX *prf = EVP_CIPHER_CTX_new();
-    EVP_CIPHER *ctr = EVP_CIPHER_fetch(NULL, "AES-128-CTR", NULL), *gcm = EVP_CIPHER_fetch(NULL, "AES-128-GCM", NULL);
-    g->ctx = EVP_CIPHER_CTX_new();
-    bool ok = prf && ctr && gcm && g->ctx && derive(prf, ctr, conf->key, LABEL_KEY, key, KEY) && derive(prf, ctr, conf->key, LABEL_SALT, g->salt, SALT) &&
-        EVP_CipherInit_ex(g->ctx, gcm, NULL, key, NULL, conf->receive ? 0 : 1) == 1;
+    EVP_CIPHER *ctr = EVP_CIPHER_fetch(NULL, "AES-128-CTR", NULL);
+    bool ok = prf && ctr && derive(prf, ctr, conf->key, LABEL_KEY, key, GCM_KEY) && derive(prf, ctr, conf->key, LABEL_SALT, g->salt, SALT);
+    enum pl_err e = ok ? gcm_new(gcm_best(), key, conf->receive ? GCM_OPEN : GCM_SEAL, &g->gcm) : PL_NO_MEMORY;
     explicit_bzero(key, sizeof key);
     EVP_CIPHER_CTX_free(prf);
     EVP_CIPHER_free(ctr);
-    EVP_CIPHER_free(gcm); /* the context holds its own reference */
-    return ok;
+    return e;
 }
 
 enum pl_err srtp_gcm_new(const struct pl_srtp_conf *conf, struct srtp_gcm **ret)
@@ -50,9 +49,10 @@ enum pl_err srtp_gcm_new(const struct pl_srtp_conf *conf, struct srtp_gcm **ret)
     struct srtp_gcm *g = pl_heap(sizeof *g);
     if (!g)
         return PL_NO_MEMORY;
-    if (!set_keys(g, conf)) {
+    enum pl_err e = set_keys(g, conf);
+    if (e != PL_OK) {
         srtp_gcm_free(g);
-        return PL_NO_MEMORY;
+        return e;
     }
     g->any = conf->ssrcs_n == 0;
     for (unsigned i = 0; i < conf->ssrcs_n; i++)
@@ -64,7 +64,7 @@ enum pl_err srtp_gcm_new(const struct pl_srtp_conf *conf, struct srtp_gcm **ret)
 struct srtp_gcm *srtp_gcm_free(struct srtp_gcm *g)
 {
     if (g) {
-        EVP_CIPHER_CTX_free(g->ctx); /* OpenSSL wipes its keys */
+        gcm_free(g->gcm);
         explicit_bzero(g->salt, sizeof g->salt);
     }
     return pl_heap_free(g);
@@ -118,7 +118,6 @@ enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n, bool aga
 {
     struct rtp_header h;
     uint8_t iv[SALT];
-    int len;
     size_t head = rtp_peek(p, *n, &h) == PL_OK ? header_bytes(p, *n) : 0;
     if (head == 0)
         return PL_SHORT;
@@ -133,12 +132,9 @@ enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n, bool aga
     if (!again)
         take(g, s, index); /* before it is encrypted: whatever happens now, this number is spent */
     iv_of(g, h.ssrc, index, iv);
-    bool ok = EVP_EncryptInit_ex(g->ctx, NULL, NULL, NULL, iv) == 1 && EVP_EncryptUpdate(g->ctx, NULL, &len, p, (int)head) == 1 &&
-        (*n == head || EVP_EncryptUpdate(g->ctx, p + head, &len, p + head, (int)(*n - head)) == 1) && EVP_EncryptFinal_ex(g->ctx, p + *n, &len) == 1 &&
-        EVP_CIPHER_CTX_ctrl(g->ctx, EVP_CTRL_GCM_GET_TAG, TAG, p + *n) == 1;
-    if (!ok)
+    if (!gcm_seal(g->gcm, iv, p, head, p + head, *n - head))
         return PL_INTERNAL;
-    *n += TAG;
+    *n += GCM_TAG;
     return PL_OK;
 }
 
@@ -146,8 +142,7 @@ enum pl_err srtp_gcm_unprotect(struct srtp_gcm *g, uint8_t *p, size_t *n)
 {
     struct rtp_header h;
     uint8_t iv[SALT];
-    int len;
-    size_t plain = *n < RTP_HEADER + TAG ? 0 : *n - TAG;
+    size_t plain = *n < RTP_HEADER + GCM_TAG ? 0 : *n - GCM_TAG;
     size_t head = rtp_peek(p, plain, &h) == PL_OK ? header_bytes(p, plain) : 0;
     if (head == 0)
         return PL_SHORT;
@@ -158,10 +153,7 @@ enum pl_err srtp_gcm_unprotect(struct srtp_gcm *g, uint8_t *p, size_t *n)
     if (!srtp_window_fresh(&s->window, index))
         return PL_REPLAY;
     iv_of(g, h.ssrc, index, iv);
-    bool ok = EVP_DecryptInit_ex(g->ctx, NULL, NULL, NULL, iv) == 1 && EVP_DecryptUpdate(g->ctx, NULL, &len, p, (int)head) == 1 &&
-        (plain == head || EVP_DecryptUpdate(g->ctx, p + head, &len, p + head, (int)(plain - head)) == 1) &&
-        EVP_CIPHER_CTX_ctrl(g->ctx, EVP_CTRL_GCM_SET_TAG, TAG, p + plain) == 1 && EVP_DecryptFinal_ex(g->ctx, p + plain, &len) == 1;
-    if (!ok)
+    if (!gcm_open(g->gcm, iv, p, head, p + head, plain - head))
         return PL_AUTH;
     take(g, s, index);
     *n = plain;

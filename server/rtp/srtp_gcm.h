@@ -1,6 +1,6 @@
-/* srtp_gcm.h - AEAD_AES_128_GCM for RTP packets (RFC 7714) on OpenSSL's EVP, private to srtp.c.
+/* srtp_gcm.h - AEAD_AES_128_GCM for RTP packets (RFC 7714) on gcm.h, private to srtp.c.
  *
- * Here because it is the packet path: Debian builds libsrtp on NSS, which takes twice as long a packet. RTCP, the other suite and all rules that a caller sees stay in
+ * Here because it is the packet path: Debian builds libsrtp on NSS, which takes five times as long a packet. RTCP, the other suite and all rules that a caller sees stay in
  * srtp.c. Index and replay window are RFC 3711's: state moves after the tag was right, and a number is encrypted once.
  * Not here: SRTCP, MKI, header encryption.  Threads: one at a time.  Memory: fixed when it is made.
  *     e = srtp_gcm_new(key, receive, &g);
