@@ -102,6 +102,30 @@ CREATE TABLE contact_change (
     CONSTRAINT contact_change_kind_check CHECK ((kind = ANY (ARRAY['email'::text, 'phone'::text])))
 );
 
+CREATE TABLE delegation (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    kind text NOT NULL,
+    name text NOT NULL,
+    hint text NOT NULL,
+    scopes text NOT NULL,
+    systems bytea,
+    created_at timestamp with time zone NOT NULL,
+    ends_at timestamp with time zone,
+    last_used_at timestamp with time zone,
+    CONSTRAINT delegation_kind_check CHECK ((kind = ANY (ARRAY['token'::text, 'service'::text])))
+);
+
+CREATE TABLE delegation_token (
+    token_hash bytea NOT NULL,
+    account_id uuid NOT NULL,
+    delegation_id uuid NOT NULL,
+    kind text NOT NULL,
+    generation integer NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT delegation_token_kind_check CHECK ((kind = ANY (ARRAY['access'::text, 'refresh'::text])))
+);
+
 CREATE TABLE device (
     account_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -542,6 +566,12 @@ ALTER TABLE ONLY contact_change
 ALTER TABLE ONLY contact_change
     ADD CONSTRAINT contact_change_undo UNIQUE (undo_hash);
 
+ALTER TABLE ONLY delegation
+    ADD CONSTRAINT delegation_key PRIMARY KEY (account_id, id);
+
+ALTER TABLE ONLY delegation_token
+    ADD CONSTRAINT delegation_token_key PRIMARY KEY (token_hash);
+
 ALTER TABLE ONLY device_binding
     ADD CONSTRAINT device_binding_key PRIMARY KEY (serial);
 
@@ -679,6 +709,12 @@ CREATE INDEX challenge_try_at ON challenge_try USING btree (at);
 CREATE UNIQUE INDEX client_own_key ON client USING btree (account_id, key_hash);
 
 CREATE INDEX contact_change_ends ON contact_change USING btree (ends_at);
+
+CREATE INDEX delegation_ends ON delegation USING btree (ends_at);
+
+CREATE INDEX delegation_token_delegation ON delegation_token USING btree (account_id, delegation_id);
+
+CREATE INDEX delegation_token_expires ON delegation_token USING btree (expires_at);
 
 CREATE INDEX device_claim_ended ON device_claim USING btree (ended_at);
 

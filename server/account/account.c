@@ -47,6 +47,8 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
         e = dummy_make(ctx->dummy_hash);
     if (e == PL_OK)
         e = account_events_new(ctx, &ctx->events);
+    if (e == PL_OK)
+        e = account_used_new(&ctx->used);
     if (e != PL_OK) {
         account_free(ctx);
         return e;
@@ -61,6 +63,7 @@ struct account *account_free(struct account *ctx)
     if (!ctx)
         return NULL;
     account_events_free(ctx->events);
+    account_used_free(ctx->used);
     account_where_close(ctx);
     factor_done(&ctx->factor);
     pin_done(&ctx->pin);
@@ -92,7 +95,11 @@ void account_work_wake(void *ctx)
         bus_nudge(a->bus, "facts");
 }
 
-enum pl_err account_work(struct account *ctx, struct db_tx *tx, struct pl_utc now, bool *ret_again) { return account_resets_run(ctx, tx, now, ret_again); }
+enum pl_err account_work(struct account *ctx, struct db_tx *tx, struct pl_utc now, bool *ret_again)
+{
+    enum pl_err e = account_used_write(ctx->used, tx);
+    return e == PL_OK ? account_resets_run(ctx, tx, now, ret_again) : e;
+}
 
 static void write_masked(struct jw *w, const char *name, struct pl_str s)
 {
@@ -124,7 +131,7 @@ enum pl_err account_list(struct db_tx *tx, struct jw *w)
     return PL_OK;
 }
 
-enum pl_err account_expire(struct db_tx *tx, struct pl_utc now)
+enum pl_err account_expire(struct account *ctx, struct db_tx *tx, struct pl_utc now)
 {
     enum pl_err e = account_sql_signup_expire(tx, now, NULL);
     if (e == PL_OK)
@@ -133,6 +140,8 @@ enum pl_err account_expire(struct db_tx *tx, struct pl_utc now)
         e = account_changes_expire(tx, now);
     if (e == PL_OK)
         e = account_sql_expire_tokens(tx, now, NULL);
+    if (e == PL_OK)
+        e = account_delegations_expire(ctx, tx, now);
     if (e == PL_OK)
         e = account_sql_expire_grants(tx, now, NULL);
     if (e == PL_OK)

@@ -11,6 +11,8 @@
  * and a PIN to the new one; the old one gets a link that undoes it for 72 h (S-P11). Links begin with account.link_url, never with anything of the request.
  * S-S1: tokens are 256 bits and stored as hashes. S-S2: access 15 min, refresh rotates, idle 30 d, absolute 180 d. S-S3: a refresh token used twice ends the
  * client's session and tells the owner, except within 30 s by the same client key before its successor was used. A step-up grant is single use, 5 min, for one purpose.
+ * Beside clients there are scoped tokens: a person makes one for a script (plst) or links a service (plot). Each may only what its scopes say, row by row (http.h); what is
+ * about log-in, factors, tokens, members or deletion is open to none of them.
  * Not here: PINs (pin.h), sending (notify.h), what an account owns (system.h, device.h).
  * Threads: any; state is in PostgreSQL, the list of event sockets has its own lock.  Memory: the call's arena.
  *     e = account_new(&(struct account_conf){ ... }, &ctx, &fail);
@@ -56,7 +58,7 @@ struct account_conf {
 PL_MUST enum pl_err account_new(const struct account_conf *conf, struct account **ret, struct pl_fail *reterr);
 struct account *account_free(struct account *ctx);
 
-extern const struct http_route account_routes[], account_factor_routes[]; /* self: struct account */
+extern const struct http_route account_routes[], account_factor_routes[], account_token_routes[]; /* self: struct account */
 /* authenticate and spend_grant for http's engine. */
 struct http_hooks account_hooks(struct account *ctx);
 /* /v1/events, porchlight.events.v1. The tables live in ctx. */
@@ -64,12 +66,42 @@ struct link_protocol account_events_protocol(struct account *ctx);
 /* Job, once a second: closes event sockets whose session is past its time, and every 5 s looks for what a lost nudge did not tell (S-S5). */
 void account_events_sweep(struct account *ctx);
 
-/* Looks an access token up: one query. PL_UNAUTHENTICATED when it is none, expired or revoked. *ret_until (may be NULL): when it expires. */
-PL_MUST enum pl_err account_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until);
+/* Looks an access token up, a client's or a scoped one: one query. PL_UNAUTHENTICATED when it is none, expired or revoked. *ret_until (may be NULL): when it expires. */
+PL_MUST enum pl_err account_authenticate(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until);
 
 /* For what is granted to a client and outlives its call: until the end of the transaction the client is not revoked, and whoever revokes it afterwards sees what
  * was written. PL_UNAUTHENTICATED: it has been. */
 PL_MUST enum pl_err account_hold_client(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
+
+/* ---- what a person has given to a script (a token made by hand) or to a linked service: it acts as one more client, whose id is the delegation's ---- */
+
+struct account_scope {
+    const char *name; /**< NULL ends the table */
+    const char *may;  /**< what who has it may do, for the person who is asked: "watch your cameras live" */
+};
+extern const struct account_scope account_scopes[];
+/* Words in the table's order, parted by blanks, from a list of pl_str. PL_INVALID_REQUEST about `scopes` for one that there is not, or none. */
+PL_MUST enum pl_err account_scopes_take(struct pl_arena *a, const struct json_list *given, struct pl_str *ret, struct pl_fail *reterr);
+/* Writes member "scopes". */
+void account_scopes_write(struct jw *w, struct pl_str scopes);
+
+enum account_delegation_kind { ACCOUNT_TOKEN, ACCOUNT_SERVICE };
+struct account_delegation {
+    enum account_delegation_kind kind;
+    struct pl_str name;
+    struct pl_str hint;    /**< by what its owner knows it again */
+    struct pl_str scopes;  /**< of account_scopes_take */
+    struct pl_str systems; /**< 16 bytes each; .p NULL: all of the account's */
+    struct pl_utc ends_at; /**< us 0: until it is taken back */
+};
+/* Both tell the owner by e-mail and event; account_nudge or notify_wake comes after the commit. PL_TOO_MANY: fifty of a kind. */
+PL_MUST enum pl_err account_delegation_add(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const struct account_delegation *d, struct pl_uuid *ret_id);
+/* Takes it back with its tokens, and cuts its sockets and running media (S-S5). PL_NOT_FOUND. */
+PL_MUST enum pl_err account_delegation_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, struct pl_uuid id);
+/* S-S1: an access token of it; the caller tells it once and wipes it. */
+void account_delegation_token_new(enum account_delegation_kind kind, char ret[SECURE_TOKEN_TEXT]);
+/* Makes the token good until then (us 0: as long as the delegation). */
+PL_MUST enum pl_err account_delegation_token_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, enum account_delegation_kind kind, const char *token, struct pl_utc expires_at);
 
 /* Handler of JOURNAL_ACCOUNT_DELETED: removes what bears the account's id here, in notify, pin and factor; also when the account itself is gone already (S-S6). */
 PL_MUST enum pl_err account_erase(struct db_tx *tx, struct pl_uuid account_id);
@@ -84,5 +116,5 @@ PL_MUST enum pl_err account_list(struct db_tx *tx, struct jw *w);
 /* Job, once a second and when nudged: one wish to reset a password is looked at; after the commit notify_wake. *ret_again: there was one. */
 PL_MUST enum pl_err account_work(struct account *ctx, struct db_tx *tx, struct pl_utc now, bool *ret_again);
 
-/* Job, every minute: deletes sign-ups, resets, undos, tokens, grants and sessions that ended; also pin_expire. */
-PL_MUST enum pl_err account_expire(struct db_tx *tx, struct pl_utc now);
+/* Job, every minute: deletes sign-ups, resets, undos, tokens, delegations, grants and sessions that ended; also pin_expire. */
+PL_MUST enum pl_err account_expire(struct account *ctx, struct db_tx *tx, struct pl_utc now);

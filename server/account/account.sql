@@ -367,3 +367,71 @@ DELETE FROM step_up_grant WHERE expires_at <= $1;
 -- in: now timestamptz
 -- Idle for too long, or past their absolute end.
 DELETE FROM session WHERE idle_ends_at <= $1;
+
+-- name: delegation_add :exec
+-- in: account_id uuid, id uuid, kind text, name text, hint text, scopes text, systems bytea?, now timestamptz, ends_at timestamptz?, most integer
+-- No row affected: the account has `most` of this kind.
+INSERT INTO delegation (account_id, id, kind, name, hint, scopes, systems, created_at, ends_at)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE (SELECT count(*) FROM delegation WHERE account_id = $1 AND kind = $3) < $10;
+
+-- name: delegation_list :many 200
+-- in: account_id uuid, kind text
+-- What was given, newest first.
+SELECT id, name, hint, scopes, systems, created_at, ends_at, last_used_at FROM delegation WHERE account_id = $1 AND kind = $2 ORDER BY id DESC LIMIT 200;
+
+-- name: delegation_lock :one
+-- in: account_id uuid, id uuid, now timestamptz
+-- Locked: what happens to it happens one after the other. No row: it has ended.
+UPDATE delegation SET name = name WHERE account_id = $1 AND id = $2 AND (ends_at IS NULL OR ends_at > $3) RETURNING kind, name, scopes;
+
+-- name: delegation_hold :one
+-- in: account_id uuid, id uuid, now timestamptz
+-- Keeps it from being ended until this transaction is. No row: it has ended.
+SELECT id FROM delegation WHERE account_id = $1 AND id = $2 AND (ends_at IS NULL OR ends_at > $3) FOR SHARE;
+
+-- name: delegation_used :exec
+-- in: account_id uuid, id uuid, at timestamptz
+-- When it was used last, within a minute or so.
+UPDATE delegation SET last_used_at = $3 WHERE account_id = $1 AND id = $2 AND (last_used_at IS NULL OR last_used_at < $3);
+
+-- name: delegation_drop :one
+-- in: account_id uuid, id uuid
+-- It is taken back. No row: there is none.
+DELETE FROM delegation WHERE account_id = $1 AND id = $2 RETURNING kind, name;
+
+-- name: delegation_ended :many 100
+-- in: now timestamptz
+-- Those whose time is over.
+SELECT account_id, id FROM delegation WHERE ends_at <= $1 LIMIT 100;
+
+-- name: delegation_token_add :exec
+-- in: token_hash bytea, account_id uuid, delegation_id uuid, kind text, generation integer, expires_at timestamptz?
+-- Only its hash is kept.
+INSERT INTO delegation_token (token_hash, account_id, delegation_id, kind, generation, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
+
+-- name: delegation_access :one
+-- in: token_hash bytea, now timestamptz
+-- The one query of every call with such a token. No row: unknown, expired or taken back.
+SELECT t.account_id, t.delegation_id, t.expires_at, d.scopes, d.systems, d.last_used_at FROM delegation_token t
+JOIN delegation d ON d.account_id = t.account_id AND d.id = t.delegation_id
+WHERE t.token_hash = $1 AND t.kind = 'access' AND (t.expires_at IS NULL OR t.expires_at > $2) AND (d.ends_at IS NULL OR d.ends_at > $2);
+
+-- name: delegation_tokens_drop :exec
+-- in: account_id uuid, delegation_id uuid
+-- It was taken back.
+DELETE FROM delegation_token WHERE account_id = $1 AND delegation_id = $2;
+
+-- name: delegation_tokens_expire :exec
+-- in: now timestamptz
+-- Too old to mean anything.
+DELETE FROM delegation_token WHERE expires_at <= $1;
+
+-- name: erase_delegations :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM delegation WHERE account_id = $1;
+
+-- name: erase_delegation_tokens :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM delegation_token WHERE account_id = $1;

@@ -6,6 +6,7 @@
 #include "phone.h"
 
 struct account_where;  /* account_where.c */
+struct account_used;   /* account_delegation.c */
 struct account_events; /* account_link.c */
 
 struct account {
@@ -19,6 +20,7 @@ struct account {
     struct pl_log log;
     char dummy_hash[SECURE_PASSWORD_TEXT]; /* verified when the e-mail is unknown: the same work (S-A5) */
     struct account_events *events;
+    struct account_used *used;
     const struct account_part *parts;
     struct account_where *where; /* NULL: no database of addresses */
 };
@@ -192,6 +194,19 @@ PL_MUST enum pl_err account_changes_expire(struct db_tx *tx, struct pl_utc now);
 /* ---- account_leave.c ---- */
 PL_MUST enum pl_err account_on_delete(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_export(struct http_call *c, struct pl_fail *reterr);
+
+/* ---- account_delegation.c, account_token.c ---- */
+/* *ret_used: when it was used before; us 0: never. */
+PL_MUST enum pl_err account_delegation_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until, struct pl_utc *ret_used);
+PL_MUST enum pl_err account_delegation_hold(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
+PL_MUST enum pl_err account_delegations_expire(struct account *ctx, struct db_tx *tx, struct pl_utc now);
+/* Writes member `member`: those of a kind. */
+PL_MUST enum pl_err account_delegations_write(struct db_tx *tx, struct jw *w, const char *member, const char *kind, struct pl_uuid account_id);
+PL_MUST enum pl_err account_used_new(struct account_used **ret);
+struct account_used *account_used_free(struct account_used *u);
+/* Any thread: remembers that it was used, unless that is known from within the last minute. */
+void account_used_note(struct account_used *u, const struct http_actor *actor, struct pl_utc now, struct pl_utc last);
+PL_MUST enum pl_err account_used_write(struct account_used *u, struct db_tx *tx);
 
 /* ---- account_link.c ---- */
 PL_MUST enum pl_err account_events_new(struct account *ctx, struct account_events **ret);

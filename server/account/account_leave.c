@@ -35,7 +35,7 @@ static enum pl_err addresses_erase(struct db_tx *tx, struct pl_uuid id)
 enum pl_err account_erase(struct db_tx *tx, struct pl_uuid account_id)
 {
     static enum pl_err (*const whole[])(struct db_tx *, struct pl_uuid, int64_t *) = { account_sql_erase_changes, account_sql_reset_forget, account_sql_erase_tokens,
-        account_sql_erase_sessions, account_sql_erase_grants, account_sql_erase_clients, account_sql_erase_account };
+        account_sql_erase_sessions, account_sql_erase_grants, account_sql_erase_clients, account_sql_erase_delegation_tokens, account_sql_erase_delegations, account_sql_erase_account };
     enum pl_err e = addresses_erase(tx, account_id);
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(whole); i++)
         e = whole[i](tx, account_id, NULL);
@@ -152,6 +152,8 @@ enum pl_err account_on_export(struct http_call *c, struct pl_fail *reterr)
         e = write_changes(c->tx, &c->out, id);
     if (e == PL_OK)
         e = write_clients(c->tx, &c->out, c->now, &c->actor);
+    if (e == PL_OK)
+        e = account_delegations_write(c->tx, &c->out, "tokens", "token", id);
     jw_open(&c->out, "factors");
     if (e == PL_OK)
         e = factor_write(c->tx, id, &c->out);

@@ -98,7 +98,7 @@ static enum pl_err look(struct link_call *c, void *arg, struct pl_fail *reterr)
     (void)reterr;
     if (!w)
         return PL_OK;
-    enum pl_err e = account_authenticate(c->tx, c->now, w->token, &actor, NULL);
+    enum pl_err e = account_authenticate(w->ev->ctx, c->tx, c->now, w->token, &actor, NULL);
     if (e == PL_UNAUTHENTICATED) {
         link_close(c->conn, e);
         return PL_OK;
@@ -199,8 +199,8 @@ static enum pl_err on_auth(struct link_call *c, struct pl_fail *reterr)
     struct pl_utc until;
     bool again = w != NULL;
     (void)reterr;
-    enum pl_err e = account_authenticate(c->tx, c->now, m->token, &actor, &until);
-    if (e != PL_OK)
+    enum pl_err e = account_authenticate(ev->ctx, c->tx, c->now, m->token, &actor, &until);
+    if (e != PL_OK || (e = http_may(&actor, "events:read") ? PL_OK : PL_SCOPE_MISSING) != PL_OK)
         return e;
     if (w && (!pl_uuid_eq(w->account_id, actor.account_id) || !pl_uuid_eq(w->client_id, actor.client_id)))
         return PL_UNAUTHENTICATED;

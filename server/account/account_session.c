@@ -187,12 +187,26 @@ enum pl_err account_grant_make(struct db_tx *tx, struct pl_utc now, struct pl_uu
 
 /* ---- the hooks of http's engine ---- */
 
-enum pl_err account_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until)
+static enum pl_err scoped(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until)
+{
+    struct pl_utc until, used;
+    enum pl_err e = account_delegation_authenticate(tx, now, token, ret, &until, &used);
+    if (e != PL_OK)
+        return e;
+    account_used_note(ctx->used, ret, now, used);
+    if (ret_until)
+        *ret_until = until;
+    return PL_OK;
+}
+
+enum pl_err account_authenticate(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until)
 {
     struct account_sql_token_access_row row;
     uint8_t hash[32];
     bool found;
     enum pl_err e = secure_token_hash(token, ACCESS, hash);
+    if (e == PL_UNAUTHENTICATED)
+        return scoped(ctx, tx, now, token, ret, ret_until);
     if (e == PL_OK)
         e = account_sql_token_access(tx, hash_str(hash), now, &row, &found);
     if (e != PL_OK || !found)
@@ -207,14 +221,15 @@ enum pl_err account_hold_client(struct db_tx *tx, struct pl_utc now, const struc
 {
     struct account_sql_session_hold_row row;
     bool found;
+    if (actor->scopes.p)
+        return account_delegation_hold(tx, now, actor);
     enum pl_err e = account_sql_session_hold(tx, actor->account_id, actor->client_id, now, &row, &found);
     return e == PL_OK && !found ? PL_UNAUTHENTICATED : e;
 }
 
 static enum pl_err hook_authenticate(void *self, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret)
 {
-    (void)self;
-    return account_authenticate(tx, now, token, ret, NULL);
+    return account_authenticate(self, tx, now, token, ret, NULL);
 }
 
 static enum pl_err hook_spend_grant(void *self, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const char *purpose, struct pl_str grant)

@@ -1,7 +1,7 @@
 /* http.h - all of libmicrohttpd: REST routes as rows of data, checked by one engine in one order.
  *
  * A row says method, path, who may call, what the body holds and which function answers. The engine checks, in this order: limits (header, body, time), route, method,
- * rate of an unknown caller, access token, rate of the account, content type, body by its table, idempotency key, step-up grant; then it runs the handler on the worker pool
+ * rate of an unknown caller, access token, rate of the account, scope, content type, body by its table, idempotency key, step-up grant; then it runs the handler on the worker pool
  * inside a transaction, again on PL_RETRY, and sends the reply, or application/problem+json (RFC 9457) made from the error row. Handlers see typed values and
  * write rows; they never log or send. HEAD is a GET whose body stays behind; OPTIONS answers 204 with Allow, and with Accept-Post and Accept-Patch where a body
  * is not JSON; a body that is absent counts as {}. Failures of ours (5xx) are logged under the request's id and tell the caller nothing inside; 429 and 503
@@ -22,8 +22,9 @@
 
 enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
 enum http_auth {
-    HTTP_PUBLIC, /**< nobody need be signed in; a token is not looked at */
-    HTTP_USER    /**< a valid access token; c->actor says whose */
+    HTTP_PUBLIC,  /**< nobody need be signed in; a token is not looked at */
+    HTTP_SESSION, /**< a valid access token of a signed-in client; c->actor says whose. A scoped token is PL_SCOPE_MISSING, whatever its scopes */
+    HTTP_USER     /**< the same, or a scoped token that has the row's `scope` */
 };
 enum http_tx {
     HTTP_TX,    /**< the engine begins before the handler and commits after it */
@@ -50,6 +51,7 @@ extern const struct conf_row http_rate_conf_rows[]; /* of struct http_rates */
 struct http_actor {
     struct pl_uuid account_id;
     struct pl_uuid client_id;
+    struct pl_str scopes;  /**< of a scoped token: what it may, words parted by blanks; .p NULL: a session, which may all */
     bool step_up; /**< a grant for this route's purpose was spent by this call */
 };
 
@@ -92,6 +94,7 @@ struct http_route {
     const char *type;        /**< the body is of this media type, and not JSON: the handler gets its bytes and looks at them itself */
     size_t most;             /**< of such a body: bytes at most */
     enum http_tx tx;
+    const char *scope;       /**< HTTP_USER: what a scoped token must have, words parted by blanks, all of them; no row of that kind is without */
     const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none; with HTTP_OWN_TX the handler uses http_run */
     bool idempotent;         /**< takes Idempotency-Key (S-S9): POSTs that create, send or claim; with HTTP_OWN_TX the handler uses http_run */
     enum http_rate rate;     /**< what it counts as */
@@ -104,6 +107,8 @@ struct http_route {
 /* Path and query values. The engine has matched the path, so a named parameter is there; one that does not parse is PL_NOT_FOUND. */
 PL_MUST enum pl_err http_param_uuid(const struct http_call *c, const char *name, struct pl_uuid *ret);
 struct pl_str http_param(const struct http_call *c, const char *name);
+/* Has the caller these scopes (words parted by blanks)? A session has all. */
+bool http_may(const struct http_actor *actor, const char *scopes);
 /* .p NULL when absent. */
 struct pl_str http_query(const struct http_call *c, const char *name);
 struct pl_str http_header(const struct http_call *c, const char *name);

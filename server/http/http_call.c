@@ -75,13 +75,41 @@ static enum pl_err check_token(struct call *call, struct pl_fail *reterr)
     const char *fixed = call->h->bearer;
     if (fixed && !secure_eq(fixed, strlen(fixed), call->bearer.p, call->bearer.n))
         return PL_UNAUTHENTICATED;
-    if (call->row->route->auth != HTTP_USER)
+    if (call->row->route->auth == HTTP_PUBLIC)
         return PL_OK;
     if (!call->h->conf.hooks.authenticate)
         return PL_UNAUTHENTICATED;
     if (!call->c.db)
         return PL_UNAVAILABLE;
     return db_look(call->c.db, call->c.arena, authenticate, call, reterr);
+}
+
+static bool has_word(struct pl_str words, struct pl_str word)
+{
+    while (words.n)
+        if (pl_str_eq(pl_str_split(words, ' ', &words), word))
+            return true;
+    return false;
+}
+
+bool http_may(const struct http_actor *actor, const char *scopes)
+{
+    struct pl_str rest = pl_str_of(scopes);
+    while (actor->scopes.p && rest.n)
+        if (!has_word(actor->scopes, pl_str_split(rest, ' ', &rest)))
+            return false;
+    return true;
+}
+
+/* What a scoped token may is data: the row says it, and a row that says nothing is not for such a token. */
+static enum pl_err check_scope(const struct call *call, struct pl_fail *reterr)
+{
+    const struct http_route *r = call->row->route;
+    if (r->auth == HTTP_PUBLIC || !call->c.actor.scopes.p)
+        return PL_OK;
+    if (!r->scope)
+        return pl_fail(reterr, PL_SCOPE_MISSING, "Only a signed-in client may do this.");
+    return http_may(&call->c.actor, r->scope) ? PL_OK : pl_fail(reterr, PL_SCOPE_MISSING, "This wants the scope %s.", r->scope);
 }
 
 static bool is_json(struct pl_str type)
@@ -304,6 +332,8 @@ static enum pl_err run_checks(struct call *call, struct pl_fail *reterr)
         e = http_rate_bad_token(call, reterr);
     if (e == PL_OK)
         e = http_rate_account(call, reterr);
+    if (e == PL_OK)
+        e = check_scope(call, reterr);
     if (e == PL_OK)
         e = take_body(call, reterr);
     if (e == PL_OK)

@@ -209,7 +209,7 @@ enum pl_err http_rate_address(struct call *call, struct pl_fail *reterr)
 enum pl_err http_rate_account(struct call *call, struct pl_fail *reterr)
 {
     enum http_rate class = http_rate_class(call->row->route);
-    if (!call->h->rates || class == HTTP_RATE_NONE || call->row->route->auth != HTTP_USER)
+    if (!call->h->rates || class == HTTP_RATE_NONE || call->row->route->auth == HTTP_PUBLIC)
         return PL_OK;
     return spend(call, class, true, call->c.actor.account_id.b, sizeof call->c.actor.account_id.b, reterr);
 }

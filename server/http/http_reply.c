@@ -69,6 +69,17 @@ void http_reply_header(struct http_call *c, const char *name, struct pl_str valu
     *end = added;
 }
 
+/* RFC 6750 (3): what a bearer's token lacks. .p NULL: it is not the token's fault. */
+static struct pl_str challenge(const struct call *call, enum pl_err e)
+{
+    const char *scope = call->row->route->scope;
+    if (e == PL_SCOPE_MISSING)
+        return scope ? pl_fmt(call->c.arena, "Bearer error=\"insufficient_scope\", scope=\"%s\"", scope) : PL_STR("Bearer error=\"insufficient_scope\"");
+    if (e == PL_UNAUTHENTICATED && call->row->route->auth != HTTP_PUBLIC)
+        return PL_STR("Bearer error=\"invalid_token\"");
+    return pl_err_table[e].status == 401 ? PL_STR("Bearer") : PL_STR_NONE;
+}
+
 void http_reply_error(struct call *call, enum pl_err e, const struct pl_fail *fail)
 {
     /* The arena may be what failed. */
@@ -82,8 +93,9 @@ void http_reply_error(struct call *call, enum pl_err e, const struct pl_fail *fa
     call->c.headers = NULL;
     if (wait)
         http_reply_header(&call->c, "Retry-After", pl_fmt(call->c.arena, "%d", wait));
-    if (call->reply.status == 401)
-        http_reply_header(&call->c, "WWW-Authenticate", PL_STR("Bearer"));
+    struct pl_str ask = challenge(call, e);
+    if (ask.p)
+        http_reply_header(&call->c, "WWW-Authenticate", ask);
     call->reply.headers = call->c.headers;
 }
 

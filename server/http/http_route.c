@@ -14,7 +14,8 @@ static unsigned count_params(const char *path)
 static bool row_good(const struct http_route *r)
 {
     return r->path[0] == '/' && r->run && r->summary && count_params(r->path) <= MAX_PARAMS && (r->fields == NULL) == (r->body_size == 0) &&
-           (r->type == NULL) == (r->most == 0) && !(r->type && r->fields) && (!r->step_up || r->auth == HTTP_USER) && (!r->idempotent || r->method == HTTP_POST);
+           (r->type == NULL) == (r->most == 0) && !(r->type && r->fields) && (!r->step_up || r->auth == HTTP_SESSION) && (r->auth == HTTP_USER) == (r->scope != NULL) &&
+           (!r->idempotent || r->method == HTTP_POST);
 }
 
 enum pl_err http_mount(struct http *h, const struct http_route *routes, void *self)

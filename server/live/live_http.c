@@ -492,9 +492,10 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
 }
 
 const struct http_route live_routes[] = {
-    { HTTP_POST, "/v1/devices/{id}/live", HTTP_USER, on_start, "Start or join a live session", HTTP_BODY(struct live_body, live_fields), .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
-    { HTTP_GET, "/v1/live/{id}", HTTP_USER, on_get, "State and stages of a live session", .rate = HTTP_RATE_LIVE },
-    { HTTP_PATCH, "/v1/live/{id}", HTTP_USER, on_extend, "Extend a live session", HTTP_BODY(struct patch_body, patch_fields), .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
-    { HTTP_DELETE, "/v1/live/{id}", HTTP_USER, on_end, "End a live session", .rate = HTTP_RATE_LIVE },
+    { HTTP_POST, "/v1/devices/{id}/live", HTTP_USER, on_start, "Start or join a live session", .scope = "live:view", HTTP_BODY(struct live_body, live_fields),
+      .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
+    { HTTP_GET, "/v1/live/{id}", HTTP_USER, on_get, "State and stages of a live session", .scope = "live:view", .rate = HTTP_RATE_LIVE },
+    { HTTP_PATCH, "/v1/live/{id}", HTTP_USER, on_extend, "Extend a live session", .scope = "live:view", HTTP_BODY(struct patch_body, patch_fields), .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
+    { HTTP_DELETE, "/v1/live/{id}", HTTP_USER, on_end, "End a live session", .scope = "live:view", .rate = HTTP_RATE_LIVE },
     HTTP_END,
 };

@@ -96,8 +96,8 @@ static enum pl_err on_leave(struct http_call *c, struct pl_fail *reterr)
 }
 
 const struct http_route live_whep_routes[] = {
-    { HTTP_POST, "/v1/live/{id}/whep", HTTP_USER, on_offer, "Watch by WebRTC (WHEP)", LIVE_OFFER_BODY, .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
-    { HTTP_PATCH, "/v1/live/{id}/whep/{viewer}", HTTP_USER, on_fragment, "Candidates, or an ICE restart", LIVE_FRAGMENT_BODY, .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
-    { HTTP_DELETE, "/v1/live/{id}/whep/{viewer}", HTTP_USER, on_leave, "Stop watching", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
+    { HTTP_POST, "/v1/live/{id}/whep", HTTP_USER, on_offer, "Watch by WebRTC (WHEP)", .scope = "live:view", LIVE_OFFER_BODY, .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
+    { HTTP_PATCH, "/v1/live/{id}/whep/{viewer}", HTTP_USER, on_fragment, "Candidates, or an ICE restart", .scope = "live:view", LIVE_FRAGMENT_BODY, .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
+    { HTTP_DELETE, "/v1/live/{id}/whep/{viewer}", HTTP_USER, on_leave, "Stop watching", .scope = "live:view", .tx = HTTP_OWN_TX, .rate = HTTP_RATE_LIVE },
     HTTP_END,
 };

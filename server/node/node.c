@@ -77,7 +77,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
 {
     const struct node_conf *c = n->conf;
     const struct { const struct http_route *routes; void *self; } mounts[] = {
-        { node_routes, &n->status }, { account_routes, n->account }, { account_factor_routes, n->account }, { system_routes, &n->system },
+        { node_routes, &n->status }, { account_routes, n->account }, { account_factor_routes, n->account }, { account_token_routes, n->account }, { system_routes, &n->system },
         { device_routes, &n->device }, { live_routes, &n->live },
         { live_whep_routes, &n->live }, { live_whip_routes, &n->live },
     };

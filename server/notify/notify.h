@@ -35,6 +35,7 @@ enum notify_kind {
     NOTIFY_HUB_REPLACED,    /**< about: the system's name */
     NOTIFY_DEVICE_TRIED,    /**< somebody tried to add a device of this account; about: the device's name */
     NOTIFY_FACTORS_CHANGED, /**< about: what happened to the ways of signing in, a clause ("A passkey was added") */
+    NOTIFY_ACCESS_CHANGED,  /**< about: who was given access, or lost it, a clause ("A service was linked: …") */
     NOTIFY_KINDS
 };
 

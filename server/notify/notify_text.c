@@ -42,6 +42,8 @@ static const struct text {
         "If you sold or gave the device away, delete it from your account so that its new owner can use it.\n", NULL },
     [NOTIFY_FACTORS_CHANGED] = { "factors_changed", "The ways to sign in to your Porchlight account",
         "{about}.\nIf it was not you, change your password and look at your clients and ways to sign in.\n", NULL },
+    [NOTIFY_ACCESS_CHANGED] = { "access_changed", "Who has access to your Porchlight account",
+        "{about}.\nIf it was not you, change your password, and look at your tokens, linked services and clients.\n", NULL },
 };
 
 const char *notify_kind_name(enum notify_kind k) { return texts[k].name; }

@@ -20,7 +20,8 @@ const char *const pin_purpose_names[PIN_PURPOSES + 1] = {
     [PIN_VERIFY_EMAIL] = "verify_email", [PIN_VERIFY_PHONE] = "verify_phone", [PIN_CHANGE_PASSWORD] = "change_password",
     [PIN_CHANGE_EMAIL] = "change_email", [PIN_CHANGE_PHONE] = "change_phone", [PIN_DELETE_HUB] = "delete_hub", [PIN_REPLACE_HUB] = "replace_hub",
     [PIN_RELEASE_DEVICE] = "release_device", [PIN_TRANSFER_DEVICE] = "transfer_device", [PIN_REVOKE_CLIENTS] = "revoke_clients", [PIN_DELETE_ACCOUNT] = "delete_account",
-    [PIN_CHANGE_FACTORS] = "change_factors", [PIN_EXPORT_ACCOUNT] = "export_account", [PIN_PURPOSES] = NULL };
+    [PIN_CHANGE_FACTORS] = "change_factors", [PIN_EXPORT_ACCOUNT] = "export_account",
+    [PIN_MAKE_TOKEN] = "make_token", [PIN_PURPOSES] = NULL };
 
 /* What the message says that the PIN is for: a person who is asked for it by a stranger should see it. */
 static const char *const purpose_said[PIN_PURPOSES] = {
@@ -30,7 +31,8 @@ static const char *const purpose_said[PIN_PURPOSES] = {
     [PIN_CHANGE_EMAIL] = "to change your e-mail address", [PIN_CHANGE_PHONE] = "to change your phone number", [PIN_DELETE_HUB] = "to delete a hub",
     [PIN_REPLACE_HUB] = "to replace a hub", [PIN_RELEASE_DEVICE] = "to release a device", [PIN_TRANSFER_DEVICE] = "to hand a device to somebody else",
     [PIN_REVOKE_CLIENTS] = "to sign out a client", [PIN_DELETE_ACCOUNT] = "to delete your account",
-    [PIN_CHANGE_FACTORS] = "to change how you sign in", [PIN_EXPORT_ACCOUNT] = "to take out all that your account has" };
+    [PIN_CHANGE_FACTORS] = "to change how you sign in", [PIN_EXPORT_ACCOUNT] = "to take out all that your account has",
+    [PIN_MAKE_TOKEN] = "to make a token for a script" };
 
 /* S-P3: the wait after the n-th send. After the last there is no other. */
 static const int64_t ladder[PIN_SENDS] = { 90 * PL_SECOND, 180 * PL_SECOND, 300 * PL_SECOND, 600 * PL_SECOND, 600 * PL_SECOND };

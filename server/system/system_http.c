@@ -75,9 +75,9 @@ static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
 }
 
 const struct http_route system_routes[] = {
-    { HTTP_GET, "/v1/systems", HTTP_USER, on_list, "List the systems of the account" },
-    { HTTP_POST, "/v1/systems", HTTP_USER, on_add, "Make a system", HTTP_BODY(struct name_body, name_fields), .idempotent = true },
-    { HTTP_GET, "/v1/systems/{id}", HTTP_USER, on_read, "Read a system" },
-    { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", HTTP_BODY(struct name_body, name_fields) },
+    { HTTP_GET, "/v1/systems", HTTP_USER, on_list, "List the systems of the account", .scope = "systems:read" },
+    { HTTP_POST, "/v1/systems", HTTP_USER, on_add, "Make a system", .scope = "systems:write", HTTP_BODY(struct name_body, name_fields), .idempotent = true },
+    { HTTP_GET, "/v1/systems/{id}", HTTP_USER, on_read, "Read a system", .scope = "systems:read" },
+    { HTTP_PATCH, "/v1/systems/{id}", HTTP_USER, on_rename, "Rename a system", .scope = "systems:write", HTTP_BODY(struct name_body, name_fields) },
     HTTP_END,
 };

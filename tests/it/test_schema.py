@@ -33,6 +33,7 @@ FOUND_OTHERWISE = {
     "password_reset": "who opens the link tells only its token",
     "outbox": "a queue of the service; mail to people who have no account yet",
     "session_token": "a request tells only its token",
+    "delegation_token": "a request tells only its token",
     "device_binding": "a small key table: one binding a serial",
     "device_claim": "the device knows only the claim's id",
     "passkey_credential": "who signs in with a passkey tells only which it is",

@@ -48,17 +48,27 @@ def routes_against_openapi(src):
             if not route.startswith("/admin/"):
                 if (verb, route) in rows:
                     yield f"{verb} {route} has two rows"
-                rows[verb, route] = (auth, summary, ".idempotent = true" in rest)
+                scope = re.search(r'\.scope = "([^"]+)"', rest)
+                rows[verb, route] = (auth, summary, ".idempotent = true" in rest, scope[1].split() if scope else [])
     documented = {(verb, path): op for verb, path, _, op in operations(openapi())}
+    known = set(re.findall(r'^    \{ "([a-z]+:[a-z]+)", "', read("server/account/account_delegation.c"), re.M))
+    used = {s for row in rows.values() for s in row[3]} | set(re.findall(r'http_may\([^"]*"([^"]+)"\)', read("server/account/account_link.c")))
+    yield from compare("scope", used, known)
+    yield from compare("scope", known, set(openapi()["components"]["schemas"]["Scope"]["enum"]))
     yield from compare("route", {f"{v} {p}" for v, p in rows}, {f"{v} {p}" for v, p in documented})
     for key in sorted(rows.keys() & documented.keys()):
-        auth, summary, idempotent = rows[key]
+        auth, summary, idempotent, scopes = rows[key]
         op = documented[key]
         if op.get("summary") != summary:
             yield f"{key[0]} {key[1]}: summary is {op.get('summary')!r}, in the code {summary!r}"
         public = op.get("security", openapi().get("security")) == []
         if public != (auth == "HTTP_PUBLIC"):
             yield f"{key[0]} {key[1]}: {'public' if public else 'signed in'} in the document, {auth} in the code"
+        if (auth == "HTTP_USER") != bool(scopes):
+            yield f"{key[0]} {key[1]}: a row is HTTP_USER and names the scope that a scoped token needs, or it is HTTP_SESSION"
+        told = next((s["scoped"] for s in op.get("security", []) if "scoped" in s), [])
+        if told != scopes:
+            yield f"{key[0]} {key[1]}: scopes are {told} in the document, {scopes} in the code"
         if idempotent != ({"$ref": "#/components/parameters/IdempotencyKey"} in op.get("parameters", [])):
             yield f"{key[0]} {key[1]}: document and code differ in whether it takes Idempotency-Key"
 

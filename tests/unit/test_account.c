@@ -161,7 +161,7 @@ static enum pl_err auth(const char *token, int64_t us)
 {
     struct http_actor actor;
     struct db_tx *tx = begin();
-    enum pl_err e = account_authenticate(tx, at(us), pl_str_of(token), &actor, NULL);
+    enum pl_err e = account_authenticate(ctx, tx, at(us), pl_str_of(token), &actor, NULL);
     db_rollbackp(&tx);
     return e;
 }

@@ -206,6 +206,29 @@ static void smuggling_is_refused(void **state)
     is_problem(once("GET /t/hello HTTP/1.2\r\nHost: x\r\n\r\n"), 400, "invalid_request");
 }
 
+/* RFC 6750: a row's scope is all of its words; a row without one is for sessions alone; a row that is for scoped tokens and names none is not mounted. */
+static void scopes(void **state)
+{
+    (void)state;
+    static const struct http_route nameless[] = { { HTTP_GET, "/t/nameless", HTTP_USER, on_me, "Nameless" }, HTTP_END };
+    static const struct http_route needless[] = { { HTTP_GET, "/t/needless", HTTP_SESSION, on_me, "Needless", .scope = "a:read" }, HTTP_END };
+    start_with((struct http_conf){ 0 });
+    has(once("GET /t/both HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plst_good\r\n\r\n"), "HTTP/1.1 200 ");
+    has(once("GET /t/writing HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plat_good\r\n\r\n"), "HTTP/1.1 200 ");
+    const char *got = once("GET /t/writing HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plst_good\r\n\r\n");
+    is_problem(got, 403, "scope_missing");
+    has(got, "WWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"a:read b:write\"\r\n");
+    got = once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plst_good\r\n\r\n");
+    is_problem(got, 403, "scope_missing");
+    has(got, "WWW-Authenticate: Bearer error=\"insufficient_scope\"\r\n");
+    engine = http_stop(engine, 0);
+    struct pl_fail fail = PL_FAIL_INIT;
+    struct http_conf conf = { .listen = "127.0.0.1:0", .workers = 1, .queue = 1, .clock = &pl_clock_system, .rand = &pl_rand_system, .type_base = "t:" };
+    assert_int_equal(http_new(&conf, &engine, &fail), PL_OK);
+    assert_int_equal(http_mount(engine, nameless, NULL), PL_INTERNAL);
+    assert_int_equal(http_mount(engine, needless, NULL), PL_INTERNAL);
+}
+
 static void tokens_and_grants(void **state)
 {
     (void)state;
@@ -216,7 +239,7 @@ static void tokens_and_grants(void **state)
     is_problem(once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Basic plat_good\r\n\r\n"), 401, "unauthenticated");
     got = once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer plat_other\r\n\r\n");
     is_problem(got, 401, "unauthenticated");
-    has(got, "WWW-Authenticate: Bearer\r\n");
+    has(got, "WWW-Authenticate: Bearer error=\"invalid_token\"\r\n");
     has(once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: bearer plat_good\r\n\r\n"), "\"account\":\"11111111-1111-1111-1111-111111111111\",\"step_up\":false");
     /* The token is looked at before the body. */
     is_problem(once("PUT /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer no\r\nContent-Length: 1\r\n\r\n{"), 401, "unauthenticated");
@@ -946,6 +969,7 @@ int main(void)
         CASE(bodies_that_are_not_json_come_as_they_are),
         CASE(large_bodies_and_headers_are_refused),
         CASE(smuggling_is_refused),
+        CASE(scopes),
         CASE(tokens_and_grants),
         CASE(fixed_bearer_guards_every_route),
         CASE(nudges_run_after_the_commit_in_order),

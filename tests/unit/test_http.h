@@ -392,17 +392,19 @@ static const struct http_route routes[] = {
     { HTTP_GET, "/t/things", HTTP_PUBLIC, on_things, "Things" },
     { HTTP_PUT, "/t/paint", HTTP_PUBLIC, on_paint, "Paint it" },
     { HTTP_POST, "/t/others", HTTP_PUBLIC, on_create, "Make another", HTTP_BODY(struct thing, thing_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
-    { HTTP_POST, "/t/mine", HTTP_USER, on_create, "Make mine", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
+    { HTTP_POST, "/t/mine", HTTP_SESSION, on_create, "Make mine", HTTP_BODY(struct thing, thing_fields), .idempotent = true },
     { HTTP_POST, "/t/own-things", HTTP_PUBLIC, on_create_own, "Make a thing", HTTP_BODY(struct thing, thing_fields), .tx = HTTP_OWN_TX, .idempotent = true },
     { HTTP_GET, "/t/things/{id}", HTTP_PUBLIC, on_thing, "A thing" },
     { HTTP_DELETE, "/t/things/{id}", HTTP_PUBLIC, on_nothing, "Forget it" },
     { HTTP_GET, "/t/words/{word}", HTTP_PUBLIC, on_word, "A word" },
     { HTTP_GET, "/t/words/current", HTTP_PUBLIC, on_nothing, "No word" },
-    { HTTP_GET, "/t/me", HTTP_USER, on_me, "Me" },
-    { HTTP_PUT, "/t/me", HTTP_USER, on_create, "Replace me", HTTP_BODY(struct thing, thing_fields) },
-    { HTTP_POST, "/t/danger", HTTP_USER, on_me, "Danger", .step_up = "danger" },
-    { HTTP_POST, "/t/danger-own", HTTP_USER, on_own_me, "Danger", .step_up = "danger", .tx = HTTP_OWN_TX },
-    { HTTP_POST, "/t/danger-forgotten", HTTP_USER, on_me, "Danger", .step_up = "danger", .tx = HTTP_OWN_TX },
+    { HTTP_GET, "/t/me", HTTP_SESSION, on_me, "Me" },
+    { HTTP_GET, "/t/both", HTTP_USER, on_me, "Me, for a and b", .scope = "a:read b:read" },
+    { HTTP_GET, "/t/writing", HTTP_USER, on_me, "Me, for a and writers", .scope = "a:read b:write" },
+    { HTTP_PUT, "/t/me", HTTP_SESSION, on_create, "Replace me", HTTP_BODY(struct thing, thing_fields) },
+    { HTTP_POST, "/t/danger", HTTP_SESSION, on_me, "Danger", .step_up = "danger" },
+    { HTTP_POST, "/t/danger-own", HTTP_SESSION, on_own_me, "Danger", .step_up = "danger", .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/t/danger-forgotten", HTTP_SESSION, on_me, "Danger", .step_up = "danger", .tx = HTTP_OWN_TX },
     { HTTP_POST, "/t/retry", HTTP_PUBLIC, on_retry, "Again" },
     { HTTP_POST, "/t/always-retry", HTTP_PUBLIC, on_always_retry, "Again and again" },
     { HTTP_POST, "/t/secret-failure", HTTP_PUBLIC, on_secret_failure, "Fail" },
@@ -422,7 +424,9 @@ static enum pl_err authenticate(void *self, struct db_tx *tx, struct pl_utc now,
 {
     (void)self, (void)now;
     assert_non_null(tx);
-    if (!pl_str_eqz(token, "plat_good"))
+    if (pl_str_eqz(token, "plst_good"))
+        ret->scopes = PL_STR("a:read b:read");
+    else if (!pl_str_eqz(token, "plat_good"))
         return PL_UNAUTHENTICATED;
     memset(ret->account_id.b, 0x11, 16);
     return PL_OK;
