@@ -432,6 +432,7 @@ static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mon
         }
         if (silent >= RELAY_PAUSE && v->end.connected && !v->paused)
             relay_viewer_pause(v);
+        relay_viewer_report(r, v, now);
         relay_end_tick(r, &v->end, now);
     }
 }

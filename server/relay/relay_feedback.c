@@ -143,23 +143,96 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono n
     }
 }
 
+/* ---- Sender reports (V-A4). Viewers are told everything in the relay's own time: what the source reports is moved there, and until it has reported, a
+ * timestamp's time is when it came, by the packet that was the least on its way. So sound and picture fit before the first report and do not jump with it. */
+
+static uint64_t ntp_of(struct pl_mono t) { return (uint64_t)(t.us / PL_SECOND) << 32 | ((uint64_t)(t.us % PL_SECOND) << 32) / PL_SECOND; }
+
+/* How much later than `a` a packet came, in proportion to its timestamp. */
+static int64_t later(const struct relay_arrival *a, const struct relay_arrival *b, uint32_t clock)
+{
+    return pl_mono_sub(b->at, a->at) - (int64_t)(int32_t)(b->timestamp - a->timestamp) * PL_SECOND / clock;
+}
+
+static struct pl_mono time_of(const struct relay_track *t, uint32_t timestamp, uint32_t clock)
+{
+    const struct relay_arrival *a = later(&t->soonest_before, &t->soonest, clock) < 0 ? &t->soonest : &t->soonest_before;
+    return pl_mono_add(a->at, (int64_t)(int32_t)(timestamp - a->timestamp) * PL_SECOND / clock);
+}
+
+void relay_map_arrived(struct relay_track *t, struct pl_mono now, uint32_t timestamp, uint32_t clock)
+{
+    const struct relay_arrival a = { timestamp, now };
+    int64_t late = t->arrived ? later(&t->soonest, &a, clock) : 0;
+    if (!t->arrived || late > RELAY_MAP_LOST || late < -RELAY_MAP_LOST) {
+        t->arrived = true;
+        t->soonest_before = a;
+        t->map_at = now;
+    } else if (pl_mono_sub(now, t->map_at) >= RELAY_MAP_EVERY) {
+        t->soonest_before = t->soonest;
+        t->map_at = now;
+    } else if (late > 0) {
+        return;
+    }
+    t->soonest = a;
+}
+
+void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned track, uint64_t ntp, uint32_t timestamp)
+{
+    const struct relay_track *t = &s->tracks[track];
+    uint64_t ours = ntp_of(t->arrived ? time_of(t, timestamp, relay_clock_of(s, track)) : now);
+    int64_t off = (int64_t)(ntp + s->ntp_shift - ours) / ((int64_t)1 << 16); /* 65536ths of a second */
+    if (s->ntp_known && off < RELAY_MAP_LOST * 65536 / PL_SECOND && off > -RELAY_MAP_LOST * 65536 / PL_SECOND)
+        return;
+    s->ntp_known = true;
+    s->ntp_shift = ours - ntp;
+}
+
+/* A moment and what timestamp it is: the source's last report, carried on when it is old, else the arrivals. */
+static void moment(const struct relay_session *s, struct pl_mono now, unsigned track, uint64_t *ret_ntp, uint32_t *ret_timestamp)
+{
+    const struct relay_track *t = &s->tracks[track];
+    uint32_t clock = relay_clock_of(s, track);
+    int64_t old = t->has_sr ? pl_mono_sub(now, t->sr_at) : 0;
+    *ret_ntp = t->sr_ntp + s->ntp_shift;
+    *ret_timestamp = t->sr_timestamp;
+    if (t->has_sr && old < RELAY_REPORT_EVERY)
+        return;
+    if (t->has_sr) {
+        *ret_ntp += ntp_of((struct pl_mono){ old });
+        *ret_timestamp += (uint32_t)(old * (int64_t)clock / PL_SECOND);
+        return;
+    }
+    *ret_ntp = ntp_of(now);
+    *ret_timestamp = t->soonest.timestamp + (uint32_t)(pl_mono_sub(now, time_of(t, t->soonest.timestamp, clock)) * (int64_t)clock / PL_SECOND);
+}
+
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track)
 {
-    const struct relay_track *t = &v->end.session->tracks[track];
     struct relay_out *o = &v->out[track];
+    uint64_t ntp;
+    uint32_t timestamp;
     if (!v->end.connected || v->paused || o->packets == 0)
         return;
     uint8_t p[128];
     struct pl_buf b = pl_buf_fixed(p, sizeof p - PL_SRTP_RTCP_OVERHEAD);
-    rtcp_put_sr(&b, o->conf.ssrc, t->sr_ntp, t->sr_timestamp + o->ts_offset, (uint32_t)o->packets, (uint32_t)o->bytes, NULL, 0);
+    moment(v->end.session, now, track, &ntp, &timestamp);
+    rtcp_put_sr(&b, o->conf.ssrc, ntp, timestamp + o->ts_offset, (uint32_t)o->packets, (uint32_t)o->bytes, NULL, 0);
     rtcp_put_cname(&b, o->conf.ssrc, PL_STR("camera")); /* one name for sound and picture: they belong together */
     size_t n = b.n;
     if (pl_buf_err(&b) != PL_OK || pl_srtp_protect_rtcp(v->end.out, p, &n, sizeof p) != PL_OK)
         return;
     o->sr_sent = true;
-    o->sr_mid = (uint32_t)(t->sr_ntp >> 16);
+    o->sr_mid = (uint32_t)(ntp >> 16);
     o->sr_at = now;
     relay_out_one(r, &v->end.addr, p, n);
+}
+
+void relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono now)
+{
+    for (unsigned t = 0; t < RELAY_TRACKS; t++)
+        if (v->out[t].sr_sent && pl_mono_sub(now, v->out[t].sr_at) >= RELAY_REPORT_EVERY)
+            relay_viewer_sr(r, v, now, t);
 }
 
 /* ---- Figures. */

@@ -18,7 +18,9 @@
 #define RELAY_PACE ((int64_t)RELAY_PACE_US)
 #define RELAY_RATE_EVERY (250 * PL_MS)       /* how often the source's rate is measured */
 #define RELAY_RESEND_AGAIN (20 * PL_MS)      /* the same packet is not sent again sooner */
-#define RELAY_REPORT_EVERY PL_SECOND         /* receiver reports to the source */
+#define RELAY_REPORT_EVERY PL_SECOND         /* receiver reports to the source; sender reports to viewers at least */
+#define RELAY_MAP_EVERY (5 * PL_SECOND)      /* a clock that runs 200 ppm wrong is a millisecond off by then */
+#define RELAY_MAP_LOST PL_SECOND             /* timestamps or reports that are so far from what came before begin anew */
 enum {
     RELAY_PACE_LEAST = 1000000, /* V-E4: bytes a second that a viewer is sent at least, */
     RELAY_BURST = 24 * 1200,   /* and what may go at once after a pause: less than the shortest queue on the way holds (32 packets) */
@@ -78,6 +80,10 @@ struct relay_missing { /* a number that was passed over */
     struct pl_mono asked_at;
     unsigned tries; /**< requests so far */
 };
+struct relay_arrival { /* when a timestamp came */
+    uint32_t timestamp;
+    struct pl_mono at;
+};
 struct relay_track { /* of the source */
     struct relay_track_conf conf;
     struct rtp_seq seq;
@@ -85,6 +91,9 @@ struct relay_track { /* of the source */
     uint64_t sr_ntp;
     uint32_t sr_timestamp;
     struct pl_mono sr_at;      /**< when it came */
+    bool arrived;
+    struct relay_arrival soonest, soonest_before; /**< the packet that was the least on its way, of this RELAY_MAP_EVERY and of the one before */
+    struct pl_mono map_at;     /**< when this one began */
     struct rtp_stats stats;
     struct relay_missing missing[RELAY_MISSING]; /**< in rising order */
     unsigned missing_n;
@@ -186,6 +195,8 @@ struct relay_session {
     bool plain, pending, no_key_frames, dirty, media_said, key_said, no_key_said, large_said;
     struct relay_track tracks[RELAY_TRACKS];
     uint32_t talk_ssrc;
+    bool ntp_known;
+    uint64_t ntp_shift;         /**< from the source's NTP time to ours */
     struct relay_ring ring;
     struct relay_au au, au_before;
     struct relay_key key;       /**< the last whole key frame */
@@ -274,8 +285,12 @@ size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const str
 
 /* relay_feedback.c */
 uint32_t relay_clock_of(const struct relay_session *s, unsigned track); /* timestamp units a second */
+/* What a source's timestamps mean in our own time, for those who are told by sender reports (V-A4). */
+void relay_map_arrived(struct relay_track *t, struct pl_mono now, uint32_t timestamp, uint32_t clock);
+void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned track, uint64_t ntp, uint32_t timestamp);
 void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono now, const uint8_t *p, size_t n);
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track);
+void relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono now); /* sender reports that are due */
 void relay_viewer_pause(struct relay_viewer *v);
 
 /* relay_step.c */

@@ -272,6 +272,7 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         r->stats.lost -= r->stats.lost > 0;
         came_late(t, seq);
     }
+    relay_map_arrived(t, now, pkt->h.timestamp, relay_clock_of(s, track));
     rtp_stats_add(&t->stats, seq, pkt->h.timestamp, (uint32_t)((uint64_t)now.us / 1000 * (relay_clock_of(s, track) / 1000)));
     measure(s, now, pkt->payload_n);
     if (!s->media_said) {
@@ -318,6 +319,7 @@ void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono 
         for (unsigned t = 0; t < RELAY_TRACKS; t++) {
             if (s->tracks[t].conf.ssrc != it.ssrc)
                 continue;
+            relay_map_reported(s, now, t, it.sr.ntp, it.sr.timestamp);
             s->tracks[t].has_sr = true;
             s->tracks[t].sr_at = now;
             s->tracks[t].sr_ntp = it.sr.ntp;

@@ -91,7 +91,7 @@ static void said(struct relay *r, struct relay_viewer *v, struct pl_mono now, co
         v->key_said = true;
         relay_event_add(r, now, RELAY_EV_VIEWER_KEYFRAME, v->end.session, v, NULL);
     }
-    if (!v->out[e->track].sr_sent && v->end.session->tracks[e->track].has_sr)
+    if (!v->out[e->track].sr_sent)
         relay_viewer_sr(r, v, now, e->track);
 }
 

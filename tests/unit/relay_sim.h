@@ -59,6 +59,7 @@ struct sim_peer {
     struct h264_unpack *unpack;
     unsigned frames, keys, incomplete, srs;
     uint32_t sr_ts[2];
+    uint64_t sr_ntp[2];
     bool first_is_key;
 };
 
@@ -269,6 +270,7 @@ static inline void sim_rtcp_in(struct sim_peer *p, uint8_t *q, size_t n)
         if (it.type == RTCP_SR) {
             p->srs++;
             p->sr_ts[it.ssrc == p->leg.audio.ssrc] = it.sr.timestamp;
+            p->sr_ntp[it.ssrc == p->leg.audio.ssrc] = it.sr.ntp;
         }
     }
 }
@@ -376,4 +378,40 @@ static inline bool sim_event(struct sim *s, enum relay_event_kind kind, struct r
         if (ret->kind == kind)
             return true;
     return false;
+}
+
+/* ---- What most tests begin and end with. */
+
+/* A relay with a session whose hub is connected. */
+static inline void sim_session(struct sim *s, struct sim_peer *hub, enum pl_srtp_suite suite)
+{
+    size_t answers = 0;
+    sim_new(s, 4, 0);
+    sim_peer_new(s, hub, 1, suite, true);
+    assert_int_equal(sim_open(s, hub, 1), PL_OK);
+    sim_check(s, hub, true);
+    assert_int_equal(sim_deliver(s, hub, &answers), 1);
+    assert_int_equal(answers, 1);
+}
+
+/* A native viewer, connected. */
+static inline void sim_viewer(struct sim *s, struct sim_peer *v, unsigned no, enum pl_srtp_suite suite)
+{
+    sim_peer_new(s, v, no, suite, false);
+    assert_int_equal(sim_add(s, v, 1), PL_OK);
+    sim_check(s, v, true);
+}
+
+/* Nothing was dropped or left out; frees all, b and c may be NULL. */
+static inline void sim_done(struct sim *s, struct sim_peer *a, struct sim_peer *b, struct sim_peer *c)
+{
+    struct relay_stats st;
+    relay_stats(s->relay, &st);
+    assert_true(st.events_dropped == 0 && st.not_sent == 0);
+    sim_free(s);
+    sim_peer_free(a);
+    if (b)
+        sim_peer_free(b);
+    if (c)
+        sim_peer_free(c);
 }

@@ -3,38 +3,6 @@
 
 static size_t ignore;
 
-static void session(struct sim *s, struct sim_peer *hub, enum pl_srtp_suite suite)
-{
-    sim_new(s, 4, 0);
-    sim_peer_new(s, hub, 1, suite, true);
-    assert_int_equal(sim_open(s, hub, 1), PL_OK);
-    sim_check(s, hub, true);
-    size_t answers = 0;
-    assert_int_equal(sim_deliver(s, hub, &answers), 1);
-    assert_int_equal(answers, 1);
-}
-
-static void viewer(struct sim *s, struct sim_peer *v, unsigned no, enum pl_srtp_suite suite)
-{
-    sim_peer_new(s, v, no, suite, false);
-    assert_int_equal(sim_add(s, v, 1), PL_OK);
-    sim_check(s, v, true);
-}
-
-static void done(struct sim *s, struct sim_peer *a, struct sim_peer *b, struct sim_peer *c)
-{
-    struct relay_stats st;
-    relay_stats(s->relay, &st);
-    assert_int_equal(st.events_dropped, 0);
-    assert_int_equal(st.not_sent, 0);
-    sim_free(s);
-    sim_peer_free(a);
-    if (b)
-        sim_peer_free(b);
-    if (c)
-        sim_peer_free(c);
-}
-
 static void contiguous(const struct sim_peer *v)
 {
     for (unsigned t = 0; t < 2; t++)
@@ -49,9 +17,9 @@ static void fan_out_with_mixed_suites(void **state)
     for (int suite = 0; suite < 2; suite++) {
         struct sim s;
         struct sim_peer hub, a, b;
-        session(&s, &hub, (enum pl_srtp_suite)suite);
-        viewer(&s, &a, 2, PL_SRTP_GCM);
-        viewer(&s, &b, 3, PL_SRTP_SHA1_80);
+        sim_session(&s, &hub, (enum pl_srtp_suite)suite);
+        sim_viewer(&s, &a, 2, PL_SRTP_GCM);
+        sim_viewer(&s, &b, 3, PL_SRTP_SHA1_80);
         sim_hub_audio(&s, &hub);
         for (unsigned i = 0; i < 60; i++) {
             sim_hub_frame(&s, &hub, i % 30 == 0, false, 1 + i % 7, -1);
@@ -67,7 +35,7 @@ static void fan_out_with_mixed_suites(void **state)
         struct relay_event e;
         assert_true(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e) && sim_event(&s, RELAY_EV_VIEWER_CONNECTED, &e) && sim_event(&s, RELAY_EV_SOURCE_MEDIA, &e));
         assert_true(sim_event(&s, RELAY_EV_VIEWER_MEDIA, &e) && sim_event(&s, RELAY_EV_SOURCE_KEYFRAME, &e) && sim_event(&s, RELAY_EV_VIEWER_KEYFRAME, &e));
-        done(&s, &hub, &a, &b);
+        sim_done(&s, &hub, &a, &b);
     }
 }
 
@@ -80,8 +48,8 @@ static void a_batch_is_one_run_a_viewer(void **state)
     static uint8_t bytes[32][SIM_PACKET];
     struct relay_in in[32];
     uint8_t payload[1000] = { 0x7c, 0x85 };
-    session(&s, &hub, PL_SRTP_GCM);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 2, -1);
     hub.ts += 3000;
     sim_pass(&s, 50 * PL_MS, NULL, 0); /* V-E4: the budget is full again */
@@ -94,7 +62,7 @@ static void a_batch_is_one_run_a_viewer(void **state)
     sim_deliver(&s, &v, &ignore);
     assert_true(v.frames == 2 && v.incomplete == 0);
     contiguous(&v);
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* S-M1: what is not proved gets no byte back and leaves no trace. */
@@ -103,7 +71,7 @@ static void s_m1_strangers_get_nothing(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, fake;
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_peer_new(&s, &fake, 9, PL_SRTP_GCM, true);
     fake.leg.ice = hub.leg.ice;
     fake.leg.ice.pwd[3] ^= 1;
@@ -128,7 +96,7 @@ static void s_m1_strangers_get_nothing(void **state)
     assert_true(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e));
     assert_false(sim_event(&s, RELAY_EV_SOURCE_MEDIA, &e));
     assert_true(st.packets_in == 0 && st.unproved >= 2 && st.unknown >= 2);
-    done(&s, &hub, &fake, NULL);
+    sim_done(&s, &hub, &fake, NULL);
 }
 
 /* S-M2: a viewer's stream follows a proved check with USE-CANDIDATE, and nothing else. */
@@ -137,8 +105,8 @@ static void s_m2_path_moves_by_proof(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v;
-    session(&s, &hub, PL_SRTP_GCM);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 2, -1);
     assert_true(sim_deliver(&s, &v, &ignore) > 2);
     struct ice_addr home = v.addr;
@@ -162,7 +130,7 @@ static void s_m2_path_moves_by_proof(void **state)
     sim_rtcp(&s, &v, true, false);
     relay_stats(s.relay, &after);
     assert_int_equal(after.unknown, before.unknown + 1);
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 static void replayed_packets_are_refused(void **state)
@@ -171,8 +139,8 @@ static void replayed_packets_are_refused(void **state)
     struct sim s;
     struct sim_peer hub, v;
     uint8_t p[SIM_PACKET], payload[50] = { 0x65, 1 };
-    session(&s, &hub, PL_SRTP_GCM);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 1, -1);
     size_t n = sim_hub_packet(&hub, 0, true, payload, sizeof payload, p);
     sim_in(&s, &hub.addr, p, n);
@@ -182,7 +150,7 @@ static void replayed_packets_are_refused(void **state)
     struct relay_stats st;
     relay_stats(s.relay, &st);
     assert_true(got > 0 && st.replayed == 1);
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* V-A4: the second viewer starts with the cached key frame at once and plays on from there, whatever the length of the group of pictures. */
@@ -193,12 +161,12 @@ static void v_a4_join_at_cached_key_frame(void **state)
     for (size_t k = 0; k < PL_COUNT(lengths); k++) {
         struct sim s;
         struct sim_peer hub, v;
-        session(&s, &hub, PL_SRTP_GCM);
+        sim_session(&s, &hub, PL_SRTP_GCM);
         for (unsigned i = 0; i <= lengths[k]; i++) {
             sim_pass(&s, 33 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
             sim_hub_frame(&s, &hub, i == 0, false, 3, -1);
         }
-        viewer(&s, &v, 2, PL_SRTP_GCM);
+        sim_viewer(&s, &v, 2, PL_SRTP_GCM);
         sim_deliver(&s, &v, &ignore);
         assert_true(v.got[0] > 0 && v.first_is_key && v.keys == 1);
         assert_true(v.got[0] <= 32); /* V-E4: a key frame does not come as one burst with all that follows it */
@@ -219,7 +187,7 @@ static void v_a4_join_at_cached_key_frame(void **state)
         assert_int_equal(v.keys, 2);
         contiguous(&v);
         assert_true(lengths[k] == 3 ? v.frames == 4 + 60 : lengths[k] == 40 ? v.frames > 56 + 8 && v.frames < 56 + 41 : v.frames == 1 + 56);
-        done(&s, &hub, &v, NULL);
+        sim_done(&s, &hub, &v, NULL);
     }
 }
 
@@ -230,10 +198,10 @@ static void v_a4_jump_leaves_no_half_frame(void **state)
     for (unsigned packets = 2; packets <= 9; packets++) {
         struct sim s;
         struct sim_peer hub, v;
-        session(&s, &hub, PL_SRTP_GCM);
+        sim_session(&s, &hub, PL_SRTP_GCM);
         for (unsigned i = 0; i < 60; i++)
             sim_hub_frame(&s, &hub, i == 0, false, packets, -1);
-        viewer(&s, &v, 2, PL_SRTP_GCM);
+        sim_viewer(&s, &v, 2, PL_SRTP_GCM);
         struct sim_peer *alive[] = { &hub, &v };
         sim_pass(&s, 15 * PL_MS, alive, 2);
         sim_hub_frame(&s, &hub, true, false, packets, -1);
@@ -245,7 +213,7 @@ static void v_a4_jump_leaves_no_half_frame(void **state)
         sim_deliver(&s, &v, &ignore);
         assert_int_equal(v.incomplete, 0);
         contiguous(&v);
-        done(&s, &hub, &v, NULL);
+        sim_done(&s, &hub, &v, NULL);
     }
 }
 
@@ -255,17 +223,17 @@ static void incomplete_key_frame_is_not_replayed(void **state)
     for (int drop = 0; drop < 4; drop++) {
         struct sim s;
         struct sim_peer hub, v;
-        session(&s, &hub, PL_SRTP_GCM);
+        sim_session(&s, &hub, PL_SRTP_GCM);
         sim_hub_frame(&s, &hub, false, false, 1, -1);
         sim_hub_frame(&s, &hub, true, false, 3, drop);
         sim_hub_frame(&s, &hub, false, false, 1, -1);
-        viewer(&s, &v, 2, PL_SRTP_GCM);
+        sim_viewer(&s, &v, 2, PL_SRTP_GCM);
         sim_deliver(&s, &v, &ignore);
         assert_int_equal(v.got[0], 0);
         sim_hub_frame(&s, &hub, true, false, 3, -1);
         sim_deliver(&s, &v, &ignore);
         assert_true(v.keys == 1 && v.incomplete == 0);
-        done(&s, &hub, &v, NULL);
+        sim_done(&s, &hub, &v, NULL);
     }
 }
 
@@ -276,7 +244,7 @@ static void lost_first_slice_is_noticed(void **state)
     struct sim s;
     struct sim_peer hub, v;
     uint8_t p[SIM_PACKET], slice[200] = { 0x65, 1 };
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 3, -1); /* parameter sets are known */
     for (int i = 0; i < 400; i++)                /* and its replay is out of reach */
         sim_hub_frame(&s, &hub, false, false, 3, -1);
@@ -284,10 +252,10 @@ static void lost_first_slice_is_noticed(void **state)
     (void)sim_hub_packet(&hub, 0, false, slice, sizeof slice, p);
     sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, true, slice, sizeof slice, p));
     sim_hub_frame(&s, &hub, false, false, 1, -1);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_deliver(&s, &v, &ignore);
     assert_int_equal(v.got[0], 4); /* the older, whole one: alone, because it is far behind */
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* A camera that sends SPS and PPS once only: the relay puts them before the key frame that a viewer starts at, and numbers stay contiguous. */
@@ -296,16 +264,16 @@ static void parameter_sets_are_put_before(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v;
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 2, -1);
     sim_hub_frame(&s, &hub, true, true, 2, -1); /* bare */
     sim_hub_frame(&s, &hub, false, false, 2, -1);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, false, false, 2, -1);
     sim_deliver(&s, &v, &ignore);
     assert_true(v.got[0] == 1 + 6 && v.frames == 3 && v.keys == 1 && v.incomplete == 0);
     contiguous(&v);
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* Packets that overtake each other, also at the start of the key frame that a viewer starts at. */
@@ -316,14 +284,14 @@ static void reordered_packets(void **state)
     struct sim_peer hub, v;
     uint8_t a[SIM_PACKET], b[SIM_PACKET], idr[100] = { 0x65, 1 };
     static const uint8_t sps[] = { 0x67, 1, 2 };
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 2, -1);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_deliver(&s, &v, &ignore);
     hub.ts += 3000;
     size_t an = sim_hub_packet(&hub, 0, false, sps, sizeof sps, a), bn = sim_hub_packet(&hub, 0, true, idr, sizeof idr, b);
     struct sim_peer late;
-    viewer(&s, &late, 3, PL_SRTP_GCM);
+    sim_viewer(&s, &late, 3, PL_SRTP_GCM);
     sim_deliver(&s, &late, &ignore);
     sim_in(&s, &hub.addr, b, bn);
     sim_in(&s, &hub.addr, a, an);
@@ -334,7 +302,7 @@ static void reordered_packets(void **state)
     struct relay_stats st;
     relay_stats(s.relay, &st);
     assert_int_equal(st.lost, 0);
-    done(&s, &hub, &v, &late);
+    sim_done(&s, &hub, &v, &late);
 }
 
 /* V-A5: however many viewers want a key frame, the hub is asked once in 2 s; unanswered for 500 ms, control is asked to ask. */
@@ -344,10 +312,10 @@ static void v_a5_governor(void **state)
     struct sim s;
     struct sim_peer hub, a, b;
     struct relay_event e;
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 2, -1);
-    viewer(&s, &a, 2, PL_SRTP_GCM);
-    viewer(&s, &b, 3, PL_SRTP_GCM);
+    sim_viewer(&s, &a, 2, PL_SRTP_GCM);
+    sim_viewer(&s, &b, 3, PL_SRTP_GCM);
     for (int i = 0; i < 20; i++) {
         sim_rtcp(&s, &a, true, false);
         sim_rtcp(&s, &b, true, false);
@@ -372,7 +340,7 @@ static void v_a5_governor(void **state)
     sim_deliver(&s, &hub, &ignore);
     assert_int_equal(hub.plis, 2); /* answered: nobody wants one any more */
     assert_false(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
-    done(&s, &hub, &a, &b);
+    sim_done(&s, &hub, &a, &b);
 }
 
 static void sender_reports_carry_the_viewers_time(void **state)
@@ -380,10 +348,10 @@ static void sender_reports_carry_the_viewers_time(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v;
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 2, -1);
     sim_rtcp(&s, &hub, false, true);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_deliver(&s, &v, &ignore);
     assert_int_equal(v.srs, 1); /* at once: the last one of the source, in the viewer's numbers */
     assert_int_equal(v.sr_ts[0], v.last_ts);
@@ -392,7 +360,7 @@ static void sender_reports_carry_the_viewers_time(void **state)
     sim_deliver(&s, &v, &ignore);
     assert_int_equal(v.srs, 2);
     assert_int_equal(v.sr_ts[0], v.last_ts);
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 static void expiry_by_the_relays_own_clock(void **state)
@@ -401,7 +369,7 @@ static void expiry_by_the_relays_own_clock(void **state)
     struct sim s;
     struct sim_peer hub;
     struct relay_event e;
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     struct sim_peer *alive[] = { &hub };
     struct relay_cmd extend = { .kind = RELAY_EXTEND, .ref = { s.live_id, 1 }, .expires_in_us = 30 * PL_SECOND };
     assert_int_equal(relay_apply(s.relay, s.now, &extend, &s.sink), PL_OK);
@@ -412,7 +380,7 @@ static void expiry_by_the_relays_own_clock(void **state)
     assert_string_equal(e.code, "expired");
     assert_int_equal(relay_running(s.relay, &extend.ref, 1), 0);
     assert_int_equal(sim_open(&s, &hub, 1), PL_LIVE_ENDED); /* S-M6: this generation's keys are spent */
-    done(&s, &hub, NULL, NULL);
+    sim_done(&s, &hub, NULL, NULL);
 }
 
 static void hub_lost_after_ten_seconds(void **state)
@@ -421,7 +389,7 @@ static void hub_lost_after_ten_seconds(void **state)
     struct sim s;
     struct sim_peer hub;
     struct relay_event e;
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     struct sim_peer *alive[] = { &hub };
     sim_pass(&s, 60 * PL_SECOND, alive, 1); /* checks alone are life */
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
@@ -444,7 +412,7 @@ static void hub_lost_after_ten_seconds(void **state)
     }
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
     sim_peer_free(&next);
-    done(&s, &hub, NULL, NULL);
+    sim_done(&s, &hub, NULL, NULL);
 }
 
 /* V-F4: a silent viewer is sent nothing after 5 s and freed after 10 s; a check in between resumes it, at a key frame, with numbers that go on. */
@@ -454,8 +422,8 @@ static void v_f4_viewer_pause_and_loss(void **state)
     struct sim s;
     struct sim_peer hub, v;
     struct relay_event e;
-    session(&s, &hub, PL_SRTP_GCM);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     struct sim_peer *hub_only[] = { &hub };
     sim_hub_frame(&s, &hub, true, false, 2, -1);
     sim_pass(&s, 4900 * PL_MS, hub_only, 1);
@@ -476,7 +444,7 @@ static void v_f4_viewer_pause_and_loss(void **state)
     assert_string_equal(e.code, "viewer_lost");
     assert_string_equal(e.viewer_id, v.id);
     assert_int_equal(sim_add(&s, &v, 1), PL_INVALID_REQUEST); /* S-M6: its keys were used */
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* S-M7: without control sessions go on for ten minutes. */
@@ -486,7 +454,7 @@ static void s_m7_control_lost(void **state)
     struct sim s;
     struct sim_peer hub;
     struct relay_event e;
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     struct sim_peer *alive[] = { &hub };
     struct relay_cmd down = { .kind = RELAY_CONTROL_DOWN }, up = { .kind = RELAY_CONTROL_UP };
     assert_int_equal(relay_apply(s.relay, s.now, &down, &s.sink), PL_OK);
@@ -502,7 +470,7 @@ static void s_m7_control_lost(void **state)
     sim_pass(&s, 8 * PL_MINUTE, alive, 1);
     assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
     assert_string_equal(e.code, "control_lost");
-    done(&s, &hub, NULL, NULL);
+    sim_done(&s, &hub, NULL, NULL);
 }
 
 static void commands_are_fenced_and_repeatable(void **state)
@@ -511,8 +479,8 @@ static void commands_are_fenced_and_repeatable(void **state)
     struct sim s;
     struct sim_peer hub, next, v, other;
     struct relay_event e;
-    session(&s, &hub, PL_SRTP_GCM);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
     assert_int_equal(sim_add(&s, &v, 1), PL_OK);
     assert_int_equal(sim_add(&s, &v, 2), PL_FENCED);
@@ -533,7 +501,7 @@ static void commands_are_fenced_and_repeatable(void **state)
     relay_stats(s.relay, &st);
     assert_true(st.sessions == 0 && st.viewers == 0);
     sim_peer_free(&next);
-    done(&s, &hub, &v, &other);
+    sim_done(&s, &hub, &v, &other);
 }
 
 static void full_is_said(void **state)
@@ -541,7 +509,7 @@ static void full_is_said(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v[RELAY_VIEWERS + 1];
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     for (unsigned i = 0; i <= RELAY_VIEWERS; i++) {
         sim_peer_new(&s, &v[i], 10 + i, PL_SRTP_GCM, false);
         assert_int_equal(sim_add(&s, &v[i], 1), i < RELAY_VIEWERS ? PL_OK : PL_VIEWERS_FULL);
@@ -554,7 +522,7 @@ static void full_is_said(void **state)
         assert_int_equal(sim_open(&s, &h, 1), i < 4 ? PL_OK : PL_NODE_FULL);
         sim_peer_free(&h);
     }
-    done(&s, &hub, NULL, NULL);
+    sim_done(&s, &hub, NULL, NULL);
 }
 
 /* A source without ICE (ffmpeg) is found by its SSRC and believed by its tag. */
@@ -565,8 +533,8 @@ static void who_was_away_blames_nobody(void **state)
     struct sim s;
     struct sim_peer hub, v;
     struct relay_event e;
-    session(&s, &hub, PL_SRTP_GCM);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_pass(&s, PL_SECOND, NULL, 0);
     s.now.us += 5 * PL_MINUTE;
     relay_tick(s.relay, s.now, &s.sink);
@@ -576,7 +544,7 @@ static void who_was_away_blames_nobody(void **state)
     sim_pass(&s, PL_SECOND, NULL, 0);
     assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e)); /* the hub was heard, the viewer was not */
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 static void plain_source(void **state)
@@ -589,7 +557,7 @@ static void plain_source(void **state)
     hub.leg.plain = true;
     memset(&hub.leg.ice, 0, sizeof hub.leg.ice);
     assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     sim_peer_new(&s, &fake, 5, PL_SRTP_SHA1_80, true);
     fake.leg.video.ssrc = hub.leg.video.ssrc;
     sim_hub_frame(&s, &fake, true, false, 2, -1);
@@ -604,7 +572,7 @@ static void plain_source(void **state)
     sim_pass(&s, 2100 * PL_MS, NULL, 0);
     sim_deliver(&s, &hub, &ignore);
     assert_true(hub.plis >= 1);
-    done(&s, &hub, &v, &fake);
+    sim_done(&s, &hub, &v, &fake);
 }
 
 /* Whoever types the command that starts a plain source has a minute; once it has sent, its silence is like any other's. */
@@ -625,7 +593,7 @@ static void a_plain_source_has_a_minute_to_come(void **state)
     assert_false(sim_event(&s, RELAY_EV_ENDED, &ev));
     sim_pass(&s, 2 * PL_SECOND, NULL, 0);
     assert_true(sim_event(&s, RELAY_EV_ENDED, &ev) && strcmp(ev.code, "hub_lost") == 0);
-    done(&s, &hub, NULL, NULL);
+    sim_done(&s, &hub, NULL, NULL);
 }
 
 enum { STORE = 512 };
@@ -677,8 +645,8 @@ static void v_e1_what_the_hubs_network_loses_is_asked_for(void **state)
     struct sim s;
     struct sim_peer hub, v, *alive[2] = { &hub, &v };
     struct relay_stats st;
-    session(&s, &hub, PL_SRTP_GCM);
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     struct lossy *l = pl_heap(sizeof *l);
     assert_non_null(l);
     l->s = &s;
@@ -701,7 +669,7 @@ static void v_e1_what_the_hubs_network_loses_is_asked_for(void **state)
     uint64_t span = v.high[0] - v.first[0] + 1;
     assert_true(span > 12000 && (span - v.got[0]) * 1000 <= span);
     pl_heap_free(l);
-    done(&s, &hub, &v, NULL);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* Two cameras of one hub share its socket: told apart by SSRC. */
@@ -710,7 +678,7 @@ static void two_sources_on_one_address(void **state)
     (void)state;
     struct sim s;
     struct sim_peer a, b, v;
-    session(&s, &a, PL_SRTP_GCM);
+    sim_session(&s, &a, PL_SRTP_GCM);
     sim_peer_new(&s, &b, 5, PL_SRTP_GCM, true);
     b.addr = a.addr;
     struct pl_uuid first = s.live_id;
@@ -718,7 +686,7 @@ static void two_sources_on_one_address(void **state)
     assert_int_equal(sim_open(&s, &b, 1), PL_OK);
     sim_check(&s, &b, true);
     s.live_id = first;
-    viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     for (int i = 0; i < 5; i++) {
         sim_hub_frame(&s, &b, i == 0, false, 2, -1);
         sim_hub_frame(&s, &a, i == 0, false, 2, -1);
@@ -728,7 +696,7 @@ static void two_sources_on_one_address(void **state)
     struct relay_stats st;
     relay_stats(s.relay, &st);
     assert_true(st.unproved == 0 && st.packets_in == 22);
-    done(&s, &a, &b, &v);
+    sim_done(&s, &a, &b, &v);
 }
 
 static void too_large_is_said_once(void **state)
@@ -738,7 +706,7 @@ static void too_large_is_said_once(void **state)
     struct sim_peer hub;
     struct relay_event e;
     uint8_t p[SIM_PACKET], payload[1400] = { 0x65 };
-    session(&s, &hub, PL_SRTP_GCM);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     for (int i = 0; i < 3; i++)
         sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, true, payload, sizeof payload, p));
     assert_true(sim_event(&s, RELAY_EV_WARNING, &e));
@@ -749,7 +717,7 @@ static void too_large_is_said_once(void **state)
     sim_pass(&s, 11 * PL_SECOND, alive, 1);
     assert_true(sim_event(&s, RELAY_EV_WARNING, &e));
     assert_string_equal(e.code, "no_key_frame");
-    done(&s, &hub, NULL, NULL);
+    sim_done(&s, &hub, NULL, NULL);
 }
 
 /* A ring that is too small for what a viewer still had to get: it starts again at a key frame, and says so in the counters. */
@@ -763,7 +731,7 @@ static void falling_out_of_the_ring(void **state)
     assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
     sim_check(&s, &hub, true);
     sim_hub_frame(&s, &hub, true, false, 40, -1);
-    viewer(&s, &v, 2, PL_SRTP_GCM); /* catching up: 16 packets at first */
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM); /* catching up: 16 packets at first */
     for (int i = 0; i < 10; i++)
         sim_hub_frame(&s, &hub, false, false, 40, -1);
     struct sim_peer *alive[] = { &hub, &v };

@@ -4,15 +4,6 @@
 static size_t ignore;
 static const uint8_t hello[] = { 22, 254, 253, 0, 0 };
 
-static void hub_on(struct sim *s, struct sim_peer *hub)
-{
-    sim_new(s, 4, 0);
-    sim_peer_new(s, hub, 1, PL_SRTP_GCM, true);
-    assert_int_equal(sim_open(s, hub, 1), PL_OK);
-    sim_check(s, hub, true);
-    sim_deliver(s, hub, &ignore);
-}
-
 /* The peer's media contexts stay as sim_peer_new made them: its keys become the association's. */
 static void as_webrtc(struct sim_peer *p, bool active)
 {
@@ -49,17 +40,6 @@ static size_t count(const struct sim *s, enum relay_dtls_out_kind kind, uint64_t
     return n;
 }
 
-static void done(struct sim *s, struct sim_peer *a, struct sim_peer *b)
-{
-    struct relay_stats st;
-    relay_stats(s->relay, &st);
-    assert_true(st.events_dropped == 0 && st.not_sent == 0);
-    sim_free(s);
-    sim_peer_free(a);
-    if (b)
-        sim_peer_free(b);
-}
-
 /* A key frame that was there before the keys is the first that the viewer sees, whole; our ClientHello leaves right behind the answer to the check that nominates. */
 static void v_a2_media_waits_for_keys(void **state)
 {
@@ -67,7 +47,7 @@ static void v_a2_media_waits_for_keys(void **state)
     for (int order = 0; order < 2; order++) {
         struct sim s;
         struct sim_peer hub, v;
-        hub_on(&s, &hub);
+        sim_session(&s, &hub, PL_SRTP_GCM);
         webrtc_viewer(&s, &v, 2, true);
         assert_true(s.dtls[0].active);
         dtls(&s, &v, RELAY_DTLS_SEND, false); /* the path is not there: it is held */
@@ -94,7 +74,7 @@ static void v_a2_media_waits_for_keys(void **state)
         assert_true(v.frames == 3 && v.keys == 1 && v.incomplete == 0 && v.first_is_key);
         struct relay_event e;
         assert_true(sim_event(&s, RELAY_EV_VIEWER_CONNECTED, &e) && sim_event(&s, RELAY_EV_VIEWER_KEYFRAME, &e));
-        done(&s, &hub, &v);
+        sim_done(&s, &hub, &v, NULL);
     }
 }
 
@@ -104,7 +84,7 @@ static void keys_before_the_path(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 5, -1);
     webrtc_viewer(&s, &v, 2, false);
     sim_in(&s, &v.addr, hello, sizeof hello); /* of a stranger so far */
@@ -122,7 +102,7 @@ static void keys_before_the_path(void **state)
     s.queued--;
     sim_deliver(&s, &v, &ignore);
     assert_true(v.frames == 1 && v.keys == 1 && v.first_is_key);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* S-M2: what the peer sends is believed after its Finished, not before; its first packet that verifies ends the association, a timer does so for one that is silent. */
@@ -132,7 +112,7 @@ static void believed_after_finished(void **state)
     struct sim s;
     struct sim_peer hub, v, quiet;
     struct relay_stats a, b;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
     dtls(&s, &v, RELAY_DTLS_FINISHED, false); /* without keys it means nothing */
@@ -161,7 +141,7 @@ static void believed_after_finished(void **state)
     sim_pass(&s, 6 * PL_SECOND, (struct sim_peer *[]){ &hub, &v, &quiet }, 3);
     assert_int_equal(count(&s, RELAY_DTLS_END, quiet.assoc), 1);
     sim_peer_free(&quiet);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* Ends come with a word to the other side; results for an association that is gone move nothing; ids are never the same. */
@@ -171,7 +151,7 @@ static void associations_end(void **state)
     struct sim s;
     struct sim_peer hub, v, again;
     struct relay_event e;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     webrtc_viewer(&s, &v, 2, true);
     dtls(&s, &v, RELAY_DTLS_FAILED, false);
     assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
@@ -196,7 +176,7 @@ static void associations_end(void **state)
     relay_stats(s.relay, &st);
     assert_int_equal(st.viewers, 0);
     sim_peer_free(&again);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* S-M6: keys that a handshake brings are as new as any. */
@@ -206,7 +186,7 @@ static void s_m6_keys_of_a_handshake_are_new(void **state)
     struct sim s;
     struct sim_peer hub, a, b;
     struct relay_event e;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     webrtc_viewer(&s, &a, 2, true);
     webrtc_viewer(&s, &b, 3, true);
     memcpy(b.leg.send_key, a.leg.send_key, PL_SRTP_KEY_MAX);
@@ -215,7 +195,7 @@ static void s_m6_keys_of_a_handshake_are_new(void **state)
     assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
     assert_string_equal(e.viewer_id, b.id);
     sim_peer_free(&b);
-    done(&s, &hub, &a);
+    sim_done(&s, &hub, &a, NULL);
 }
 
 /* A peer that nobody hears of again: its ICE and keys stay 30 s, its media stops after 5; a check in between brings the picture back without a word to the cloud. */
@@ -225,7 +205,7 @@ static void v_f4_a_browser_that_is_gone(void **state)
     struct sim s;
     struct sim_peer hub, v;
     struct relay_event e;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
     dtls(&s, &v, RELAY_DTLS_KEYS, true);
@@ -241,7 +221,7 @@ static void v_f4_a_browser_that_is_gone(void **state)
     sim_pass(&s, 2 * PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
     assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
     assert_string_equal(e.code, "viewer_lost");
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* WHIP: the session's source is a WebRTC peer. */
@@ -273,7 +253,7 @@ static void a_source_by_webrtc(void **state)
     assert_true(v.frames == 1 && v.keys == 1 && v.first_is_key);
     struct relay_cmd close = { .kind = RELAY_CLOSE, .ref = { s.live_id, 1 } };
     assert_int_equal(relay_apply(s.relay, s.now, &close, &s.sink), PL_OK);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* A handshake with the publisher that fails ends the session with its code; one that never comes does after 30 s. */
@@ -299,7 +279,7 @@ static void a_publisher_that_fails(void **state)
         assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
         assert_string_equal(e.code, silent ? "hub_lost" : "dtls_failed");
         assert_int_equal(count(&s, RELAY_DTLS_END, hub.assoc), 1);
-        done(&s, &hub, NULL);
+        sim_done(&s, &hub, NULL, NULL);
     }
 }
 
@@ -309,7 +289,7 @@ static void an_ice_restart_keeps_everything_else(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v, old;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
     dtls(&s, &v, RELAY_DTLS_KEYS, true);
@@ -337,7 +317,7 @@ static void an_ice_restart_keeps_everything_else(void **state)
     assert_true(v.frames == 2 && v.incomplete == 0 && v.high[0] - v.first[0] + 1 == v.got[0]);
     c.ref.generation = 2;
     assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_FENCED);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* The same for a publisher: its session, keys and viewers stay. */
@@ -372,7 +352,7 @@ static void an_ice_restart_of_a_publisher(void **state)
     assert_true(v.frames == 3 && v.incomplete == 0 && v.keys == 1);
     c.ref.generation = 2;
     assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_FENCED);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* Viewers may be there before the publisher's offer is: the session waits for its source, and takes one. */
@@ -405,7 +385,7 @@ static void a_source_that_comes_later(void **state)
     sim_deliver(&s, &v, &ignore);
     assert_true(v.frames == 1 && v.keys == 1);
     sim_peer_free(&other);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* A publisher whose offer names no SSRC: the first of the agreed payload type that verifies. */
@@ -431,13 +411,13 @@ static void an_ssrc_that_nobody_said(void **state)
     sim_hub_audio(&s, &hub);
     sim_rtcp(&s, &hub, false, true);
     sim_deliver(&s, &v, &ignore);
-    assert_true(v.frames == 1 && v.keys == 1 && v.got[1] == 1 && v.srs == 1);
+    assert_true(v.frames == 1 && v.keys == 1 && v.got[1] == 1 && v.srs == 3); /* a report with the first packet of each, and the hub's own, which knows it by its new name */
     sim_peer_new(&s, &teller, 3, PL_SRTP_GCM, false);
     teller.leg.video = (struct relay_track_conf){ 0, 96, true };
     as_webrtc(&teller, true);
     assert_int_equal(sim_add(&s, &teller, 1), PL_INVALID_REQUEST); /* a viewer's SSRCs are ours to draw */
     sim_peer_free(&teller);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* A camera that is copied as it is cannot make a key frame when asked: it is never asked, and its viewers start from what the ring holds. */
@@ -463,7 +443,7 @@ static void a_source_that_cannot_is_not_asked(void **state)
     sim_deliver(&s, &v, &ignore);
     assert_true(hub.plis == 0 && v.frames == 2 && v.keys == 1);
     assert_false(sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e));
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 static void nack(struct sim *s, struct sim_peer *v, uint32_t ssrc, const uint16_t *seqs, unsigned n)
@@ -499,7 +479,7 @@ static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
         struct sim s;
         struct sim_peer hub, v;
         struct sim_datagram was[8];
-        hub_on(&s, &hub);
+        sim_session(&s, &hub, PL_SRTP_GCM);
         connected_viewer(&s, &v, 2, k & 2 ? PL_SRTP_SHA1_80 : PL_SRTP_GCM, rtx);
         sim_deliver(&s, &v, &ignore);
         sim_hub_frame(&s, &hub, true, false, 6, -1);
@@ -540,7 +520,7 @@ static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
         struct relay_stats st;
         relay_stats(s.relay, &st);
         assert_int_equal(st.resent, s.queued + 3);
-        done(&s, &hub, &v);
+        sim_done(&s, &hub, &v, NULL);
     }
 }
 
@@ -551,7 +531,7 @@ static void v_e1_a_lossy_viewer(void **state)
     struct sim s;
     struct sim_peer hub, v;
     uint64_t lost = 0, high = 0;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
     sim_deliver(&s, &v, &ignore);
     static uint16_t missing[4096];
@@ -584,7 +564,7 @@ static void v_e1_a_lossy_viewer(void **state)
         gone += !(v.seen[(uint16_t)q / 8] >> (uint16_t)q % 8 & 1);
     assert_true(span > 12000 && lost > span / 30 && v.rtx > span / 30 && gone * 1000 <= span);
     assert_true(v.transport_gap <= lost && v.transport_gap + 8 > lost); /* each packet had its own number */
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* V-E4: a queue of 32 packets on the way, drained at 20 Mbit/s: key frames of 150 packets, joins in the middle of a long group of pictures, and nothing is lost in it.
@@ -597,7 +577,7 @@ static void v_e4_bursts_fit_into_a_short_queue(void **state)
     double queue[8] = { 0 };
     unsigned joined = 0;
     uint64_t sent = 0, over = 0, late = 0;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     for (unsigned ms = 0; ms < 20000; ms += 5) {
         if (ms % 40 == 0) {
             sim_hub_frame(&s, &hub, ms % 4000 == 0, false, ms % 4000 ? 8 : 150, -1);
@@ -633,7 +613,7 @@ static void v_e4_bursts_fit_into_a_short_queue(void **state)
         if (i)
             sim_peer_free(&v[i]);
     }
-    done(&s, &hub, &v[0]);
+    sim_done(&s, &hub, &v[0], NULL);
 }
 
 /* V-A4: from the cached key frame to the live picture the frames are 10 ms apart and end at the live time; what is live has one constant offset, and so has the SR. */
@@ -642,7 +622,7 @@ static void v_a4_replayed_time_ends_at_live(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     for (unsigned i = 0; i < 8; i++) {
         sim_hub_frame(&s, &hub, i == 0, false, 1, -1);
         sim_pass(&s, 33 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
@@ -670,7 +650,7 @@ static void v_a4_replayed_time_ends_at_live(void **state)
     sim_rtcp(&s, &hub, false, true);
     sim_deliver(&s, &v, &ignore);
     assert_int_equal(v.sr_ts[0], hub.ts + offset);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* V-A2: who comes in the middle of a key frame gets all of it. */
@@ -683,7 +663,7 @@ static void v_a2_in_the_middle_of_a_key_frame(void **state)
         static uint8_t bytes[8][SIM_PACKET];
         uint8_t payload[900] = { 0x7c };
         static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
-        hub_on(&s, &hub);
+        sim_session(&s, &hub, PL_SRTP_GCM);
         hub.ts += 3000;
         for (unsigned i = 0; i < 6; i++) {
             payload[1] = (uint8_t)((i == 1 ? 0x80 : 0) | (i == 5 ? 0x40 : 0) | 5);
@@ -695,7 +675,7 @@ static void v_a2_in_the_middle_of_a_key_frame(void **state)
         sim_deliver(&s, &v, &ignore);
         sim_deliver(&s, &hub, &ignore);
         assert_true(v.frames == 1 && v.keys == 1 && hub.plis == 0);
-        done(&s, &hub, &v);
+        sim_done(&s, &hub, &v, NULL);
     }
 }
 
@@ -705,7 +685,7 @@ static void a_viewer_that_only_listens(void **state)
     (void)state;
     struct sim s;
     struct sim_peer hub, v;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     sim_peer_new(&s, &v, 2, PL_SRTP_GCM, false);
     as_webrtc(&v, true);
     v.leg.video = (struct relay_track_conf){ 0 };
@@ -718,14 +698,14 @@ static void a_viewer_that_only_listens(void **state)
         sim_hub_frame(&s, &hub, i == 0, false, 3, -1);
         sim_hub_audio(&s, &hub);
     }
-    assert_int_equal(sim_deliver(&s, &v, &ignore), 10);
-    assert_true(v.got[1] == 10 && v.got[0] == 0);
+    assert_int_equal(sim_deliver(&s, &v, &ignore), 11);
+    assert_true(v.got[1] == 10 && v.got[0] == 0 && v.srs == 1);
     sim_deliver(&s, &hub, &ignore);
     assert_int_equal(hub.plis, 0);
     v.leg.audio = v.leg.video;
     memcpy(v.id, "x", 2);
     assert_int_equal(sim_add(&s, &v, 1), PL_INVALID_REQUEST); /* nothing at all is no viewer */
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 /* What a viewer's reports say, and what was sent to it, is kept for who asks: round trip from our SR, loss, jitter, requests, REMB. */
@@ -735,7 +715,7 @@ static void figures_of_a_viewer(void **state)
     struct sim s;
     struct sim_peer hub, v;
     struct relay_session_stats st;
-    hub_on(&s, &hub);
+    sim_session(&s, &hub, PL_SRTP_GCM);
     assert_false(relay_session_stats(s.relay, s.now, 0, &st)); /* nobody watches */
     connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
     sim_hub_frame(&s, &hub, true, false, 6, 3);
@@ -747,7 +727,7 @@ static void figures_of_a_viewer(void **state)
     s.now.us += 150 * PL_MS;
     uint8_t out[400];
     struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
-    struct rtcp_block block = { .ssrc = v.leg.video.ssrc, .fraction_lost = 26, .lost = 12, .jitter = 900, .last_sr = 77 << 16, /* of the SR that the source sent */ .delay_last_sr = 65536 / 10 };
+    struct rtcp_block block = { .ssrc = v.leg.video.ssrc, .fraction_lost = 26, .lost = 12, .jitter = 900, .last_sr = (uint32_t)(v.sr_ntp[0] >> 16), .delay_last_sr = 65536 / 10 };
     rtcp_put_rr(&b, 0xabc, &block, 1);
     rtcp_put_remb(&b, 0xabc, v.leg.video.ssrc, 2500000);
     rtcp_put_pli(&b, 0xabc, v.leg.video.ssrc);
@@ -761,7 +741,7 @@ static void figures_of_a_viewer(void **state)
     assert_true(w->lost == 12 && w->fraction_lost == 26 && w->jitter_us == 10000 && w->key_asked == 1 && w->packets == 12 && w->bitrate > 0 && !w->paused);
     assert_true(w->remb_bps > 2490000 && w->remb_bps <= 2500000);
     assert_true(w->rtt_us >= 49 * PL_MS && w->rtt_us <= 51 * PL_MS);
-    done(&s, &hub, &v);
+    sim_done(&s, &hub, &v, NULL);
 }
 
 int main(void)

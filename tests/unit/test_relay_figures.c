@@ -1,0 +1,114 @@
+/* What the relay says of itself and of its streams: sender reports, figures of sessions, load. Rules: V-A4, V-B1, V-E1, V-G4. */
+#include "relay_sim.h"
+
+static size_t ignore;
+
+/* ---- Sender reports. */
+
+enum { HUB_SECOND_NTP = 12345 };
+
+/* A hub of which each packet is `jitter` late at most, sound 48 kHz and picture 90 kHz of one clock. */
+struct camera {
+    struct sim_peer hub;
+    uint32_t video0, audio0; /* timestamps of its start */
+    int64_t start, jitter;
+};
+
+static void camera_packet(struct sim *s, struct camera *c, unsigned track, int64_t made)
+{
+    uint8_t out[SIM_PACKET], payload[80] = { 5 };
+    static const uint8_t key[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c, 0, 3, 0x65, 0x88, 0x84 };
+    int64_t since = made - c->start;
+    s->now.us = made + (c->jitter ? (int64_t)pl_rand_below(&s->rand.base, (uint32_t)c->jitter) : 0);
+    c->hub.ts = track ? c->audio0 + (uint32_t)(since * 48000 / PL_SECOND) : c->video0 + (uint32_t)(since * 90000 / PL_SECOND);
+    size_t n = track ? sim_hub_packet(&c->hub, 1, false, payload, sizeof payload, out) : sim_hub_packet(&c->hub, 0, true, key, sizeof key, out);
+    sim_in(s, &c->hub.addr, out, n);
+}
+
+static void camera_report(struct sim *s, struct camera *c, unsigned track)
+{
+    uint8_t out[256];
+    struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    int64_t since = s->now.us - c->start;
+    uint32_t ssrc = track ? c->hub.leg.audio.ssrc : c->hub.leg.video.ssrc, rate = track ? 48000 : 90000;
+    uint64_t ntp = (uint64_t)(HUB_SECOND_NTP + since / PL_SECOND) << 32 | ((uint64_t)(since % PL_SECOND) << 32) / PL_SECOND;
+    rtcp_put_sr(&b, ssrc, ntp, (track ? c->audio0 : c->video0) + (uint32_t)(since * rate / PL_SECOND), 1, 2, NULL, 0);
+    rtcp_put_cname(&b, ssrc, PL_STR("x"));
+    size_t n = b.n;
+    assert_int_equal(pl_srtp_protect_rtcp(c->hub.media, out, &n, sizeof out), PL_OK);
+    sim_in(s, &c->hub.addr, out, n);
+}
+
+/* Microseconds of the sender's clock at which the viewer plays what was made at `made`, by its last report of this track. */
+static int64_t played_at(const struct sim_peer *v, const struct camera *c, unsigned track, uint32_t offset, int64_t made)
+{
+    uint32_t rate = track ? 48000 : 90000, ts = (track ? c->audio0 : c->video0) + (uint32_t)((made - c->start) * rate / PL_SECOND) + offset;
+    int64_t ntp_us = (int64_t)(v->sr_ntp[track] >> 32) * PL_SECOND + (int64_t)(((v->sr_ntp[track] & 0xffffffff) * PL_SECOND) >> 32);
+    return ntp_us + (int64_t)(int32_t)(ts - v->sr_ts[track]) * PL_SECOND / rate;
+}
+
+/* Sound and picture fit within 40 ms from the first packet on, without a word of the source's, whatever jitter its way has; its own reports make that exact, in any
+ * time of its own, and nothing jumps when they come, stay away or come from a clock that was set. */
+static void v_a4_sender_reports_do_not_wait_for_the_source(void **state)
+{
+    (void)state;
+    for (unsigned seed = 0; seed < 8; seed++) {
+        struct sim s;
+        struct sim_peer v, *alive[2];
+        struct camera c = { .video0 = 0xfffffff0 - seed, .audio0 = 77 + seed * 1000000, .jitter = 30 * PL_MS };
+        sim_session(&s, &c.hub, PL_SRTP_GCM);
+        c.start = s.now.us;
+        uint32_t offset[2] = { 0, 0 };
+        bool joined = false;
+        int64_t at_before = 0;
+        alive[0] = &c.hub;
+        alive[1] = &v;
+        for (unsigned no = 0; no < 30 * 40; no++) { /* 30 s in steps of 25 ms: a picture and a packet of sound */
+            int64_t made = c.start + (int64_t)no * 25 * PL_MS;
+            bool reporting = no > 600 && no < 900;
+            camera_packet(&s, &c, 0, made);
+            if (joined)
+                sim_deliver(&s, &v, &ignore);
+            offset[0] = v.got[0] && joined ? v.last_ts - c.hub.ts : 0;
+            camera_packet(&s, &c, 1, made);
+            if (no == 40 + seed) { /* in the middle of the stream */
+                sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+                joined = true;
+                continue;
+            }
+            if (reporting && no % 40 == 0)
+                camera_report(&s, &c, (no / 40) % 2);
+            if (no % 40 == 39)
+                for (unsigned i = 0; joined && i < 2; i++)
+                    sim_check(&s, alive[i], true);
+            relay_tick(s.relay, s.now, &s.sink);
+            relay_pace(s.relay, s.now, &s.sink);
+            sim_deliver(&s, &c.hub, &ignore);
+            if (!joined)
+                continue;
+            for (size_t k = 0; k < s.queued; k++) { /* the offset of sound: of a packet that was just made */
+                const struct sim_datagram *d = &s.queue[k];
+                if (rtp_classify(d->p, d->n) == RTP_CLASS_RTP && (d->p[1] & 127) == v.leg.audio.payload_type)
+                    offset[1] = ((uint32_t)d->p[4] << 24 | (uint32_t)d->p[5] << 16 | (uint32_t)d->p[6] << 8 | d->p[7]) - c.hub.ts;
+            }
+            sim_deliver(&s, &v, &ignore);
+            if (no < 50 + seed)
+                continue;
+            assert_true(v.sr_ntp[0] != 0 && v.sr_ntp[1] != 0); /* 200 ms after it came at the latest */
+            int64_t at = played_at(&v, &c, 0, offset[0], made), skew = played_at(&v, &c, 1, offset[1], made) - at;
+            if (skew > 40 * PL_MS || skew < -40 * PL_MS || (no > 700 && no < 900 && (skew > PL_MS || skew < -PL_MS)))
+                fail_msg("seed %u, step %u: sound is %lld us off", seed, no, (long long)skew);
+            int64_t jump = at - at_before - 25 * PL_MS;
+            if (at_before && (jump > 40 * PL_MS || jump < -40 * PL_MS))
+                fail_msg("seed %u, step %u: the picture jumps by %lld us", seed, no, (long long)jump);
+            at_before = at;
+        }
+        sim_done(&s, &c.hub, &v, NULL);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = { cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
