@@ -14,9 +14,50 @@ static struct pl_metric traffic[] = {
     PL_METRIC_COUNTER("porchlight_relay_packets_out_total", "Packets that the relays connected to this node sent."),
     PL_METRIC_COUNTER("porchlight_relay_packets_lost_total", "Packets from cameras that never reached the relays connected to this node."),
     PL_METRIC_COUNTER("porchlight_relay_handshakes_total", "DTLS handshakes with WebRTC peers that the relays connected to this node finished."),
-    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_total", "DTLS handshakes that failed; the relay's stats say why."),
     PL_METRIC_COUNTER("porchlight_relay_handshakes_refused_total", "DTLS handshakes that were not begun because too many were open."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_fingerprint_total", "DTLS handshakes that failed: another certificate than the peer's SDP names."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_no_profile_total", "DTLS handshakes that failed: no SRTP suite in common."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_alert_total", "DTLS handshakes that failed: the peer gave up and said so."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_timeout_total", "DTLS handshakes that failed: the peer did not answer in time."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_refused_total", "DTLS handshakes that failed: what came is none that the relay takes."),
+    PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_no_memory_total", "DTLS handshakes that failed: the relay had no memory."),
+    PL_METRIC_COUNTER("porchlight_relay_transit_50us_total", "Datagrams that were through a relay within 50 us of the kernel's receive stamp."),
+    PL_METRIC_COUNTER("porchlight_relay_transit_150us_total", "Those that took longer, up to 150 us."),
+    PL_METRIC_COUNTER("porchlight_relay_transit_500us_total", "Those that took longer, up to 500 us."),
+    PL_METRIC_COUNTER("porchlight_relay_transit_1ms_total", "Those that took longer, up to 1 ms."),
+    PL_METRIC_COUNTER("porchlight_relay_transit_5ms_total", "Those that took longer, up to 5 ms."),
+    PL_METRIC_COUNTER("porchlight_relay_transit_longer_total", "Those that took longer."),
+    PL_METRIC_COUNTER("porchlight_relay_paced_100us_total", "Packets to viewers that their pacer held back for 100 us at most."),
+    PL_METRIC_COUNTER("porchlight_relay_paced_5ms_total", "Those that it held back longer, up to 5 ms."),
+    PL_METRIC_COUNTER("porchlight_relay_paced_10ms_total", "Those that it held back longer, up to 10 ms."),
+    PL_METRIC_COUNTER("porchlight_relay_paced_20ms_total", "Those that it held back longer, up to 20 ms."),
+    PL_METRIC_COUNTER("porchlight_relay_paced_50ms_total", "Those that it held back longer, up to 50 ms."),
+    PL_METRIC_COUNTER("porchlight_relay_paced_longer_total", "Those that it held back longer."),
+    PL_METRIC_COUNTER("porchlight_relay_stage_receive_us_total", "Microseconds that these datagrams waited in the kernel, each one's added up."),
+    PL_METRIC_COUNTER("porchlight_relay_stage_verify_us_total", "Microseconds until their batch was verified."),
+    PL_METRIC_COUNTER("porchlight_relay_stage_protect_us_total", "Microseconds until it was encrypted for each viewer."),
+    PL_METRIC_COUNTER("porchlight_relay_stage_send_us_total", "Microseconds of sending it."),
 };
+
+/* ---- What a relay says of itself. */
+
+#define F_COUNT(st, member) JSON_F(st, member, J_INT, J_OPTIONAL, .hi = INT64_MAX)
+#define F_NAMED(st, key, member) { .name = (key), .type = J_INT, .offset = offsetof(st, member), .hi = INT64_MAX }
+#define F_GROUP(key, member, of) { .name = (key), .type = J_OBJECT, .offset = offsetof(struct live_stats_msg, traffic.member), .fields = (of) }
+static const struct json_field failures_fields[] = { F_NAMED(struct live_failures, "dtls_fingerprint", fingerprint), F_NAMED(struct live_failures, "dtls_no_profile", no_profile),
+    F_NAMED(struct live_failures, "dtls_alert", alert), F_NAMED(struct live_failures, "dtls_timeout", timeout), F_NAMED(struct live_failures, "dtls_refused", refused),
+    F_NAMED(struct live_failures, "dtls_no_memory", no_memory), J_END };
+static const struct json_field transit_fields[] = { F_NAMED(struct live_transit, "50us", us50), F_NAMED(struct live_transit, "150us", us150),
+    F_NAMED(struct live_transit, "500us", us500), F_NAMED(struct live_transit, "1ms", ms1), F_NAMED(struct live_transit, "5ms", ms5), F_COUNT(struct live_transit, longer), J_END };
+static const struct json_field paced_fields[] = { F_NAMED(struct live_paced, "100us", us100), F_NAMED(struct live_paced, "5ms", ms5), F_NAMED(struct live_paced, "10ms", ms10),
+    F_NAMED(struct live_paced, "20ms", ms20), F_NAMED(struct live_paced, "50ms", ms50), F_COUNT(struct live_paced, longer), J_END };
+static const struct json_field stages_fields[] = { F_COUNT(struct live_stages, receive), F_COUNT(struct live_stages, verify), F_COUNT(struct live_stages, protect),
+    F_COUNT(struct live_stages, send), J_END };
+const struct json_field live_stats_fields[] = { JSON_F(struct live_stats_msg, sessions, J_INT, J_REQUIRED, .hi = 1000000),
+    JSON_F(struct live_stats_msg, viewers, J_INT, J_REQUIRED, .hi = 10000000), F_NAMED(struct live_stats_msg, "packets_in", traffic.packets_in),
+    F_NAMED(struct live_stats_msg, "packets_out", traffic.packets_out), F_NAMED(struct live_stats_msg, "lost", traffic.lost), F_NAMED(struct live_stats_msg, "handshakes", traffic.handshakes),
+    F_NAMED(struct live_stats_msg, "handshakes_refused", traffic.refused), F_GROUP("failures", failures, failures_fields), F_GROUP("transit", transit, transit_fields),
+    F_GROUP("paced", paced, paced_fields), F_GROUP("stages_us", stages, stages_fields), J_END };
 
 static struct pl_metric reports[] = {
     PL_METRIC_COUNTER("porchlight_viewer_reports_total", "Viewers' figures that relays told this node, each viewer's every 5 s."),
@@ -48,16 +89,29 @@ enum pl_err live_measure(struct db_tx *tx)
     return e;
 }
 
+/* In the order of the metrics. */
+static void list(const struct live_traffic *t, int64_t ret[PL_COUNT(traffic)])
+{
+    const int64_t all[] = { t->packets_in, t->packets_out, t->lost, t->handshakes, t->refused, t->failures.fingerprint, t->failures.no_profile, t->failures.alert,
+        t->failures.timeout, t->failures.refused, t->failures.no_memory, t->transit.us50, t->transit.us150, t->transit.us500, t->transit.ms1, t->transit.ms5,
+        t->transit.longer, t->paced.us100, t->paced.ms5, t->paced.ms10, t->paced.ms20, t->paced.ms50, t->paced.longer, t->stages.receive, t->stages.verify,
+        t->stages.protect, t->stages.send };
+    _Static_assert(PL_COUNT(all) == PL_COUNT(traffic), "a metric each");
+    memcpy(ret, all, sizeof all);
+}
+
 void live_count_traffic(struct live_traffic *before, const struct live_traffic *now)
 {
     if (!before->any)
         *before = *now;
-    const int64_t more[] = { now->packets_in - before->packets_in, now->packets_out - before->packets_out, now->lost - before->lost,
-        now->handshakes - before->handshakes, now->failed - before->failed, now->refused - before->refused };
-    for (size_t i = 0; i < PL_COUNT(more); i++)
-        if (more[i] > 0)
-            pl_count(&traffic[i], more[i]);
+    int64_t was[PL_COUNT(traffic)], is[PL_COUNT(traffic)];
+    list(before, was);
+    list(now, is);
+    for (size_t i = 0; i < PL_COUNT(is); i++)
+        if (is[i] > was[i])
+            pl_count(&traffic[i], is[i] - was[i]);
     *before = *now;
+    before->any = true;
 }
 
 void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused)

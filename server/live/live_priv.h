@@ -52,7 +52,16 @@ enum pl_err live_on_uplink(struct link_call *c, struct pl_fail *reterr);
 struct live_traffic {
     bool any;
     int64_t packets_in, packets_out, lost;
-    int64_t handshakes, failed, refused;
+    int64_t handshakes, refused;
+    struct live_failures { int64_t fingerprint, no_profile, alert, timeout, refused, no_memory; } failures;
+    struct live_transit { int64_t us50, us150, us500, ms1, ms5, longer; } transit;
+    struct live_paced { int64_t us100, ms5, ms10, ms20, ms50, longer; } paced;
+    struct live_stages { int64_t receive, verify, protect, send; } stages;
 };
+struct live_stats_msg { /* a relay's `stats` */
+    int64_t sessions, viewers;
+    struct live_traffic traffic;
+};
+extern const struct json_field live_stats_fields[];
 void live_count_traffic(struct live_traffic *before, const struct live_traffic *now);
 void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused); /* one viewer's figures of 5 s */

@@ -527,24 +527,12 @@ static enum pl_err on_keyframe_wanted(struct link_call *c, struct pl_fail *reter
     return PL_OK;
 }
 
-struct stats_msg {
-    int64_t sessions, viewers, packets_in, packets_out, lost, handshakes, handshakes_failed, handshakes_refused;
-};
-static const struct json_field stats_fields[] = { JSON_F(struct stats_msg, sessions, J_INT, J_REQUIRED, .hi = 1000000),
-                                                  JSON_F(struct stats_msg, viewers, J_INT, J_REQUIRED, .hi = 10000000),
-                                                  JSON_F(struct stats_msg, packets_in, J_INT, J_OPTIONAL, .hi = INT64_MAX),
-                                                  JSON_F(struct stats_msg, packets_out, J_INT, J_OPTIONAL, .hi = INT64_MAX),
-                                                  JSON_F(struct stats_msg, lost, J_INT, J_OPTIONAL, .hi = INT64_MAX),
-                                                  JSON_F(struct stats_msg, handshakes, J_INT, J_OPTIONAL, .hi = INT64_MAX),
-                                                  JSON_F(struct stats_msg, handshakes_failed, J_INT, J_OPTIONAL, .hi = INT64_MAX),
-                                                  JSON_F(struct stats_msg, handshakes_refused, J_INT, J_OPTIONAL, .hi = INT64_MAX), J_END };
-
 static enum pl_err on_stats(struct link_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
-    const struct stats_msg *m = c->msg;
+    const struct live_stats_msg *m = c->msg;
     struct relay_conn *r = link_owner(c->conn);
-    live_count_traffic(&r->traffic, &(struct live_traffic){ true, m->packets_in, m->packets_out, m->lost, m->handshakes, m->handshakes_failed, m->handshakes_refused });
+    live_count_traffic(&r->traffic, &m->traffic);
     return live_sql_relay_stats(c->tx, r->relay_id, r->epoch, (int32_t)m->sessions, (int32_t)m->viewers, c->now, NULL);
 }
 
@@ -614,6 +602,6 @@ const struct link_message live_relay_messages[] = {
     { "session.event", LINK_READY, event_fields, sizeof(struct event_msg), on_event },
     { "keyframe.wanted", LINK_READY, keyframe_fields, sizeof(struct keyframe_msg), on_keyframe_wanted },
     { "session.stats", LINK_READY, session_stats_fields, sizeof(struct session_stats_msg), on_session_stats },
-    { "stats", LINK_READY, stats_fields, sizeof(struct stats_msg), on_stats },
+    { "stats", LINK_READY, live_stats_fields, sizeof(struct live_stats_msg), on_stats },
     LINK_END,
 };

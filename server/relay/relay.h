@@ -121,6 +121,8 @@ struct relay_dtls_out {
 };
 struct relay_sink {
     void (*send)(struct relay_sink *self, const struct relay_run *run);
+    /* Within a step: what came has been verified, now it goes to viewers. NULL: nobody measures that. */
+    void (*verified)(struct relay_sink *self);
     /* False: no room. A START that is not taken refuses its command; DATA that is not taken is lost as any datagram may be; an END is always taken. NULL: WebRTC peers are
      * refused with PL_UNAVAILABLE. */
     bool (*dtls)(struct relay_sink *self, const struct relay_dtls_out *out);
@@ -170,6 +172,8 @@ struct relay_event {
 bool relay_take_event(struct relay *r, struct relay_event *ret);
 
 /* ---- Counters, since relay_new. */
+enum { RELAY_WAITS = 6 };
+extern const int64_t relay_wait_us[RELAY_WAITS - 1]; /* 100, 5000, 10000, 20000, 50000: upper ends of `paced`; the last one has none */
 struct relay_stats {
     uint64_t packets_in, packets_out; /**< media packets: verified, encrypted */
     uint64_t bytes_in, bytes_out;
@@ -182,11 +186,18 @@ struct relay_stats {
     uint64_t too_large;
     uint64_t lost;                    /**< source packets that never came, as far as numbers tell */
     uint64_t not_sent;                /**< encrypting failed, or the viewer fell out of the ring */
+    uint64_t paced[RELAY_WAITS];      /**< V-B1: media packets by how long a viewer's pacer held them back, without what was replayed */
     uint64_t events_dropped;          /**< must stay 0 */
     unsigned sessions, viewers;
 };
 void relay_stats(const struct relay *r, struct relay_stats *ret);
-/* One session's figures, as a person asks for them when the picture stutters. */
+/* One session's figures, as a person asks for them when the picture stutters.
+ * A freeze is WebRTC's, seen from here: between two whole pictures more than three times the usual time has passed, and 150 ms more than it. Those that came are the
+ * source's; for a viewer they are those that went out whole, and while it waits for a key frame that it has asked for there are none. */
+struct relay_freezes {
+    uint64_t count;
+    uint64_t us;              /**< altogether */
+};
 struct relay_viewer_stats {
     char id[RELAY_ID_TEXT];
     uint64_t packets, bytes;  /**< media that went out, without what was sent again */
@@ -197,12 +208,14 @@ struct relay_viewer_stats {
     int64_t lost;             /**< video (sound, if that is all), by its own reports: packets, */
     uint8_t fraction_lost;    /**< 256ths of the last interval, */
     int64_t jitter_us, rtt_us; /**< 0: not known */
+    struct relay_freezes freezes;
     bool paused;              /**< not heard of for 5 s */
 };
 struct relay_session_stats {
     struct relay_ref ref;
     uint64_t packets, lost, bitrate; /**< of the source's video: came; never came; bits a second, all tracks */
     int64_t jitter_us;
+    struct relay_freezes freezes;
     unsigned viewers_n;
     struct relay_viewer_stats viewers[RELAY_VIEWERS];
 };

@@ -127,6 +127,7 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono n
         case RTCP_FIR:
             if (it.media_ssrc == v->out[RELAY_VIDEO].conf.ssrc) {
                 v->key_asked++;
+                v->broken = true;
                 relay_want_key(v->end.session);
             }
             break;
@@ -237,6 +238,25 @@ void relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono
 
 /* ---- Figures. */
 
+const int64_t relay_wait_us[RELAY_WAITS - 1] = { 100, 5000, 10000, 20000, 50000 };
+
+void relay_flow_picture(struct relay_flow *f, struct pl_mono now)
+{
+    int64_t since = pl_mono_sub(now, f->at), limit = f->usual_us * 3 > f->usual_us + 150 * PL_MS ? f->usual_us * 3 : f->usual_us + 150 * PL_MS;
+    bool first = f->at.us == 0;
+    f->at = now;
+    if (first)
+        return;
+    if (f->usual_us == 0) {
+        f->usual_us = since;
+    } else if (since < limit) {
+        f->usual_us += (since - f->usual_us) / 16;
+    } else {
+        f->freezes.count++;
+        f->freezes.us += (uint64_t)since;
+    }
+}
+
 uint32_t relay_clock_of(const struct relay_session *s, unsigned track)
 {
     return track == RELAY_VIDEO ? 90000 : s->tracks[track].conf.payload_type < 96 ? 8000 : 48000; /* PCMU and PCMA have numbers of their own, Opus a free one */
@@ -249,7 +269,7 @@ static void viewer_stats(struct relay_viewer *v, struct pl_mono now, struct rela
     int64_t since = pl_mono_sub(now, v->told_at);
     *ret = (struct relay_viewer_stats){ .packets = v->out[0].packets + v->out[1].packets, .bytes = v->out[0].bytes + v->out[1].bytes, .asked = v->resend.asked,
         .resent = v->resend.sent, .key_asked = v->key_asked, .remb_bps = v->remb_bps, .lost = h->lost, .fraction_lost = h->fraction_lost,
-        .jitter_us = (int64_t)h->jitter * PL_SECOND / relay_clock_of(v->end.session, track), .rtt_us = h->rtt_us, .paused = v->paused };
+        .jitter_us = (int64_t)h->jitter * PL_SECOND / relay_clock_of(v->end.session, track), .rtt_us = h->rtt_us, .freezes = v->flow.freezes, .paused = v->paused };
     memcpy(ret->id, v->id, sizeof ret->id);
     if (v->told_at.us && since > 0)
         ret->bitrate = (ret->bytes - v->told_bytes) * 8 * PL_SECOND / (uint64_t)since;
@@ -265,7 +285,7 @@ bool relay_session_stats(struct relay *r, struct pl_mono now, unsigned slot, str
     const struct relay_track *t = &s->tracks[RELAY_VIDEO];
     uint64_t expected = t->stats.started ? t->seq.highest - t->stats.first + 1 : 0;
     *ret = (struct relay_session_stats){ .ref = s->ref, .packets = t->stats.received, .lost = expected > t->stats.received ? expected - t->stats.received : 0,
-        .bitrate = s->rate * 8, .jitter_us = (int64_t)(t->stats.jitter_x16 / 16) * PL_SECOND / relay_clock_of(s, RELAY_VIDEO) };
+        .bitrate = s->rate * 8, .freezes = s->flow.freezes, .jitter_us = (int64_t)(t->stats.jitter_x16 / 16) * PL_SECOND / relay_clock_of(s, RELAY_VIDEO) };
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
         if (s->viewers[i])
             viewer_stats(s->viewers[i], now, &ret->viewers[ret->viewers_n++]);

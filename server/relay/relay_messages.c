@@ -262,6 +262,18 @@ static void write_handshakes(struct jw *w, const struct relay_dtls_counts *c)
     jw_close(w);
 }
 
+static const char *const transit_names[RELAY_TRANSITS] = { "50us", "150us", "500us", "1ms", "5ms", "longer" };
+static const char *const wait_names[RELAY_WAITS] = { "100us", "5ms", "10ms", "20ms", "50ms", "longer" };
+static const char *const stage_names[RELAY_STAGES] = { "receive", "verify", "protect", "send" };
+
+static void write_counts(struct jw *w, const char *name, const char *const *names, const uint64_t *counts, unsigned n)
+{
+    jw_open(w, name);
+    for (unsigned i = 0; i < n; i++)
+        jw_int(w, names[i], (int64_t)counts[i]);
+    jw_close(w);
+}
+
 static void write_stats(const struct relay_news *n, struct pl_buf *out)
 {
     struct jw w = jw_start(out);
@@ -276,12 +288,17 @@ static void write_stats(const struct relay_news *n, struct pl_buf *out)
     jw_int(&w, "not_sent", (int64_t)(n->stats.not_sent + n->io.send_failed));
     jw_int(&w, "socket_overflow", (int64_t)n->io.socket_overflow);
     jw_int(&w, "cpu_us", n->io.cpu_us);
-    jw_array(&w, "transit");
-    for (unsigned i = 0; i < RELAY_TRANSITS; i++)
-        jw_int(&w, NULL, (int64_t)n->io.transit[i]);
-    jw_end_array(&w);
+    write_counts(&w, "transit", transit_names, n->io.transit, RELAY_TRANSITS);
+    write_counts(&w, "paced", wait_names, n->stats.paced, RELAY_WAITS);
+    write_counts(&w, "stages_us", stage_names, n->io.stage_us, RELAY_STAGES);
     write_handshakes(&w, &n->dtls);
     jw_close(&w);
+}
+
+static void write_freezes(struct jw *w, const struct relay_freezes *f)
+{
+    jw_int(w, "freezes", (int64_t)f->count);
+    jw_int(w, "frozen_ms", (int64_t)(f->us / PL_MS));
 }
 
 static void write_viewer(struct jw *w, const struct relay_viewer_stats *v)
@@ -299,6 +316,7 @@ static void write_viewer(struct jw *w, const struct relay_viewer_stats *v)
     jw_int(w, "resent", (int64_t)v->resent);
     jw_int(w, "keyframes_asked", (int64_t)v->key_asked);
     jw_int(w, "remb", (int64_t)v->remb_bps);
+    write_freezes(w, &v->freezes);
     jw_bool(w, "paused", v->paused);
     jw_close(w);
 }
@@ -315,6 +333,7 @@ static void write_session(const struct relay_session_stats *s, struct pl_buf *ou
     jw_int(&w, "lost", (int64_t)s->lost);
     jw_int(&w, "jitter_ms", s->jitter_us / PL_MS);
     jw_int(&w, "bitrate", (int64_t)s->bitrate);
+    write_freezes(&w, &s->freezes);
     jw_close(&w);
     jw_array(&w, "viewers");
     for (unsigned i = 0; i < s->viewers_n; i++)

@@ -80,6 +80,11 @@ struct relay_missing { /* a number that was passed over */
     struct pl_mono asked_at;
     unsigned tries; /**< requests so far */
 };
+struct relay_flow { /* of whole pictures */
+    struct pl_mono at;         /**< the last one */
+    int64_t usual_us;          /**< between two, about; 0: not known yet */
+    struct relay_freezes freezes;
+};
 struct relay_arrival { /* when a timestamp came */
     uint32_t timestamp;
     struct pl_mono at;
@@ -105,7 +110,7 @@ struct relay_au { /* an access unit of the source's video, as it comes in */
     uint64_t frame;            /**< how many came before it */
     uint64_t low, high, count; /**< sequence numbers: least, greatest; packets */
     uint64_t before;           /**< greatest number before it, 0: not known */
-    bool marked;
+    bool marked, counted;      /**< its end has come; it was whole */
     uint64_t mark;             /**< number of the packet with the marker */
     uint64_t first_at, last_at; /**< ring indices */
 };
@@ -172,6 +177,8 @@ struct relay_viewer {
     bool wait_key;              /**< video starts at the next key frame */
     bool catching;              /**< behind, on its way from the cached key frame to the ring's head */
     bool in_frame;              /**< a frame went out in part: its marker is still to come */
+    bool broken;                /**< it has asked for a key frame since the last one began: it shows nothing new */
+    struct relay_flow flow;
     uint8_t ext;                /**< id of the header extension on each of its packets, 0: none */
     bool ext_time;              /**< it is abs-send-time, else the transport-wide number */
     uint16_t transport_seq;
@@ -197,6 +204,7 @@ struct relay_session {
     uint32_t talk_ssrc;
     bool ntp_known;
     uint64_t ntp_shift;         /**< from the source's NTP time to ours */
+    struct relay_flow flow;
     struct relay_ring ring;
     struct relay_au au, au_before;
     struct relay_key key;       /**< the last whole key frame */
@@ -285,6 +293,7 @@ size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const str
 
 /* relay_feedback.c */
 uint32_t relay_clock_of(const struct relay_session *s, unsigned track); /* timestamp units a second */
+void relay_flow_picture(struct relay_flow *f, struct pl_mono now); /* one is whole */
 /* What a source's timestamps mean in our own time, for those who are told by sender reports (V-A4). */
 void relay_map_arrived(struct relay_track *t, struct pl_mono now, uint32_t timestamp, uint32_t clock);
 void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned track, uint64_t ntp, uint32_t timestamp);

@@ -10,6 +10,7 @@ enum { RELAY_RING_ENTRIES = 4096, RELAY_RING_TRACKS = 2 };
 struct relay_entry {
     uint64_t seq;       /**< number in its track, extended; viewers' numbers are made from it */
     uint64_t start;     /**< place in the endless stream of bytes */
+    int64_t at_us;      /**< when it came, the relay's monotonic time */
     uint32_t timestamp;
     uint16_t n;
     uint8_t track;      /**< below RELAY_RING_TRACKS */

@@ -203,7 +203,7 @@ static struct relay_au *au_of(struct relay *r, struct relay_session *s, struct p
 }
 
 /* A key frame that comes without SPS and PPS gets those that the source sent earlier, once and for every viewer; its own numbers move on by one. */
-static void put_params(struct relay_session *s, struct relay_au *a, uint64_t seq, uint64_t number)
+static void put_params(struct relay_session *s, struct pl_mono now, struct relay_au *a, uint64_t seq, uint64_t number)
 {
     static const struct h264_scan both = { .sps = true, .pps = true };
     uint8_t p[1 + 2 * (2 + RELAY_PARAM_MAX)];
@@ -217,7 +217,7 @@ static void put_params(struct relay_session *s, struct relay_au *a, uint64_t seq
     }
     /* Before a packet that is still on its way, too: it may be the middle of a NAL unit. */
     uint64_t first = a->count == 0 && a->before && number - a->before - 1 <= RELAY_REORDER ? a->before + 1 : number;
-    struct relay_entry like = { .seq = first, .timestamp = a->timestamp, .track = RELAY_VIDEO };
+    struct relay_entry like = { .seq = first, .at_us = now.us, .timestamp = a->timestamp, .track = RELAY_VIDEO };
     uint64_t at = relay_ring_put(&s->ring, &like, p, n);
     shift_from(s, seq - (number - first));
     au_add(a, first, at, &both, false);
@@ -232,14 +232,18 @@ static void video(struct relay *r, struct relay_session *s, struct pl_mono now, 
     if (scan.sps || scan.pps)
         keep_params(s, pkt);
     if (starts && a == &s->au && !scan.sps && !a->sps && params_known(s)) {
-        put_params(s, a, seq, number);
+        put_params(s, now, a, seq, number);
         number++;
     }
-    struct relay_entry like = { .seq = number, .timestamp = pkt->h.timestamp, .track = RELAY_VIDEO, .marker = pkt->h.marker };
+    struct relay_entry like = { .seq = number, .at_us = now.us, .timestamp = pkt->h.timestamp, .track = RELAY_VIDEO, .marker = pkt->h.marker };
     uint64_t at = relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n);
     if (!a)
         return;
     au_add(a, number, at, &scan, pkt->h.marker);
+    if (a->marked && !a->counted && a->count == a->mark - a->low + 1) {
+        a->counted = true;
+        relay_flow_picture(&s->flow, now);
+    }
     if (starts)
         key_started(r, s, now, a);
     au_check(r, s, now, &s->au_before);
@@ -284,7 +288,7 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         video(r, s, now, seq, pkt);
         return;
     }
-    struct relay_entry like = { .seq = seq, .timestamp = pkt->h.timestamp, .track = RELAY_AUDIO, .marker = pkt->h.marker };
+    struct relay_entry like = { .seq = seq, .at_us = now.us, .timestamp = pkt->h.timestamp, .track = RELAY_AUDIO, .marker = pkt->h.marker };
     (void)relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n);
 }
 

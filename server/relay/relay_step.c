@@ -294,6 +294,8 @@ void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t
         case RTP_CLASS_OTHER: r->stats.unknown++; break;
         }
     }
+    if (sink->verified)
+        sink->verified(sink);
     /* Viewer by viewer, so that what goes to one address is one run. */
     while (r->dirty) {
         struct relay_session *s = r->dirty;

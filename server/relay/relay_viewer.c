@@ -95,6 +95,14 @@ static void said(struct relay *r, struct relay_viewer *v, struct pl_mono now, co
         relay_viewer_sr(r, v, now, e->track);
 }
 
+static void count_wait(struct relay *r, int64_t us)
+{
+    unsigned k = 0;
+    while (k < RELAY_WAITS - 1 && us > relay_wait_us[k])
+        k++;
+    r->stats.paced[k]++;
+}
+
 static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e)
 {
     struct relay_out *o = &v->out[e->track];
@@ -110,6 +118,8 @@ static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
         o->sent_high = e->seq + 1;
     if (e->track == RELAY_VIDEO)
         v->in_frame = !e->marker;
+    if (!v->catching)
+        count_wait(r, pl_mono_sub(now, (struct pl_mono){ e->at_us }));
     uint8_t *p = relay_out_room(r, &v->end.addr, RTP_HEADER + e->n + EXTRA);
     size_t n = relay_viewer_packet(v, now, e, piece, /* rtx= */ false, p);
     if (pl_srtp_protect_rtp(v->end.out, p, &n, n + PL_SRTP_RTP_OVERHEAD) != PL_OK) {
@@ -122,6 +132,8 @@ static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
     o->bytes += e->n;
     r->stats.packets_out++;
     r->stats.bytes_out += n;
+    if (e->track == RELAY_VIDEO && e->marker && !v->broken)
+        relay_flow_picture(&v->flow, now);
     if (!v->media_said || !v->key_said || !o->sr_sent)
         said(r, v, now, e);
 }
@@ -312,6 +324,7 @@ void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono no
 {
     if (!v->end.connected || v->paused || !v->out[RELAY_VIDEO].conf.ssrc)
         return;
+    v->broken = false;
     /* One that is still far behind meets the live picture here; one that is nearly there plays on. */
     bool jump = v->catching && v->at[RELAY_VIDEO] < k->first_at && distance(v) > RELAY_NEAR;
     if (jump)

@@ -28,6 +28,8 @@ struct relay_worker {
     pthread_t thread;
     struct relay_queue posts, news;
     struct relay_io_stats io;
+    struct pl_mono verified_at;
+    int64_t sending_us; /* in system calls, ever */
     struct pl_mono pace_at, tick_at, stats_at, sessions_at;
     unsigned session_slot; /* whose figures are told next */
     /* one batch */
@@ -66,9 +68,8 @@ static void send_one_by_one(struct relay_worker *w, const struct relay_run *run,
     }
 }
 
-static void send_run(struct relay_sink *self, const struct relay_run *run)
+static void send_to(struct relay_worker *w, const struct relay_run *run)
 {
-    struct relay_worker *w = (struct relay_worker *)self;
     struct sockaddr_storage to;
     socklen_t to_n = ice_addr_sockaddr(run->to, w->family, &to);
     if (to_n == 0) {
@@ -106,6 +107,20 @@ static void send_run(struct relay_sink *self, const struct relay_run *run)
     w->gso = w->gso && errno != EIO && errno != EOPNOTSUPP && errno != ENOPROTOOPT;
     w->io.gso_fallbacks++;
     send_one_by_one(w, run, &to, to_n);
+}
+
+static void send_run(struct relay_sink *self, const struct relay_run *run)
+{
+    struct relay_worker *w = (struct relay_worker *)self;
+    struct pl_mono before = pl_now_mono(w->conf.clock);
+    send_to(w, run);
+    w->sending_us += pl_mono_sub(pl_now_mono(w->conf.clock), before);
+}
+
+static void verified(struct relay_sink *self)
+{
+    struct relay_worker *w = (struct relay_worker *)self;
+    w->verified_at = pl_now_mono(w->conf.clock);
 }
 
 static bool tell_dtls(struct relay_sink *self, const struct relay_dtls_out *out) { return relay_dtls_tell(((struct relay_worker *)self)->dtls, out); }
@@ -244,8 +259,11 @@ static void prepare(struct relay_worker *w)
 
 const int64_t relay_transit_us[RELAY_TRANSITS - 1] = { 50, 150, 500, 1000, 5000 };
 
-static void count_transit(struct relay_worker *w, const int64_t *stamps, size_t n)
+/* A step through which n datagrams went, from then until now. */
+static void count_transit(struct relay_worker *w, struct pl_mono from, int64_t sending_us, const int64_t *stamps, size_t n)
 {
+    struct pl_mono end = pl_now_mono(w->conf.clock);
+    int64_t step = pl_mono_sub(end, from), verify = pl_mono_sub(w->verified_at, from), sending = w->sending_us - sending_us;
     int64_t now = pl_now_utc(w->conf.clock).us; /* the kernel stamps by the same clock; one that a test has moved tells nothing */
     for (size_t i = 0; i < n; i++) {
         int64_t us = now - stamps[i];
@@ -253,7 +271,13 @@ static void count_transit(struct relay_worker *w, const int64_t *stamps, size_t 
         while (k < RELAY_TRANSITS - 1 && us > relay_transit_us[k])
             k++;
         w->io.transit[k] += stamps[i] != 0;
+        w->io.stage_us[RELAY_STAGE_RECEIVE] += stamps[i] && us > step ? (uint64_t)(us - step) : 0;
     }
+    if (step < verify || verify < 0 || sending < 0) /* a test has moved the clock */
+        return;
+    w->io.stage_us[RELAY_STAGE_VERIFY] += (uint64_t)verify * n;
+    w->io.stage_us[RELAY_STAGE_PROTECT] += (uint64_t)(step - verify > sending ? step - verify - sending : 0) * n;
+    w->io.stage_us[RELAY_STAGE_SEND] += (uint64_t)sending * n;
 }
 
 /* What the kernel says of a datagram: losses of the buffer so far, and when it came (0: it does not say). */
@@ -292,8 +316,10 @@ static bool receive(struct relay_worker *w)
         m->msg_flags = 0;
     }
     if (n) {
-        relay_step(w->relay, pl_now_mono(w->conf.clock), w->in, n, &w->sink);
-        count_transit(w, stamps, n);
+        struct pl_mono from = pl_now_mono(w->conf.clock);
+        int64_t sending_us = w->sending_us;
+        relay_step(w->relay, from, w->in, n, &w->sink);
+        count_transit(w, from, sending_us, stamps, n);
     }
     return got == BATCH;
 }
@@ -401,6 +427,7 @@ enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_
         return PL_NO_MEMORY;
     w->conf = *conf;
     w->sink.send = send_run;
+    w->sink.verified = verified;
     w->sink.dtls = tell_dtls;
     w->udp = w->epoll = w->wake = w->news_fd = -1;
     enum pl_err e = make_socket(w, reterr);

@@ -34,11 +34,19 @@ struct relay_post {
 };
 enum relay_news_kind { RELAY_NEWS_EVENT, RELAY_NEWS_ANSWER, RELAY_NEWS_RUNNING, RELAY_NEWS_STATS, RELAY_NEWS_SESSION };
 enum { RELAY_TRANSITS = 6 };
+enum relay_stage {
+    RELAY_STAGE_RECEIVE, /**< in the kernel, from its stamp until the batch was read */
+    RELAY_STAGE_VERIFY,  /**< until the whole batch was verified and kept */
+    RELAY_STAGE_PROTECT, /**< until it was encrypted for each viewer, without */
+    RELAY_STAGE_SEND,    /**< the system calls that sent it */
+    RELAY_STAGES
+};
 extern const int64_t relay_transit_us[RELAY_TRANSITS - 1]; /* 50, 150, 500, 1000, 5000: upper ends of `transit`; the last one has none */
 struct relay_io_stats {
     uint64_t socket_overflow; /**< datagrams that the kernel dropped because the receive buffer was full */
     uint64_t send_failed;     /**< datagrams that the socket did not take */
     uint64_t transit[RELAY_TRANSITS]; /**< V-B1: datagrams by the time from the kernel's stamp until they were through the step */
+    uint64_t stage_us[RELAY_STAGES];  /**< where these datagrams spent their time, each one's added up */
     uint64_t gso_fallbacks;   /**< runs that had to be sent one by one */
     int64_t cpu_us;           /**< of the process */
 };

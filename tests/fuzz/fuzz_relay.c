@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct relay *r;
     static uint8_t bytes[16][2048];
-    struct counting sink = { { count, count_dtls }, 0 };
+    struct counting sink = { { .send = count, .dtls = count_dtls }, 0 };
     struct relay_in in[16];
     struct relay_stats st;
     struct relay_event ev;

@@ -55,8 +55,12 @@ def test_metrics_tell_of_every_part(porch, home, tmp_path):
                      and m.get("porchlight_viewer_reports_total", 0) > 0 and m, "the viewer is counted")
         for name in ("http_replies_2xx_total", "link_connections", "live_sessions", "relay_packets_in_total", "relays_connected", "notify_sent_total", "job_runs_total", "account_sessions_total"):
             assert seen["porchlight_" + name] >= 1, name
-        for name in ("handshakes_total", "handshakes_failed_total", "handshakes_refused_total"):  # no browser is here
+        failures = [f"handshakes_failed_{why}_total" for why in ("fingerprint", "no_profile", "alert", "timeout", "refused", "no_memory")]
+        for name in ("handshakes_total", "handshakes_refused_total", *failures):  # no browser is here
             assert seen["porchlight_relay_" + name] == 0, name
+        for group, parts in (("transit", ("50us", "150us", "500us", "1ms", "5ms", "longer")), ("paced", ("100us", "5ms", "10ms", "20ms", "50ms", "longer")),
+                             ("stage", ("receive_us", "verify_us", "protect_us", "send_us"))):
+            assert sum(seen[f"porchlight_relay_{group}_{part}_total"] for part in parts) > 0, group
         assert seen["porchlight_job_failures_total"] >= 0 and seen["porchlight_relays"] >= seen["porchlight_relays_connected"]
     finally:
         viewer.kill()

@@ -107,8 +107,98 @@ static void v_a4_sender_reports_do_not_wait_for_the_source(void **state)
     }
 }
 
+/* ---- Freezes. */
+
+static struct relay_session_stats figures(struct sim *s)
+{
+    struct relay_session_stats st;
+    assert_true(relay_session_stats(s->relay, s->now, 0, &st));
+    return st;
+}
+
+/* Pictures 40 ms apart for so long, both sides alive. */
+static void play(struct sim *s, struct sim_peer *hub, struct sim_peer *v, unsigned pictures)
+{
+    struct sim_peer *alive[] = { hub, v };
+    for (unsigned i = 0; i < pictures; i++) {
+        sim_hub_frame(s, hub, false, false, 3, -1);
+        sim_pass(s, 40 * PL_MS, alive, 2);
+        sim_deliver(s, v, &ignore);
+        sim_deliver(s, hub, &ignore);
+    }
+}
+
+/* WebRTC's definition: an interval of at least three times the mean, and of the mean and 150 ms. The source's and the viewer's are told apart. */
+static void v_e1_freezes_are_counted_where_they_happen(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, *alive[] = { &hub, &v };
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    sim_pass(&s, 40 * PL_MS, alive, 2);
+    play(&s, &hub, &v, 50);
+    sim_pass(&s, 140 * PL_MS, alive, 2); /* 180 ms from picture to picture: a hitch, no freeze */
+    play(&s, &hub, &v, 25);
+    struct relay_session_stats st = figures(&s);
+    assert_true(st.freezes.count == 0 && st.viewers[0].freezes.count == 0 && st.freezes.us == 0);
+    sim_pass(&s, 960 * PL_MS, alive, 2); /* the hub is silent: a second without a picture, at both */
+    play(&s, &hub, &v, 25);
+    st = figures(&s);
+    assert_true(st.freezes.count == 1 && st.viewers[0].freezes.count == 1);
+    assert_true(st.freezes.us == (uint64_t)PL_SECOND && st.viewers[0].freezes.us == (uint64_t)PL_SECOND);
+    sim_rtcp(&s, &v, true, false); /* the viewer cannot go on without a key frame, which comes after 20 pictures */
+    play(&s, &hub, &v, 20);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    sim_pass(&s, 40 * PL_MS, alive, 2);
+    play(&s, &hub, &v, 25);
+    st = figures(&s);
+    assert_true(st.freezes.count == 1 && st.viewers[0].freezes.count == 2);
+    assert_true(st.viewers[0].freezes.us == (uint64_t)PL_SECOND + 21 * 40 * PL_MS);
+    for (unsigned i = 0; i < 10; i++) { /* pictures with a hole come from the source: those are none */
+        sim_hub_frame(&s, &hub, false, false, 3, 1);
+        sim_pass(&s, 40 * PL_MS, alive, 2);
+    }
+    sim_hub_frame(&s, &hub, false, false, 3, -1);
+    assert_int_equal(figures(&s).freezes.count, 2);
+    sim_settle(&s);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* What goes at once was held back by nobody; of a frame of 60 packets 24 go at once and the rest follows in steps of 5 ms. What is replayed does not count. */
+static void v_b1_the_pacers_wait_is_a_histogram(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, late;
+    struct relay_stats st;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 10, -1);
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.paced[0], 11);
+    sim_pass(&s, 40 * PL_MS, NULL, 0);
+    sim_hub_frame(&s, &hub, false, false, 60, -1);
+    sim_settle(&s);
+    relay_stats(s.relay, &st);
+    uint64_t all = 0;
+    for (unsigned i = 0; i < RELAY_WAITS; i++)
+        all += st.paced[i];
+    assert_true(all == 71 && st.paced[0] >= 11 + 24 && st.paced[1] > 0 && st.paced[2] > 0);
+    sim_pass(&s, 200 * PL_MS, NULL, 0);
+    sim_viewer(&s, &late, 3, PL_SRTP_GCM);
+    sim_settle(&s);
+    sim_deliver(&s, &late, &ignore);
+    assert_true(late.got[0] == 71);
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.paced[RELAY_WAITS - 1], 0);
+    sim_done(&s, &hub, &v, &late);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source) };
+    const struct CMUnitTest tests[] = { cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source), cmocka_unit_test(v_e1_freezes_are_counted_where_they_happen),
+        cmocka_unit_test(v_b1_the_pacers_wait_is_a_histogram) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

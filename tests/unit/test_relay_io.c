@@ -144,11 +144,15 @@ static void news_is_written(void **state)
                  "\"generation\":5,\"event\":\"viewer_gone\",\"viewer_id\":\"v\",\"code\":\"viewer_lost\","
                  "\"time\":\"1970-01-01T00:01:39.000Z\"}" },
         { &stats, "{\"type\":\"stats\",\"sessions\":0,\"viewers\":2,\"packets_in\":0,\"packets_out\":0,\"lost\":0,\"unproved\":0,\"not_sent\":0,"
-                  "\"socket_overflow\":0,\"cpu_us\":0,\"transit\":[0,0,0,0,0,7],\"handshakes_open\":1,\"handshakes\":5,\"handshakes_failed\":5,\"handshakes_refused\":4,"
+                  "\"socket_overflow\":0,\"cpu_us\":0,\"transit\":{\"50us\":0,\"150us\":0,\"500us\":0,\"1ms\":0,\"5ms\":0,\"longer\":7},"
+                  "\"paced\":{\"100us\":9,\"5ms\":0,\"10ms\":0,\"20ms\":0,\"50ms\":0,\"longer\":0},\"stages_us\":{\"receive\":0,\"verify\":0,\"protect\":3,\"send\":0},"
+                  "\"handshakes_open\":1,\"handshakes\":5,\"handshakes_failed\":5,\"handshakes_refused\":4,"
                   "\"failures\":{\"dtls_fingerprint\":3,\"dtls_no_profile\":0,\"dtls_alert\":0,\"dtls_timeout\":2,\"dtls_refused\":0,\"dtls_no_memory\":0}}" },
         { &key, "{\"type\":\"keyframe.wanted\",\"live_id\":\"01000000-0000-0000-0000-000000000000\"}" },
     };
     stats.io.transit[RELAY_TRANSITS - 1] = 7;
+    stats.stats.paced[0] = 9;
+    stats.io.stage_us[RELAY_STAGE_PROTECT] = 3;
     for (size_t i = 0; i < PL_COUNT(cases); i++) {
         char mem[1024];
         struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
@@ -161,16 +165,17 @@ static void news_is_written(void **state)
 static void figures_are_written(void **state)
 {
     (void)state;
-    struct relay_session_stats st = { .ref = { { { 1 } }, 5 }, .packets = 9, .lost = 1, .bitrate = 8000, .jitter_us = 2500, .viewers_n = 1,
+    struct relay_session_stats st = { .ref = { { { 1 } }, 5 }, .packets = 9, .lost = 1, .bitrate = 8000, .jitter_us = 2500, .freezes = { 2, 1500999 }, .viewers_n = 1,
         .viewers = { { .id = "v", .packets = 8, .bytes = 800, .bitrate = 640, .asked = 3, .resent = 2, .key_asked = 1, .remb_bps = 5, .lost = 4, .fraction_lost = 64,
-            .jitter_us = 7000, .rtt_us = 51000, .paused = true } } };
+            .jitter_us = 7000, .rtt_us = 51000, .freezes = { 1, 200000 }, .paused = true } } };
     struct relay_news n = { .kind = RELAY_NEWS_SESSION, .session = &st };
     char mem[8192];
     struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
     relay_control_write(&n, (struct pl_utc){ 0 }, (struct pl_mono){ 0 }, &b);
     assert_string_equal(b.p, "{\"type\":\"session.stats\",\"live_id\":\"01000000-0000-0000-0000-000000000000\",\"generation\":5,"
-                             "\"source\":{\"packets\":9,\"lost\":1,\"jitter_ms\":2,\"bitrate\":8000},\"viewers\":[{\"viewer_id\":\"v\",\"packets\":8,\"bytes\":800,"
-                             "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,\"remb\":5,\"paused\":true}]}");
+                             "\"source\":{\"packets\":9,\"lost\":1,\"jitter_ms\":2,\"bitrate\":8000,\"freezes\":2,\"frozen_ms\":1500},"
+                             "\"viewers\":[{\"viewer_id\":\"v\",\"packets\":8,\"bytes\":800,"
+                             "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,\"remb\":5,\"freezes\":1,\"frozen_ms\":200,\"paused\":true}]}");
     st.viewers_n = RELAY_VIEWERS;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++) {
         memset(&st.viewers[i], 0x7f, sizeof st.viewers[i]); /* the largest figures and the longest id */
