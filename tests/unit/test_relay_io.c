@@ -175,7 +175,8 @@ static void figures_are_written(void **state)
     assert_string_equal(b.p, "{\"type\":\"session.stats\",\"live_id\":\"01000000-0000-0000-0000-000000000000\",\"generation\":5,"
                              "\"source\":{\"packets\":9,\"lost\":1,\"jitter_ms\":2,\"bitrate\":8000,\"freezes\":2,\"frozen_ms\":1500},"
                              "\"viewers\":[{\"viewer_id\":\"v\",\"packets\":8,\"bytes\":800,"
-                             "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,\"remb\":5,\"freezes\":1,\"frozen_ms\":200,\"paused\":true}]}");
+                             "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,\"remb\":5,"
+                             "\"freezes\":1,\"frozen_ms\":200,\"paused\":true}]}");
     st.viewers_n = RELAY_VIEWERS;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++) {
         memset(&st.viewers[i], 0x7f, sizeof st.viewers[i]); /* the largest figures and the longest id */
