@@ -164,7 +164,11 @@ void bus_far_take_ask(struct bus_far *f, natsMsg *msg)
         bus_answer(q, PL_TOO_SLOW, PL_STR_NONE);
         return;
     }
-    if (!bus_ask_here(f->bus, subject, q, (struct pl_str){ plain.p + 8, plain.n - 8 }))
+    if (bus_ask_here(f->bus, subject, q, (struct pl_str){ plain.p + 8, plain.n - 8 }))
+        return;
+    if (bus_far_is_not_ours(f, subject)) /* the first answer counts, and ours would be that nobody is there */
+        bus_ask_let_go(q);
+    else
         bus_answer(q, PL_UNAVAILABLE, PL_STR_NONE);
 }
 
@@ -206,7 +210,10 @@ void bus_far_take_serves(struct bus_far *f, natsMsg *msg)
             PL_LOCK(&f->lock);
             f->stamp = stamp > f->stamp ? stamp : f->stamp;
         }
-        for (unsigned n = bus_yield_here(f->bus, subject, stamp); n; n--)
+        unsigned n = bus_yield_here(f->bus, subject, stamp);
+        if (n)
+            bus_far_yield(f, subject);
+        for (; n; n--)
             bus_far_unwant(f, BUS_WANT_ASKS, subject, /* wait= */ false);
         return;
     }

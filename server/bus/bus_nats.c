@@ -116,13 +116,21 @@ bool bus_far_publish(struct bus_far *f, const char *name, const char *reply, str
 
 /* ---- Interests ---- */
 
+/* Under the lock. */
+static struct interest *interest_find(struct bus_far *f, enum bus_want what, const char *subject)
+{
+    struct interest *i = f->buckets[bus_hash(subject)];
+    while (i && (i->what != what || strcmp(i->subject, subject) != 0))
+        i = i->next;
+    return i;
+}
+
 static struct interest *interest_of(struct bus_far *f, enum bus_want what, const char *subject)
 {
-    struct interest **list = &f->buckets[bus_hash(subject)];
-    for (struct interest *i = *list; i; i = i->next)
-        if (i->what == what && strcmp(i->subject, subject) == 0)
-            return i;
-    struct interest *i = pl_heap(sizeof *i);
+    struct interest **list = &f->buckets[bus_hash(subject)], *i = interest_find(f, what, subject);
+    if (i)
+        return i;
+    i = pl_heap(sizeof *i);
     if (!i)
         return NULL;
     i->what = what;
@@ -150,6 +158,7 @@ static uint64_t change(struct bus_far *f, enum bus_want what, const char *subjec
     if (!i)
         return 0;
     i->refs += by;
+    i->yielded = i->yielded && by < 0;
     queue(f, i);
     return f->asked;
 }
@@ -179,6 +188,21 @@ void bus_far_unwant(struct bus_far *f, enum bus_want what, const char *subject, 
     wake(f);
     if (wait)
         await(f, ticket);
+}
+
+void bus_far_yield(struct bus_far *f, const char *subject)
+{
+    PL_LOCK(&f->lock);
+    struct interest *i = interest_find(f, BUS_WANT_ASKS, subject);
+    if (i)
+        i->yielded = true;
+}
+
+bool bus_far_is_not_ours(struct bus_far *f, const char *subject)
+{
+    PL_LOCK(&f->lock);
+    const struct interest *i = interest_find(f, BUS_WANT_ASKS, subject);
+    return !i || i->yielded;
 }
 
 /* ---- What the library calls ---- */

@@ -22,6 +22,7 @@ struct interest {
     struct interest *queued; /* LOCK: far->lock; next in far->changed */
     bool is_queued;          /* LOCK: far->lock */
     int refs;                /* LOCK: far->lock; below 0 for a moment when an unwant overtakes its want */
+    bool yielded;            /* LOCK: far->lock; a newer server on another node answers, not we */
     enum bus_want what;
     natsSubscription *sub;   /* the keeper's */
     char subject[BUS_SUBJECT + 1];
@@ -65,6 +66,11 @@ bool bus_far_publish(struct bus_far *f, const char *name, const char *reply, str
 void bus_far_name(char out[NAME_BYTES], const char *prefix, const char *subject);
 /* "hub.X" of "porchlight.a.hub.X"; NULL when it is none of ours. */
 const char *bus_far_subject(const char *name, const char *prefix);
+
+/* A server here stepped back: until we are no longer asked, we leave the answer to the newer one. */
+void bus_far_yield(struct bus_far *f, const char *subject);
+/* Whether a question for which nobody is here is answered by another node, or came in the moment in which we unsubscribe. */
+bool bus_far_is_not_ours(struct bus_far *f, const char *subject);
 
 /* bus_ask.c: messages that have come. The caller frees them. */
 void bus_far_take_ask(struct bus_far *f, natsMsg *msg);

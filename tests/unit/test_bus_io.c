@@ -232,6 +232,61 @@ static void on_keep(void *self, struct bus_ask *q, struct pl_str bytes)
     __atomic_store_n(&kept, q, __ATOMIC_SEQ_CST);
 }
 
+struct gate {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    bool reached, open;
+};
+static void on_gate(void *self, const char *subject)
+{
+    struct gate *g = self;
+    (void)subject;
+    PL_LOCK(&g->lock);
+    g->reached = true;
+    pthread_cond_broadcast(&g->moved);
+    while (!g->open)
+        pthread_cond_wait(&g->moved, &g->lock);
+}
+
+/* A node that stepped back is still subscribed for a moment, here for as long as its keeper is held up: it must not say that nobody is there. */
+static void who_stepped_back_leaves_the_answer_to_the_newer(void **state)
+{
+    static const char look[] = "PUB porchlight.look 0\r\n\r\n";
+    struct bus *a = node(&ours), *b = node(&ours), *c = node(&ours);
+    struct gate gate = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false };
+    struct bus_watch *w;
+    char got[32];
+    (void)state;
+    struct bus_server *on_a = serve(a, "hub.X", "a");
+    answers(b, "hub.X", PL_OK, "a");
+    answers(c, "hub.X", PL_OK, "a");
+    assert_int_equal(bus_watch(a, "gate", on_gate, &gate, &w), PL_OK);
+    int fd = eavesdrop();
+    assert_int_equal(write(fd, look, sizeof look - 1), sizeof look - 1);
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.reached)
+        pthread_cond_wait(&gate.moved, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    struct bus_server *on_b = serve(b, "hub.X", "b");
+    answers(a, "hub.X", PL_OK, "b"); /* it has stepped back */
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(ask(c, "hub.X", got, sizeof got), PL_OK);
+        assert_string_equal(got, "b");
+    }
+    pthread_mutex_lock(&gate.lock);
+    gate.open = true;
+    pthread_cond_broadcast(&gate.moved);
+    pthread_mutex_unlock(&gate.lock);
+    close(fd);
+    bus_unwatch(w);
+    bus_unserve(on_b);
+    answers(c, "hub.X", PL_OK, "a"); /* and comes again */
+    bus_unserve(on_a);
+    bus_free(c);
+    bus_free(b);
+    bus_free(a);
+}
+
 static void a_question_under_way_ends_when_nats_goes(void **state)
 {
     struct bus *a = node(&ours), *b = node(&ours);
@@ -301,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_node_with_another_master_key_hears_and_says_nothing),
         cmocka_unit_test(keys_are_sealed_on_the_way),
         cmocka_unit_test(nats_away_loses_nudges_only_until_it_is_back),
+        cmocka_unit_test(who_stepped_back_leaves_the_answer_to_the_newer),
         cmocka_unit_test(a_question_under_way_ends_when_nats_goes),
         cmocka_unit_test(a_node_may_start_before_nats),
         cmocka_unit_test(a_refused_token_is_tried_again_and_a_bad_url_is_said),
