@@ -123,6 +123,8 @@ enum pl_err relay_new(const struct relay_conf *conf, struct relay **ret)
         return PL_NO_MEMORY;
     r->conf = *conf;
     r->conf.ring_bytes = conf->ring_bytes ? conf->ring_bytes : RELAY_RING_BYTES;
+    r->conf.busy_full = conf->busy_full ? conf->busy_full : RELAY_BUSY_FULL;
+    r->conf.source_bps = conf->source_bps ? conf->source_bps : RELAY_SOURCE_BPS;
     r->events_cap = 256 + (size_t)conf->max_sessions * (4 + 4 * RELAY_VIEWERS);
     r->sessions = pl_heap(conf->max_sessions * sizeof *r->sessions);
     r->events = pl_heap(r->events_cap * sizeof *r->events);
@@ -196,6 +198,20 @@ struct relay *relay_free(struct relay *r)
     return pl_heap_free(r);
 }
 
+/* V-G4. Each end that is here costs as much as another, as far as anybody can tell before it streams. */
+static bool busy(const struct relay *r)
+{
+    unsigned ends = r->stats.sessions + r->stats.viewers, new = r->let_in < ends ? r->let_in : ends;
+    unsigned each = ends > new ? r->stats.busy / (ends - new) : 0;
+    return r->stats.busy + new * (each > RELAY_COST_LEAST ? each : RELAY_COST_LEAST) >= r->conf.busy_full;
+}
+
+void relay_load(struct relay *r, unsigned thousandths)
+{
+    r->stats.busy = thousandths;
+    r->let_in = 0;
+}
+
 /* Who sends: known when the session opens, or brought by a second OPEN of the same generation. */
 static enum pl_err set_source(struct relay *r, struct relay_session *s, const struct relay_leg *leg, struct pl_mono now)
 {
@@ -243,7 +259,7 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
     unsigned slot = 0;
     while (slot < r->conf.max_sessions && r->sessions[slot])
         slot++;
-    if (slot == r->conf.max_sessions)
+    if (slot == r->conf.max_sessions || busy(r))
         return PL_NODE_FULL;
     struct relay_session *s = pl_heap(sizeof *s);
     if (!s)
@@ -264,6 +280,7 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
     *at = s;
     r->sessions[slot] = s;
     r->stats.sessions++;
+    r->let_in++;
     return PL_OK;
 }
 
@@ -311,6 +328,8 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
         slot++;
     if (slot == RELAY_VIEWERS)
         return PL_VIEWERS_FULL;
+    if (busy(r))
+        return PL_NODE_FULL;
     struct relay_viewer *v = pl_heap(sizeof *v);
     if (!v)
         return PL_NO_MEMORY;
@@ -329,6 +348,7 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
     }
     s->viewers[slot] = v;
     r->stats.viewers++;
+    r->let_in++;
     return PL_OK;
 }
 
@@ -412,6 +432,7 @@ enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_
 {
     r->sink = sink;
     enum pl_err e = apply(r, now, cmd);
+    r->stats.refused_full += e == PL_NODE_FULL;
     r->sink = NULL;
     return e;
 }

@@ -27,9 +27,15 @@ enum {
     RELAY_RING_BYTES = 4 << 20
 };
 
+/* V-G4: how busy the thread that owns the relay may be, in thousandths, before it takes nobody new: at so much the added delay is still that of an idle one (V-B1). */
+enum { RELAY_BUSY_FULL = 700 };
+#define RELAY_SOURCE_BPS UINT64_C(100000000)
+
 struct relay;
 struct relay_conf {
     unsigned max_sessions;
+    unsigned busy_full;  /**< thousandths; 0: RELAY_BUSY_FULL */
+    uint64_t source_bps; /**< bits a second of one source, over a quarter of a second; what is more is dropped and said once. 0: RELAY_SOURCE_BPS */
     size_t ring_bytes; /**< a source; 0: RELAY_RING_BYTES */
     struct pl_rand *rand; /**< stays the caller's; sequence and timestamp offsets come from it */
 };
@@ -86,7 +92,8 @@ struct relay_cmd {
 };
 struct relay_sink;
 /* Carries one command out; the sink hears of DTLS associations only. Repeating a command that took effect is PL_OK.
- * OPEN: PL_NODE_FULL, PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_VERSION_CONFLICT (it has another source),
+ * OPEN, VIEWER_ADD: PL_NODE_FULL when there are as many as may be, or when this thread is as busy as it may be (relay_load): who is there stays and is served on.
+ * OPEN: PL_FENCED (a newer generation runs), PL_LIVE_ENDED (this generation has ended here), PL_VERSION_CONFLICT (it has another source),
  * PL_INVALID_REQUEST (a key or ufrag that was used before, SSRCs that are not distinct), PL_NO_MEMORY, PL_OVERLOADED (the sink takes no further association).
  * VIEWER_ADD: PL_NOT_FOUND, PL_FENCED, PL_VIEWERS_FULL and these. VIEWER_RESTART, RESTART: PL_NOT_FOUND, PL_FENCED, PL_INVALID_REQUEST. */
 PL_MUST enum pl_err relay_apply(struct relay *r, struct pl_mono now, const struct relay_cmd *cmd, struct relay_sink *sink);
@@ -152,6 +159,9 @@ enum { RELAY_PACE_US = 5000, RELAY_TICK_US = 50000 };
 void relay_pace(struct relay *r, struct pl_mono now, struct relay_sink *sink);
 /* Time alone: expiry, silence, key-frame requests, reports. */
 void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink);
+/* How busy this thread was since the last call, in thousandths, measured by its owner about once a second. Those that were let in since then count with what one
+ * costs on average, so that a herd finds the door closed before it is measured. */
+void relay_load(struct relay *r, unsigned busy);
 /* What is wanted next, and how often: RELAY_PACE_US relay_pace, RELAY_TICK_US only relay_tick; -1: nothing waits. */
 int64_t relay_due(const struct relay *r);
 
@@ -184,6 +194,9 @@ struct relay_stats {
     uint64_t talk_in;                 /**< proved sound of viewers; not passed on */
     uint64_t unknown;                 /**< of nobody, or of no kind that is known here */
     uint64_t too_large;
+    uint64_t too_fast;                /**< source packets over source_bps */
+    uint64_t refused_full;            /**< commands that found the node full */
+    unsigned busy;                    /**< thousandths, as relay_load said last */
     uint64_t lost;                    /**< source packets that never came, as far as numbers tell */
     uint64_t not_sent;                /**< encrypting failed, or the viewer fell out of the ring */
     uint64_t paced[RELAY_WAITS];      /**< V-B1: media packets by how long a viewer's pacer held them back, without what was replayed */

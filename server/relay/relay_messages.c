@@ -288,6 +288,9 @@ static void write_stats(const struct relay_news *n, struct pl_buf *out)
     jw_int(&w, "not_sent", (int64_t)(n->stats.not_sent + n->io.send_failed));
     jw_int(&w, "socket_overflow", (int64_t)n->io.socket_overflow);
     jw_int(&w, "cpu_us", n->io.cpu_us);
+    jw_int(&w, "busy_percent", (n->stats.busy + 5) / 10);
+    jw_int(&w, "refused_full", (int64_t)n->stats.refused_full);
+    jw_int(&w, "too_fast", (int64_t)n->stats.too_fast);
     write_counts(&w, "transit", transit_names, n->io.transit, RELAY_TRANSITS);
     write_counts(&w, "paced", wait_names, n->stats.paced, RELAY_WAITS);
     write_counts(&w, "stages_us", stage_names, n->io.stage_us, RELAY_STAGES);

@@ -27,6 +27,7 @@ enum {
     RELAY_COST = 1000,         /* queues count packets: a small one counts as so many bytes */
     RELAY_NEAR = 16 * 1200,    /* a viewer that is so few bytes behind plays on instead of jumping */
     RELAY_SHIFTS = 8,
+    RELAY_COST_LEAST = 2,      /* thousandths of a thread that one more source or viewer is taken to cost at least */
     RELAY_RESENT = 64,         /* resends that are remembered */
     RELAY_RESEND_BURST = 64 * 1200,
     RELAY_REPLAY_MOST = 1024,  /* more than this behind the cached key frame: the picture alone, then the fresh one */
@@ -199,7 +200,9 @@ struct relay_session {
     struct relay_ref ref;
     struct pl_mono expires_at, media_at;
     struct relay_end source;
-    bool plain, pending, no_key_frames, dirty, media_said, key_said, no_key_said, large_said;
+    bool plain, pending, no_key_frames, dirty, media_said, key_said, no_key_said, large_said, fast_said;
+    int64_t room;               /**< bytes that the source may still send now (source_bps) */
+    struct pl_mono room_at;
     struct relay_track tracks[RELAY_TRACKS];
     uint32_t talk_ssrc;
     bool ntp_known;
@@ -238,6 +241,7 @@ struct relay {
     struct pl_mono ticked, judge_at; /* silence is judged from then on */
     bool control_down;
     struct pl_mono control_since;
+    unsigned let_in;             /* sources and viewers since the load was measured */
     struct relay_ref ended[RELAY_ENDED];
     unsigned ended_n;
     struct relay_event *events;  /**< ring of events_cap */

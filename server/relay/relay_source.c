@@ -263,6 +263,25 @@ static void measure(struct relay_session *s, struct pl_mono now, size_t n)
     s->rate_at = now;
 }
 
+/* One session's share: a source that sends more than any camera does takes nobody else's time, only its own pictures suffer. */
+static bool too_fast(struct relay *r, struct relay_session *s, struct pl_mono now, size_t n)
+{
+    int64_t most = (int64_t)(r->conf.source_bps / 8 / 4), since = pl_mono_sub(now, s->room_at);
+    int64_t more = since >= PL_SECOND / 4 ? most : (int64_t)(r->conf.source_bps / 8 * (uint64_t)since / PL_SECOND);
+    s->room = s->room + more > most ? most : s->room + more;
+    s->room_at = now;
+    if (s->room > 0) {
+        s->room -= (int64_t)n;
+        return false;
+    }
+    r->stats.too_fast++;
+    if (!s->fast_said) {
+        s->fast_said = true;
+        relay_event_add(r, now, RELAY_EV_WARNING, s, NULL, "too_fast");
+    }
+    return true;
+}
+
 void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt)
 {
     struct relay_track *t = &s->tracks[track];
@@ -284,6 +303,8 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         s->media_at = now;
         relay_event_add(r, now, RELAY_EV_SOURCE_MEDIA, s, NULL, NULL);
     }
+    if (too_fast(r, s, now, pkt->payload_n))
+        return;
     if (track == RELAY_VIDEO) {
         video(r, s, now, seq, pkt);
         return;

@@ -28,7 +28,8 @@ struct relay_worker {
     pthread_t thread;
     struct relay_queue posts, news;
     struct relay_io_stats io;
-    struct pl_mono verified_at;
+    struct pl_mono verified_at, load_at;
+    int64_t load_cpu; /* of this thread at load_at */
     int64_t sending_us; /* in system calls, ever */
     struct pl_mono pace_at, tick_at, stats_at, sessions_at;
     unsigned session_slot; /* whose figures are told next */
@@ -170,6 +171,20 @@ static void tell_stats(struct relay_worker *w, struct pl_mono now)
     relay_dtls_counts(w->dtls, &n->dtls);
     relay_queue_put(&w->news);
     ring(w->news_fd);
+}
+
+/* How much of a core this thread took: what it did, not how long it was kept waiting for one. */
+static void tell_load(struct relay_worker *w, struct pl_mono now)
+{
+    struct rusage use;
+    int64_t since = pl_mono_sub(now, w->load_at);
+    if ((since >= 0 && since < PL_SECOND) || getrusage(RUSAGE_THREAD, &use) != 0)
+        return;
+    int64_t cpu = (use.ru_utime.tv_sec + use.ru_stime.tv_sec) * PL_SECOND + use.ru_utime.tv_usec + use.ru_stime.tv_usec;
+    if (since > 0 && w->load_at.us)
+        relay_load(w->relay, (unsigned)((cpu - w->load_cpu) * 1000 / since));
+    w->load_cpu = cpu;
+    w->load_at = now;
 }
 
 /* The sessions that are watched, a few at a tick so that all have had their turn in 5 s. Figures may be skipped, events may not: half of the queue stays theirs. */
@@ -365,6 +380,7 @@ static void *run(void *arg)
         if (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > RELAY_TICK_US) {
             relay_tick(w->relay, now, &w->sink);
             w->tick_at = pl_mono_add(now, RELAY_TICK_US);
+            tell_load(w, now);
             tell_sessions(w, now);
         }
         relay_dtls_kick(w->dtls);
@@ -437,7 +453,7 @@ enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_
     if (e == PL_OK)
         e = relay_dtls_new(&(struct relay_dtls_conf){ .max_open = most, .wake = w->wake, .clock = conf->clock }, &w->dtls, reterr);
     if (e == PL_OK)
-        e = relay_new(&(struct relay_conf){ .max_sessions = conf->max_sessions, .rand = conf->rand }, &w->relay);
+        e = relay_new(&(struct relay_conf){ .max_sessions = conf->max_sessions, .busy_full = conf->busy_full, .source_bps = conf->source_bps, .rand = conf->rand }, &w->relay);
     if (e != PL_OK) {
         relay_worker_free(w);
         return e;

@@ -19,6 +19,8 @@ struct relay_worker;
 struct relay_worker_conf {
     struct ice_addr media;   /**< where to listen; port 0: any */
     unsigned max_sessions;
+    unsigned busy_full;      /**< relay.h */
+    uint64_t source_bps;     /**< relay.h */
     bool no_gso;             /**< tests and bench: always sendmmsg */
     const struct pl_clock *clock;
     struct pl_rand *rand;
