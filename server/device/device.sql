@@ -269,9 +269,10 @@ SELECT l.reset_count, l.connected AND EXISTS (SELECT 1 FROM node n WHERE n.node_
 
 -- name: link_hello :one
 -- in: serial text, node_id uuid, role text, firmware text, boot_id uuid, boot_reason text, reset_count bigint, suites integer, now timestamptz
--- A hello takes an epoch.
-INSERT INTO device_link (serial, epoch, node_id, connected, changed_at, role, firmware, boot_id, boot_reason, reset_count, suites) VALUES ($1, 1, $2, true, $9, $3, $4, $5, $6, $7, $8)
-ON CONFLICT (serial) DO UPDATE SET epoch = device_link.epoch + 1, node_id = $2, connected = true, cause = NULL, changed_at = $9, role = $3, firmware = $4, boot_id = $5, boot_reason = $6,
+-- A hello takes an epoch, by the clock: one that is rolled back must not be given again, for the connection that has it may say yet that it has gone.
+INSERT INTO device_link (serial, epoch, node_id, connected, changed_at, role, firmware, boot_id, boot_reason, reset_count, suites)
+VALUES ($1, (extract(epoch FROM $9) * 1000000)::bigint, $2, true, $9, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (serial) DO UPDATE SET epoch = GREATEST(device_link.epoch + 1, EXCLUDED.epoch), node_id = $2, connected = true, cause = NULL, changed_at = $9, role = $3, firmware = $4, boot_id = $5, boot_reason = $6,
 reset_count = GREATEST(device_link.reset_count, $7), suites = $8
 RETURNING epoch;
 
@@ -389,10 +390,10 @@ WHERE account_id = $1 AND device_id = $2 AND (id = $3 OR idempotency_key = $4);
 
 -- name: commands_due :many 50
 -- in: gateway_serial text, now timestamptz, since timestamptz
--- To be handed to the gateway; also what was sent before `since`, over another connection, and not acknowledged.
-UPDATE device_command SET stage = 'sent', sent_at = $2
+-- To be handed to the gateway; also what was sent before `since`, over another connection, and has no result: acknowledged or not, the result may have been lost with that connection.
+UPDATE device_command SET stage = 'sent', sent_at = $2, acknowledged_at = NULL
 WHERE (account_id, id) IN (SELECT account_id, id FROM device_command WHERE gateway_serial = $1 AND ended_at IS NULL AND deadline > $2
-AND (stage = 'accepted' OR (stage = 'sent' AND sent_at < $3)) ORDER BY id LIMIT 50)
+AND (stage = 'accepted' OR sent_at < $3) ORDER BY id LIMIT 50)
 RETURNING id, account_id, device_id, name, camera_serial, deadline;
 
 -- name: commands_untold :many 1000

@@ -350,19 +350,40 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
 
 /* ---- What waits for the device ---- */
 
+/* What the device knows of its binding, once it has been told: a transaction that is run again must find what it found before. */
+struct told {
+    struct device_conn *d;
+    struct pl_uuid device_id;
+};
+static void told(void *arg)
+{
+    const struct told *t = arg;
+    t->d->device_id = t->device_id;
+}
+static enum pl_err tell_id(struct link_call *c, struct device_conn *d, struct pl_uuid device_id)
+{
+    struct told *t = PL_NEW(c->arena, struct told);
+    if (!t)
+        return PL_NO_MEMORY;
+    *t = (struct told){ d, device_id };
+    link_after(c, told, t);
+    return PL_OK;
+}
+
 /* The device's own binding changed behind its back. */
 static enum pl_err tell_binding(struct link_call *c, struct device_conn *d, bool bound, const struct device_sql_bound_row *b)
 {
     struct jw w;
-    bool was = !pl_uuid_is_zero(d->device_id);
-    if (was && !(bound && pl_uuid_eq(b->id, d->device_id))) {
+    struct pl_uuid id = bound ? b->id : (struct pl_uuid){ { 0 } };
+    if (pl_uuid_eq(id, d->device_id))
+        return PL_OK;
+    if (!pl_uuid_is_zero(d->device_id)) {
         if (!say(c, "unbound", &w))
             return PL_NO_MEMORY;
         jw_str(&w, "serial", device_conn_serial(d));
         jw_close(&w);
     }
-    d->device_id = bound ? b->id : (struct pl_uuid){ { 0 } };
-    return PL_OK;
+    return tell_id(c, d, id);
 }
 
 static enum pl_err tell_pairs(struct link_call *c, const struct device_sql_bound_row *b)
@@ -475,8 +496,8 @@ static enum pl_err prove_claim(struct link_call *c, struct pl_fail *reterr)
     /* In the transaction that binds it: whoever watches it now must know what it heeds. Later hellos say it again. */
     if ((e = device_sql_can(c->tx, bound.account_id, bound.device_id, device_can(&m->can, "keyframe"), device_can(&m->can, "bitrate"), NULL)) != PL_OK)
         return e;
-    if (!m->camera.p)
-        d->device_id = bound.device_id;
+    if (!m->camera.p && (e = tell_id(c, d, bound.device_id)) != PL_OK)
+        return e;
     if (!say(c, "bound", &w))
         return PL_NO_MEMORY;
     jw_str(&w, "re", c->id);

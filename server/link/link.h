@@ -40,7 +40,8 @@ struct link_call {
     bool keep_on_error;    /**< commit though the handler failed */
     struct link_after *after;
 };
-/* An error closes the connection with its code, unless the row says `soft`: then `{"type":"error","re":id,"code":…}` is sent and it stays. */
+/* An error closes the connection with its code, unless the row says `soft`: then `{"type":"error","re":id,"code":…}` is sent and it stays. What is no fault of the
+ * peer's (PL_RETRY to the end, PL_INTERNAL, PL_NO_MEMORY, PL_UNAVAILABLE) closes in any case: an answer is final, and a peer that comes again says again what it said. */
 typedef enum pl_err (*link_handler)(struct link_call *c, struct pl_fail *reterr);
 struct link_message {
     const char *type; /* NULL ends a table */

@@ -101,12 +101,17 @@ static enum pl_err transact(struct link_worker *lw, struct work *w, struct pl_fa
         else
             db_rollbackp(&call.tx);
     }
+    if (e == PL_UNAVAILABLE)
+        done = e; /* it went while the work was under way */
     *ret_lost = done == PL_RETRY || done == PL_UNAVAILABLE;
     if (done == PL_OK && (e == PL_OK || call.keep_on_error))
         for (struct link_after *a = call.after; a; a = a->next)
             a->fn(a->arg);
     return e != PL_OK && !*ret_lost ? e : done;
 }
+
+/* Nobody's fault at the other end: said again, it may go well. A peer that only heard of it would have to know that. */
+static bool ours(enum pl_err e) { return e == PL_RETRY || e == PL_INTERNAL || e == PL_NO_MEMORY; }
 
 static void say_error(struct link_conn *c, struct pl_str id, enum pl_err e, const struct pl_fail *fail)
 {
@@ -143,12 +148,11 @@ static void run_message(struct link_worker *lw, struct link_conn *c, const struc
         e = transact(lw, &w, &fail, &lost);
     if (e == PL_OK)
         return;
-    lost = lost || e == PL_UNAVAILABLE;
     PL_LOG(&c->log, PL_WARN, "link.message-failed", PL_F_Z("message", m.row ? m.row->type : ""), PL_F_ERR(e), PL_F_Z("detail", fail.detail));
     link_metric(lost ? LINK_M_UNAVAILABLE : LINK_M_HANDLER, 1);
     if (lost)
         link_close(c, PL_UNAVAILABLE); /* the peer comes again, and nothing was lost in silence */
-    else if (m.row->soft)
+    else if (m.row && m.row->soft && !ours(e))
         say_error(c, m.id, e, &fail);
     else
         link_close(c, e);

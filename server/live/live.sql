@@ -16,8 +16,8 @@ SELECT public_key, boot_id FROM relay WHERE id = $1 AND revoked_at IS NULL;
 
 -- name: relay_hello :one
 -- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz, fingerprint bytea?
--- A relay has connected: takes the next epoch. A new process numbers its reports from 1.
-UPDATE relay SET epoch = epoch + 1, heard = CASE WHEN boot_id = $3 THEN heard ELSE 0 END, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6,
+-- A relay has connected: takes an epoch, by the clock, so that one that is rolled back is not given again. A new process numbers its reports from 1.
+UPDATE relay SET epoch = GREATEST(epoch + 1, (extract(epoch FROM $8) * 1000000)::bigint), heard = CASE WHEN boot_id = $3 THEN heard ELSE 0 END, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6,
 sessions = $7, connected = true, seen_at = $8, fingerprint = $9
 WHERE id = $1 AND revoked_at IS NULL RETURNING epoch, name;
 

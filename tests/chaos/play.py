@@ -191,6 +191,18 @@ class Household(Worker):
 
     # ---- devices
 
+    def watch(self, api, claim):
+        """Reads a claim until it has ended: (whether it has within 45 s, the last reading). Seconds in which nobody answers are not the claim's: PostgreSQL may take its time to recover."""
+        left = 45.0
+        while left > 0:
+            began = time.monotonic()
+            self.pause.wait(0.1)
+            seen = self.read(api, f"/v1/claims/{claim['id']}")
+            if seen.status == 404 or seen["state"] in ("bound", "refused", "expired"):
+                return True, seen
+            left -= min(time.monotonic() - began, 1.0)
+        return False, seen
+
     def claim(self, path, device, of_hub=False, api=None, agent=None, account=None):
         """Adds a device until the app sees it bound; its id."""
         api, agent, account = api or self.api, agent or self.agent, account or self.account
@@ -206,24 +218,19 @@ class Household(Worker):
             claim = reply["claim"]
             if of_hub:
                 agent.claims = [claim]
-            seen = []
-
-            def look():
-                self.pause.wait(0.1)
-                seen.append(self.read(api, f"/v1/claims/{claim['id']}"))
-                return seen[-1].status == 404 or seen[-1]["state"] in ("bound", "refused", "expired")
-            try:
-                until(look, f"claim {claim['id']} of {device.serial} ends", 45)
-            except AssertionError:
-                self.ledger.bad("total-queue", f"claim {claim['id']} of {device.serial} was acknowledged and never came to its hub: {seen[-1].body}; the hub heard {agent.refusals[-5:]}")
+            ended, seen = self.watch(api, claim)
+            if not ended:
+                link = self.world.asked("SELECT epoch, connected, cause, changed_at FROM device_link WHERE serial = %s", agent.device.serial)
+                self.ledger.bad("total-queue", f"claim {claim['id']} of {device.serial} was acknowledged and never came to its hub: {seen.body}; the hub is "
+                                f"{'connected' if agent.connected else 'away'} ({link}) and heard {agent.refusals[-5:]}")
                 return None
-            if seen[-1].status == 404:
+            if seen.status == 404:
                 self.ledger.bad("set", f"claim {claim['id']} was acknowledged and is gone")
                 continue
-            if seen[-1]["state"] == "bound":
+            if seen["state"] == "bound":
                 owner.write(account, "ok")
                 self.ledger.note("bound", "ok")
-                return seen[-1]["device_id"]
+                return seen["device_id"]
         return None
 
     def add_camera(self):

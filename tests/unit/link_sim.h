@@ -28,6 +28,7 @@ struct db { int unused; };
 struct db_tx { int unused; };
 static bool db_is_away;                    /* atomic */
 static int db_retries, db_commits, db_rollbacks; /* atomic */
+static int soft_ends_with;                 /* atomic; an error of the house for the next `soft`, 0: the peer's own fault */
 static struct db the_db;
 static __thread struct db_tx the_tx;
 #define GET(x) __atomic_load_n(&(x), __ATOMIC_SEQ_CST)
@@ -212,6 +213,9 @@ static enum pl_err on_hard(struct link_call *c, struct pl_fail *reterr)
 }
 static enum pl_err on_soft(struct link_call *c, struct pl_fail *reterr)
 {
+    enum pl_err ours = (enum pl_err)GET(soft_ends_with);
+    if (ours != PL_OK)
+        return ours;
     c->keep_on_error = true;
     return pl_fail(reterr, PL_FLOOR_BUSY, "Somebody talks.");
 }
@@ -514,7 +518,8 @@ static int reset(void **state)
     hold = hold_link = false;
     pthread_mutex_unlock(&lock);
     link_unref(c);
-    int *all[] = { &opened, &closed, &owners_freed, &said, &out_of_order, &said_at_close, &afters, &tries, &posts, &db_retries, &db_commits, &db_rollbacks };
+    int *all[] = { &opened, &closed, &owners_freed, &said, &out_of_order, &said_at_close, &afters, &tries, &posts, &db_retries, &db_commits, &db_rollbacks,
+                   &soft_ends_with };
     for (size_t i = 0; i < PL_COUNT(all); i++)
         SET(*all[i], 0);
     SET(db_is_away, false);

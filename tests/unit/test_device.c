@@ -308,6 +308,26 @@ static void an_older_epoch_writes_nothing(void **state)
     db_rollbackp(&tx);
 }
 
+/* A hello whose commit failed has an epoch that nobody knows; its connection ends late, when the hub is there again by another. */
+static void an_epoch_that_was_rolled_back_is_nobody_elses(void **state)
+{
+    (void)state;
+    struct thing hub = make("hub", PL_STR_NONE);
+    struct device_sql_link_hello_row lost;
+    struct pl_uuid node = new_id();
+    int64_t gone;
+    for (int64_t s = 0; s < 20; s += 10) { /* its first, and one that it had before */
+        struct db_tx *tx = begin();
+        assert_int_equal(device_sql_link_hello(tx, hub.serial, node, PL_STR("hub"), PL_STR("1.0"), new_id(), PL_STR("power"), 0, 3, at(s), &lost, NULL), PL_OK);
+        db_rollbackp(&tx);
+        assert_int_not_equal(hello(&hub, node, s + 1), lost.epoch);
+        tx = begin();
+        assert_int_equal(device_sql_link_gone(tx, hub.serial, lost.epoch, PL_STR("unavailable"), at(s + 2), &gone), PL_OK);
+        assert_int_equal(gone, 0);
+        db_rollbackp(&tx);
+    }
+}
+
 static void a_dead_node_takes_its_hubs_along(void **state)
 {
     (void)state;
@@ -438,6 +458,7 @@ int main(void)
         cmocka_unit_test_setup(s_d8_ten_devices_beside_the_hub, each_test),
         cmocka_unit_test_setup(wireless_needs_a_hub_and_a_mini_does_not, each_test),
         cmocka_unit_test_setup(an_older_epoch_writes_nothing, each_test),
+        cmocka_unit_test_setup(an_epoch_that_was_rolled_back_is_nobody_elses, each_test),
         cmocka_unit_test_setup(a_dead_node_takes_its_hubs_along, each_test),
         cmocka_unit_test_setup(a_freed_hub_takes_no_commands_along, each_test),
         cmocka_unit_test_setup(a_freed_device_is_not_proved_again, each_test),

@@ -295,6 +295,27 @@ static void posts_run_in_order(void **state)
     link_stop(l, PL_SECOND);
 }
 
+/* The database goes while a post runs: it is run again when it is back, though its connection is closed meanwhile. */
+static enum pl_err cut_off(struct link_call *c, void *arg, struct pl_fail *reterr)
+{
+    (void)c, (void)arg, (void)reterr;
+    return ADD(posts, 1) < 3 ? PL_UNAVAILABLE : PL_OK;
+}
+static void a_post_that_was_cut_off_runs_again(void **state)
+{
+    struct link *l = server();
+    (void)state;
+    struct raw *r = raw_hello(l, "/test/v1", "test.v1", 0);
+    struct link_conn *c = take_last();
+    assert_int_equal(link_post(c, cut_off, NULL), PL_OK);
+    expect_close(r, 4503, "unavailable");
+    raw_free(r);
+    WAIT(GET(closed) == 1);
+    assert_int_equal(GET(posts), 3);
+    link_unref(c);
+    link_stop(l, PL_SECOND);
+}
+
 static void *send_hundred(void *arg)
 {
     char mem[80];
@@ -556,6 +577,24 @@ static void transactions(void **state)
     link_stop(l, PL_SECOND);
 }
 
+/* A message that fails by no fault of its own closes its connection, also where its row says `soft`: the peer comes again and says it again. */
+static void our_own_failure_closes(void **state)
+{
+    static const struct { enum pl_err e; int code; } rows[] = { { PL_RETRY, 4503 }, { PL_INTERNAL, 4500 }, { PL_NO_MEMORY, 4503 }, { PL_UNAVAILABLE, 4503 } };
+    struct link *l = server();
+    (void)state;
+    for (size_t i = 0; i < PL_COUNT(rows); i++) {
+        struct raw *r = raw_hello(l, "/test/v1", "test.v1", 0);
+        SET(soft_ends_with, rows[i].e);
+        raw_say(r, "{\"type\":\"soft\",\"id\":\"s\"}");
+        expect_close(r, rows[i].code, pl_err_code(rows[i].e));
+        raw_free(r);
+    }
+    link_stop(l, 20 * PL_SECOND);
+    assert_int_equal(GET(closed), PL_COUNT(rows));
+    assert_int_equal(GET(db_commits), 2 * PL_COUNT(rows)); /* the hellos and the ends: nothing that failed */
+}
+
 /* Nothing is lost in silence: with the database away a message closes the connection, and `closed` waits for it to come back. */
 static void database_away(void **state)
 {
@@ -681,9 +720,9 @@ int main(int argc, char **argv)
     over_tls = argc > 1;
     const struct CMUnitTest all[] = {
         T(hello_and_echo_in_order), T(phases_are_data), T(malformed_closes), T(unknown_is_ignored), T(too_large_closes), T(too_many_closes), T(floods_close), T(large_messages_are_no_flood),
-        T(late_authentication_closes), T(silence_is_death), T(slow_reader_closes), T(closed_comes_once_and_last), T(posts_run_in_order),
+        T(late_authentication_closes), T(silence_is_death), T(slow_reader_closes), T(closed_comes_once_and_last), T(posts_run_in_order), T(a_post_that_was_cut_off_runs_again),
         T(eight_threads_send), T(client_returns_after_restart), T(stop_flushes_and_says_so), T(stop_has_an_end), T(drain_sends_away), T(door_turns_away), T(room_is_bounded),
-        T(idlers_cost_nothing), T(pool_behind_stops_reading), T(transactions), T(database_away), T(close_from_outside), T(client_sees_silence),
+        T(idlers_cost_nothing), T(pool_behind_stops_reading), T(transactions), T(our_own_failure_closes), T(database_away), T(close_from_outside), T(client_sees_silence),
         T(client_ends_at_any_time), T(engine_that_cannot_start),
     };
     pl_log_level(PL_ERROR);

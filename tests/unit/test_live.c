@@ -215,6 +215,25 @@ static void an_older_epoch_of_a_relay_writes_nothing(void **state)
     db_rollbackp(&tx);
 }
 
+/* A hello whose commit failed has an epoch that nobody knows; its connection ends late, when the relay is there again by another. */
+static void an_epoch_of_a_relay_that_was_rolled_back_is_nobody_elses(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("rolled-back", 60);
+    struct live_sql_relay_hello_row lost;
+    struct live_sql_relay_media_row row;
+    bool found;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_relay_hello(tx, relay, ctx.node_id, new_id(), PL_STR("127.0.0.1"), 50000, 100, 0, at(0), PL_STR_NONE, &lost, &found), PL_OK);
+    db_rollbackp(&tx);
+    assert_int_not_equal(hello(relay, 0, 1), lost.epoch);
+    tx = begin();
+    assert_int_equal(live_sql_relay_gone(tx, relay, lost.epoch, at(2), NULL), PL_OK);
+    assert_int_equal(live_sql_relay_media(tx, relay, &row, &found), PL_OK);
+    assert_true(found && row.connected);
+    db_rollbackp(&tx);
+}
+
 /* The same name with the same key is the same relay; with another key it is refused. */
 static void a_relays_name_keeps_its_key(void **state)
 {
@@ -503,6 +522,7 @@ int main(void)
         cmocka_unit_test_setup(extensions_stop_at_the_hard_end, each_test),
         cmocka_unit_test_setup(a_relay_away_for_ten_minutes_is_lost, each_test),
         cmocka_unit_test_setup(an_older_epoch_of_a_relay_writes_nothing, each_test),
+        cmocka_unit_test_setup(an_epoch_of_a_relay_that_was_rolled_back_is_nobody_elses, each_test),
         cmocka_unit_test_setup(a_relays_name_keeps_its_key, each_test),
         cmocka_unit_test_setup(a_freed_device_cuts_only_its_own, each_test),
         cmocka_unit_test_setup(a_relay_of_a_dead_node_is_lost, each_test),
