@@ -220,6 +220,7 @@ def part_it():
 
 CHAOS_SECONDS = 4
 CHAOS = [("1", "4", "1"), ("101", "1", "2")]  # first seed, runs, nodes; each row is one system
+ACCOUNT_OPS, ACCOUNT_OPS_FULL = 15, 1000  # sign-ups, log-ins, resends, refreshes that are acknowledged under kill -9
 CHAOS_FULL = [("1", "20", "1"), ("21", "20", "1"), ("41", "21", "1"), ("101", "13", "2"), ("114", "13", "2"), ("127", "13", "2")]
 
 
@@ -227,9 +228,11 @@ def part_chaos():
     """People on the main path while processes are killed; the full count and the planted bugs with --long, written to bench/RESULTS.md."""
     build_test()
     systems = CHAOS_FULL if LONG else CHAOS
-    say(f"{sum(int(runs) for _, runs, _ in systems)} runs (the full count is {sum(int(runs) for _, runs, _ in CHAOS_FULL)})")
+    say(f"{sum(int(runs) for _, runs, _ in systems)} runs (the full count is {sum(int(runs) for _, runs, _ in CHAOS_FULL)}), "
+        f"{ACCOUNT_OPS_FULL if LONG else ACCOUNT_OPS} operations on accounts (the full count is {ACCOUNT_OPS_FULL})")
     passed, failed = 0, []
     wanted = [["--seed", first, "--runs", runs, "--nodes", nodes] for first, runs, nodes in systems] + ([["--plants"]] if LONG else [])
+    wanted += [["--accounts", "--ops", str(ACCOUNT_OPS_FULL if LONG else ACCOUNT_OPS)]]
     for args in wanted:
         code, out = run([sys.executable, "tests/chaos/run", *args, "--seconds", str(CHAOS_SECONDS), *(["--record"] if LONG else [])], 7200 if LONG else 400,
                         {"PORCH_BUILD": TEST_BUILD, "PYTHONDONTWRITEBYTECODE": "1"})
