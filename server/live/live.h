@@ -56,6 +56,9 @@ PL_MUST enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid
 /* Tells relay (session.close), hub (live.stop) and apps (nudge), without waiting for answers. A message that is lost costs nothing: live.sync repeats it at the next hello. */
 void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live_ending *endings);
 
+/* For the account's export: writes member "sessions", every one that is kept (30 days), oldest first. */
+PL_MUST enum pl_err live_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
+
 /* Handlers of facts (node's table). A revoked client's sessions are those that it opened or joined: what it has keys to ends for all, and who may still watch starts anew.
  * `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. */
 PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings);

@@ -210,6 +210,11 @@ FROM live ORDER BY ended_at DESC NULLS FIRST, created_at DESC LIMIT 1000;
 -- One session of any account, for operators (explain): ended ones have no place row.
 SELECT account_id FROM live WHERE id = $1;
 
+-- name: past :many 500
+-- in: account_id uuid, after uuid
+-- All that is kept of an account's sessions, running and ended, by age, behind one of them; the zero uuid: from the first.
+SELECT id, device_id, client_id, camera_serial, state, end_code, viewers, created_at, ended_at FROM live WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT 500;
+
 -- name: forget :exec
 -- in: account_id uuid
 -- The account is erased: nothing of its sessions stays.

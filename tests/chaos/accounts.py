@@ -305,11 +305,14 @@ def haste(world, ended):
 
 def storm(world, rand, ledger, ended):
     """Kills as soon as it answers again and a moment more; the moment is the seed's."""
-    while not ended.wait(rand.uniform(0.0, 0.7)):
-        kind = rand.choices(("porchlightd", "postgres"), weights=(9, 1))[0]
-        world.strike(kind, signal.SIGKILL if kind == "porchlightd" else signal.SIGQUIT)
-        ledger.faults["kill porchlightd" if kind == "porchlightd" else "immediate postgres"] += 1
-        until(world.is_ready, "it comes back by itself", 60)
+    try:
+        while not ended.wait(rand.uniform(0.0, 0.7)):
+            kind = rand.choices(("porchlightd", "postgres"), weights=(9, 1))[0]
+            world.strike(kind, signal.SIGKILL if kind == "porchlightd" else signal.SIGQUIT)
+            ledger.faults["kill porchlightd" if kind == "porchlightd" else "immediate postgres"] += 1
+            until(world.is_ready, "it comes back by itself", 60)
+    except (AssertionError, OSError, subprocess.SubprocessError) as e:
+        ledger.bad("recovery", f"the storm ended early: {e}")
 
 
 def sessions(world, ledger):

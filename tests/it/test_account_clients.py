@@ -66,6 +66,7 @@ def test_the_export_holds_what_the_account_has(porch, account, other_account):
     r = account.api.post("/v1/account/export", grant=porch.step_up(account, "export_account")).ok(200)
     assert (r["account"]["email"], r["account"]["phone"]) == (account.email, account.phone)
     assert [s["name"] for s in r["home"]["systems"]] == ["Attic"] and [c["name"] for c in r["clients"]] == ["Test phone"]
+    assert r["live"]["sessions"] == []
     done = [a["action"] for a in r["audit"]]
     assert done[:2] == ["account.created", "session.opened"] and "step_up.granted" in done
     text = str(r.body)

@@ -66,6 +66,18 @@ def test_a_user_ends_a_session(porch, home, tmp_path):
     sees_and_hears(watch(porch, again, tmp_path / "again", 60), 60, GCM)
 
 
+def test_the_export_tells_of_past_and_running_sessions(porch, home, tmp_path):
+    live = home.live().ok(201)
+    watch(porch, live, tmp_path, 10)
+    home.api.delete(f"/v1/live/{live['live_id']}").ok(204)
+    home.ended(live["live_id"], "ended_by_user")
+    again = home.live().ok(201)
+    told = home.api.post("/v1/account/export", grant=porch.step_up(home.account, "export_account")).ok(200)["live"]["sessions"]
+    assert [(s["live_id"], s["device_id"], s["end_code"], s["client_id"]) for s in told] == [
+        (live["live_id"], home.cameras[0], "ended_by_user", home.api.tokens["client_id"]), (again["live_id"], home.cameras[0], None, home.api.tokens["client_id"])]
+    assert told[0]["ended_at"] >= told[0]["created_at"] and told[1]["ended_at"] is None and told[0]["serial"] == told[1]["serial"]
+
+
 def test_a_hub_that_is_away_is_said(porch, home):
     home.hub.stop()
     until(lambda: home.live().code == "hub_offline", "POST live says hub_offline")
