@@ -82,13 +82,17 @@ class Person(Worker):
 
     def __init__(self, world, ledger, seed, score):
         super().__init__(world, ledger, seed, float("inf"))
-        self.score, self.accounts, self.number = score, [], 0
+        self.score, self.accounts, self.tries = score, [], collections.Counter()
 
     def play(self):
         self.sign_up()
         while self.score.open():
             kind = self.rand.choices(("sign_up", "log_in", "guess", "refresh", "steal"), weights=(3, 4, 1, 3, 1))[0]
             getattr(self, kind)()
+
+    def ask(self, operation, api, method, path, body=None, **how):
+        self.tries[path] += 1
+        return super().ask(operation, api, method, path, body, **how)
 
     def calls(self, operation, api, path, body, **how):
         """(outcome, reply) of a POST that is asked, with one Idempotency-Key, until it is answered."""
@@ -115,7 +119,7 @@ class Person(Worker):
             self.world.pass_time(RESEND_WAITS[n])
             outcome, reply = self.calls("resend", api, f"{path}/resend", {}, key=challenge["key"])
             if outcome != "ok":
-                return self.late(reply, sent)
+                return self.late(reply, sent, path)
             if reply["challenge"]["sent_count"] != n + 2:
                 self.ledger.bad("register", f"resend {n + 1} of {challenge['id']} is message {reply['challenge']['sent_count']}")
             self.score.done("resend")
@@ -137,10 +141,11 @@ class Person(Worker):
             del self.ledger.broken[broken:]  # it was too old to be sent
         return pin
 
-    def late(self, reply, sent):
-        """A refusal that time explains; else a finding."""
+    def late(self, reply, sent, path):
+        """A refusal that is explained by time, or by tries that died after they were counted and before they were compared (S-P5: they stay counted); else a finding."""
         moved = self.world.clock.offset - sent
-        if not (reply.code == "pin_expired" and moved >= PIN_LIFE - 60) and not (reply.code == "not_found" and moved >= PIN_LIFE - 60):
+        late = reply.code in ("pin_expired", "not_found") and moved >= PIN_LIFE - 60
+        if not late and not (reply.code in ("pin_exhausted", "challenge_budget") and self.tries[path + "/verify"] > 5):
             self.ledger.bad("register", f"the right PIN of an open challenge was refused: {reply.status} {reply.body}; the clock moved {moved:.0f} s since it was sent")
         return None
 
@@ -163,7 +168,7 @@ class Person(Worker):
         if len(good) > 1:
             self.ledger.bad("unique", f"the PIN of {challenge['id']} was accepted {len(good)} times")
         if not good:
-            return self.late(replies[0][1], sent) if replies else None
+            return self.late(replies[0][1], sent, path.removesuffix("/verify")) if replies else None
         if self.calls("PIN again", api, path, {"pin": pin}, key=challenge["key"])[0] == "ok":
             self.ledger.bad("unique", f"the PIN of {challenge['id']} was accepted again")
         return good[0]
@@ -174,7 +179,6 @@ class Person(Worker):
     # ---- operations
 
     def sign_up(self):
-        self.number += 1
         api, email, phone = rest.Api(self.world), rest.new_email(), rest.new_phone()
         client = {"name": "Phone", "key": base64.urlsafe_b64encode(self.rand.randbytes(32)).rstrip(b"=").decode()}
         reply = self.wants("sign-up", api, "/v1/accounts", {"email": email, "password": PASSWORD, "country": "US", "client": client}, 202)
@@ -199,6 +203,10 @@ class Person(Worker):
         a, api, known = self.rand.choice(self.accounts), rest.Api(self.world), self.rand.random() < 0.3
         client = {"name": "Phone", "key": a["key"]} if known else {"name": "Other"}
         outcome, reply = self.calls("log-in", api, "/v1/sessions", {"email": a["email"], "password": PASSWORD, "client": client})
+        if outcome == "no" and reply.code == "challenge_budget":
+            self.score.budgets += 1  # tries that died count as wrong ones, ten in 24 h (S-P6)
+            self.accounts.remove(a)
+            return
         if outcome != "ok" or reply.status != (201 if known else 202):
             self.ledger.bad("set", f"account {a['id']} was acknowledged; its log-in: {reply.status} {reply.body}")
             return
@@ -258,7 +266,7 @@ class Person(Worker):
         else:
             a.update(refresh=None, access=None)
             self.ledger.clients[a["id"]] -= 1
-            if not (before and reply.code == "token_reused" and self.world.clock.offset - began >= GRACE - 5):
+            if not (before and reply.code in ("token_reused", "unauthenticated") and self.world.clock.offset - began >= GRACE - 5):
                 self.ledger.bad("register", f"the last refresh token of {a['id']} was refused: {reply.status} {reply.body}")
 
     def steal(self):
@@ -288,7 +296,7 @@ class Person(Worker):
 
 class Score:
     def __init__(self, wanted):
-        self.wanted, self.counts, self.lock = wanted, collections.Counter(), threading.Lock()
+        self.wanted, self.counts, self.budgets, self.lock = wanted, collections.Counter(), 0, threading.Lock()
 
     def done(self, kind):
         with self.lock:
@@ -390,5 +398,5 @@ def main(seed, ops):
     told = ledger.totals()
     line = (f"accounts, seed {seed}: {sum(score.counts.values())} operations ({', '.join(f'{k} {n}' for k, n in sorted(score.counts.items()))}) in {told['ok']} calls that were "
             f"acknowledged, {told['no']} refused, {told['unknown']} unknown; faults: {', '.join(f'{k} {n}' for k, n in sorted(ledger.faults.items()))}; "
-            f"{len(ledger.messages)} messages; {len(ledger.broken)} findings, {time.monotonic() - began:.0f} s")
+            f"{len(ledger.messages)} messages; {score.budgets} accounts that ran out of tries; {len(ledger.broken)} findings, {time.monotonic() - began:.0f} s")
     return not ledger.broken, line
