@@ -151,6 +151,7 @@ void relay_viewer_free(struct relay *r, struct relay_viewer *v)
         s->viewers[v->slot] = NULL;
         r->stats.viewers--;
     }
+    pl_heap_free(v->cc);
     pl_heap_free(v);
 }
 
@@ -301,15 +302,17 @@ static void out_init(struct relay *r, struct relay_out *o, struct relay_track_co
 }
 
 /* What the offer and its answer agreed on beyond keys. A peer without RTX gets packets again as they were: then nothing may be on them that changes (S-M6). */
-static void agree(struct relay *r, struct relay_viewer *v, const struct relay_webrtc *w)
+static bool agree(struct relay *r, struct relay_viewer *v, const struct relay_webrtc *w)
 {
     if (!w->on || !w->rtx.ssrc)
-        return;
+        return true;
     v->resend.ssrc = w->rtx.ssrc;
     v->resend.payload_type = w->rtx.payload_type;
     v->resend.next = pl_rand_below(r->conf.rand, 0x8000);
     v->ext = w->ext_transport_cc ? w->ext_transport_cc : w->ext_abs_send_time;
     v->ext_time = !w->ext_transport_cc;
+    v->cc = w->ext_transport_cc ? pl_heap(sizeof *v->cc) : NULL;
+    return !w->ext_transport_cc || v->cc;
 }
 
 static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
@@ -339,9 +342,8 @@ static enum pl_err cmd_viewer_add(struct relay *r, struct pl_mono now, const str
     memcpy(v->id, c->viewer_id, sizeof v->id);
     out_init(r, &v->out[RELAY_VIDEO], c->leg.video);
     out_init(r, &v->out[RELAY_AUDIO], c->leg.audio);
-    agree(r, v, &c->leg.webrtc);
     v->wait_key = true;
-    enum pl_err e = relay_end_init(r, &v->end, &c->leg, now);
+    enum pl_err e = !agree(r, v, &c->leg.webrtc) ? PL_NO_MEMORY : relay_end_init(r, &v->end, &c->leg, now);
     if (e != PL_OK) {
         relay_viewer_free(r, v);
         return e;

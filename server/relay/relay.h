@@ -218,6 +218,9 @@ struct relay_viewer_stats {
     uint64_t asked, resent;   /**< packets that it asked for again, and those that it got */
     uint64_t key_asked;       /**< key frames that it asked for */
     uint64_t remb_bps;        /**< what it believes its way carries; 0: it does not say */
+    uint64_t cc_bitrate;      /**< transport-wide feedback: bits a second that came since the last call, */
+    uint64_t cc_lost;         /**< packets that did not, resends among them, */
+    int64_t queue_us;         /**< and how long what came stood in queues on its way, lately; all 0: it sends none */
     int64_t lost;             /**< video (sound, if that is all), by its own reports: packets, */
     uint8_t fraction_lost;    /**< 256ths of the last interval, */
     int64_t jitter_us, rtt_us; /**< 0: not known */

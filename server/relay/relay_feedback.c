@@ -135,6 +135,10 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono n
         case RTCP_SR:
         case RTCP_RR: on_report(v, now, &it); break;
         case RTCP_REMB: v->remb_bps = it.remb_bps; break;
+        case RTCP_TRANSPORT_CC:
+            if (v->cc)
+                relay_cc_heard(v->cc, now, &it);
+            break;
         case RTCP_END:
         case RTCP_SDES:
         case RTCP_BYE:
@@ -273,6 +277,13 @@ static void viewer_stats(struct relay_viewer *v, struct pl_mono now, struct rela
     memcpy(ret->id, v->id, sizeof ret->id);
     if (v->told_at.us && since > 0)
         ret->bitrate = (ret->bytes - v->told_bytes) * 8 * PL_SECOND / (uint64_t)since;
+    if (v->cc) {
+        ret->cc_lost = v->cc->lost;
+        ret->queue_us = v->cc->queue_us;
+        if (v->told_at.us && since > 0)
+            ret->cc_bitrate = (v->cc->bytes - v->told_came) * 8 * PL_SECOND / (uint64_t)since;
+        v->told_came = v->cc->bytes;
+    }
     v->told_bytes = ret->bytes;
     v->told_at = now;
 }

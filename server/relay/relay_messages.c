@@ -319,6 +319,9 @@ static void write_viewer(struct jw *w, const struct relay_viewer_stats *v)
     jw_int(w, "resent", (int64_t)v->resent);
     jw_int(w, "keyframes_asked", (int64_t)v->key_asked);
     jw_int(w, "remb", (int64_t)v->remb_bps);
+    jw_int(w, "arrived_bitrate", (int64_t)v->cc_bitrate);
+    jw_int(w, "arrived_lost", (int64_t)v->cc_lost);
+    jw_int(w, "queue_ms", v->queue_us / PL_MS);
     write_freezes(w, &v->freezes);
     jw_bool(w, "paused", v->paused);
     jw_close(w);

@@ -3,6 +3,7 @@
 #include "h264.h"
 #include "relay.h"
 #include "relay_ring.h"
+#include "rtcp.h"
 
 #define RELAY_PAUSE (5 * PL_SECOND)          /* V-F4: a silent viewer is sent nothing more */
 #define RELAY_GONE (10 * PL_SECOND)          /* and freed; a silent source ends its session */
@@ -20,6 +21,7 @@
 #define RELAY_RESEND_AGAIN (20 * PL_MS)      /* the same packet is not sent again sooner */
 #define RELAY_REPORT_EVERY PL_SECOND         /* receiver reports to the source; sender reports to viewers at least */
 #define RELAY_MAP_EVERY (5 * PL_SECOND)      /* a clock that runs 200 ppm wrong is a millisecond off by then */
+#define RELAY_CC_LEAST (10 * PL_SECOND)
 #define RELAY_MAP_LOST PL_SECOND             /* timestamps or reports that are so far from what came before begin anew */
 enum {
     RELAY_PACE_LEAST = 1000000, /* V-E4: bytes a second that a viewer is sent at least, */
@@ -27,6 +29,7 @@ enum {
     RELAY_COST = 1000,         /* queues count packets: a small one counts as so many bytes */
     RELAY_NEAR = 16 * 1200,    /* a viewer that is so few bytes behind plays on instead of jumping */
     RELAY_SHIFTS = 8,
+    RELAY_CC_SENT = 1024,      /* packets that are remembered for transport-wide feedback, which comes every 100 ms or so */
     RELAY_COST_LEAST = 2,      /* thousandths of a thread that one more source or viewer is taken to cost at least */
     RELAY_RESENT = 64,         /* resends that are remembered */
     RELAY_RESEND_BURST = 64 * 1200,
@@ -167,6 +170,20 @@ struct relay_out {
     struct relay_heard heard;
 };
 
+struct relay_cc_sent { /* a packet under its transport-wide number */
+    uint32_t at;                /**< microseconds, lower bits */
+    uint16_t number, n;         /**< bytes; 0: it was told of */
+    bool missing;               /**< it was told lost */
+};
+struct relay_cc {
+    struct relay_cc_sent sent[RELAY_CC_SENT];
+    bool any;
+    int64_t least, least_before; /**< microseconds from our clock to the peer's, on the quickest way */
+    struct pl_mono least_at;
+    int64_t queue_us;           /**< longer than that, smoothed */
+    uint64_t came, lost, bytes; /**< by its own words */
+};
+
 struct relay_viewer {
     struct relay_end end;
     struct relay_viewer *next_behind;
@@ -183,12 +200,13 @@ struct relay_viewer {
     uint8_t ext;                /**< id of the header extension on each of its packets, 0: none */
     bool ext_time;              /**< it is abs-send-time, else the transport-wide number */
     uint16_t transport_seq;
+    struct relay_cc *cc;        /**< NULL: no transport-wide numbers */
     uint32_t key_timestamp;     /**< source timestamp of the key frame that it started at */
     uint64_t key_until;         /**< its numbers end here */
     struct relay_out out[RELAY_TRACKS];
     struct relay_resend resend;
     uint64_t key_asked, remb_bps;
-    uint64_t told_bytes;        /**< when its figures were asked for last, */
+    uint64_t told_bytes, told_came; /**< when its figures were asked for last, */
     struct pl_mono told_at;
     unsigned slot;
     char id[RELAY_ID_TEXT];
@@ -305,6 +323,10 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono n
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track);
 void relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono now); /* sender reports that are due */
 void relay_viewer_pause(struct relay_viewer *v);
+
+/* relay_cc.c */
+void relay_cc_sent(struct relay_cc *c, struct pl_mono now, uint16_t number, size_t n);
+void relay_cc_heard(struct relay_cc *c, struct pl_mono now, const struct rtcp_item *it);
 
 /* relay_step.c */
 void relay_connected(struct relay *r, struct relay_end *end, struct pl_mono now); /* once there are a path and keys; more often does nothing */

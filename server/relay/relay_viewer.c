@@ -44,12 +44,13 @@ static uint32_t time_of(const struct relay_piece *p, uint32_t timestamp)
 }
 
 /* On every packet of a viewer or on none, so that a run's packets stay of one size. */
-static size_t put_ext(struct relay_viewer *v, struct pl_mono now, uint8_t *p)
+static size_t put_ext(struct relay_viewer *v, struct pl_mono now, size_t payload_n, uint8_t *p)
 {
     uint32_t time = (uint32_t)((((uint64_t)now.us << 18) / PL_SECOND) & 0xffffff); /* 6.18 seconds */
     uint8_t value[3] = { (uint8_t)(time >> 16), (uint8_t)(time >> 8), (uint8_t)time };
     if (!v->ext_time) {
         uint16_t seq = v->transport_seq++;
+        relay_cc_sent(v->cc, now, seq, payload_n);
         value[0] = (uint8_t)(seq >> 8);
         value[1] = (uint8_t)seq;
     }
@@ -70,7 +71,7 @@ size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const str
     }
     rtp_write(&h, p);
     if (v->ext)
-        n += put_ext(v, now, p);
+        n += put_ext(v, now, e->n, p);
     if (rtx) {
         p[n++] = (uint8_t)(number >> 8);
         p[n++] = (uint8_t)number;

@@ -1,7 +1,7 @@
 #include "rtcp.h"
 
 enum { PT_SR = 200, PT_RR, PT_SDES, PT_BYE, PT_APP, PT_RTPFB, PT_PSFB };
-enum { FB_NACK = 1, FB_PLI = 1, FB_FIR = 4, FB_AFB = 15, BLOCK = 24 };
+enum { FB_NACK = 1, FB_TRANSPORT_CC = 15, FB_PLI = 1, FB_FIR = 4, FB_AFB = 15, BLOCK = 24 };
 
 static enum pl_err read_reports(struct pl_rd *b, struct rtcp_item *it)
 {
@@ -61,6 +61,8 @@ static enum pl_err read_feedback(struct pl_rd *b, struct rtcp_item *it, uint8_t 
     if (pt == PT_RTPFB && fmt == FB_NACK) {
         it->type = RTCP_NACK;
         it->count = (uint8_t)(it->list_n / 4 > 255 ? 255 : it->list_n / 4);
+    } else if (pt == PT_RTPFB && fmt == FB_TRANSPORT_CC) {
+        it->type = RTCP_TRANSPORT_CC;
     } else if (pt == PT_PSFB && fmt == FB_PLI) {
         it->type = RTCP_PLI;
     } else if (pt == PT_PSFB && fmt == FB_FIR) {
@@ -159,6 +161,49 @@ void rtcp_nack_at(const struct rtcp_item *item, unsigned i, uint16_t *ret_seq, u
     struct pl_rd r = pl_rd_of(item->list + (size_t)i * 4, 4);
     *ret_seq = pl_rd_u16(&r);
     *ret_mask = pl_rd_u16(&r);
+}
+
+/* A chunk: a run of one symbol, 14 symbols of one bit or 7 of two. */
+static unsigned chunk_numbers(uint16_t chunk) { return !(chunk & 0x8000) ? chunk & 0x1fff : chunk & 0x4000 ? 7 : 14; }
+
+bool rtcp_arrivals_of(const struct rtcp_item *item, struct rtcp_arrivals *ret)
+{
+    struct pl_rd r = pl_rd_of(item->list, item->list_n);
+    struct rtcp_arrivals a = { .number = pl_rd_u16(&r) };
+    a.left = pl_rd_u16(&r);
+    a.at_us = (int64_t)((int32_t)(pl_rd_u24(&r) << 8) / 256) * 64000;
+    (void)pl_rd_u8(&r); /* counts the feedback packets */
+    a.chunks = a.deltas = r;
+    for (unsigned n = 0; n < a.left && !a.deltas.short_;)
+        n += chunk_numbers(pl_rd_u16(&a.deltas));
+    *ret = a;
+    return !a.deltas.short_;
+}
+
+bool rtcp_arrivals_next(struct rtcp_arrivals *a, uint16_t *ret_number, bool *ret_came, int64_t *ret_at_us)
+{
+    enum { GONE, SMALL, LARGE, TICK_US = 250 };
+    if (a->left == 0)
+        return false;
+    while (a->chunk_left == 0) {
+        a->chunk = pl_rd_u16(&a->chunks);
+        a->chunk_left = chunk_numbers(a->chunk);
+        if (a->chunks.short_)
+            return false;
+    }
+    a->chunk_left--;
+    a->left--;
+    unsigned symbol = !(a->chunk & 0x8000) ? a->chunk >> 13 & 3 : a->chunk & 0x4000 ? a->chunk >> a->chunk_left * 2 & 3 : a->chunk >> a->chunk_left & 1;
+    if (symbol == SMALL)
+        a->at_us += pl_rd_u8(&a->deltas) * TICK_US;
+    else if (symbol == LARGE)
+        a->at_us += (int16_t)pl_rd_u16(&a->deltas) * TICK_US;
+    if (symbol > LARGE || a->deltas.short_)
+        return false;
+    *ret_number = a->number++;
+    *ret_came = symbol != GONE;
+    *ret_at_us = a->at_us;
+    return true;
 }
 
 static void put_head(struct pl_buf *b, unsigned count, uint8_t pt, size_t body_bytes)

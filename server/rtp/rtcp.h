@@ -1,4 +1,4 @@
-/* rtcp.h - RTCP (RFC 3550, 4585, 5104; REMB) as wire code: one item after another out of a compound packet, and writers for those that we send.
+/* rtcp.h - RTCP (RFC 3550, 4585, 5104; REMB, transport-wide feedback) as wire code: one item after another out of a compound packet, and writers for those that we send.
  *
  * Only what SRTCP has verified is read here. An item that is malformed ends the walk with an error: what came before it stands.
  * Not here: keys (srtp.h), when to send what (relay/, hub/).  Threads: any.  Memory: views into the packet; writers append to the caller's pl_buf.
@@ -16,6 +16,7 @@ enum rtcp_type {
     RTCP_NACK, /**< generic NACK, RFC 4585 6.2.1 */
     RTCP_PLI, RTCP_FIR,
     RTCP_REMB,
+    RTCP_TRANSPORT_CC, /**< transport-wide feedback: rtcp_arrivals_of */
     RTCP_OTHER /**< well-formed, not known here */
 };
 
@@ -40,7 +41,7 @@ struct rtcp_item {
         uint32_t packets, bytes;
     } sr;
     uint8_t count;        /**< SR, RR: blocks. NACK: entries. BYE: sources */
-    const uint8_t *list;  /**< SR, RR: blocks (rtcp_block_at). NACK: entries (rtcp_nack_at). FIR: entries of 8 bytes. APP: data */
+    const uint8_t *list;  /**< SR, RR: blocks (rtcp_block_at). NACK: entries (rtcp_nack_at). Transport-wide feedback: its body. FIR: entries of 8 bytes. APP: data */
     size_t list_n;        /**< bytes */
     uint8_t fir_seq;      /**< FIR: command number of its first entry */
     uint8_t app_subtype;
@@ -54,6 +55,20 @@ PL_MUST enum pl_err rtcp_next(struct pl_rd *r, struct rtcp_item *ret);
 struct rtcp_block rtcp_block_at(const struct rtcp_item *item, unsigned i);
 /* NACK entry i: the packet id, and a mask of the 16 packets after it that are missing too. */
 void rtcp_nack_at(const struct rtcp_item *item, unsigned i, uint16_t *ret_seq, uint16_t *ret_mask);
+
+/* Transport-wide feedback (draft-holmer-rmcat-transport-wide-cc-extensions-01, 3.1), number after number: which packets came, and when by the peer's clock. */
+struct rtcp_arrivals {
+    struct pl_rd chunks, deltas;
+    uint16_t number;     /**< the next one */
+    unsigned left;       /**< numbers */
+    uint16_t chunk;
+    unsigned chunk_left; /**< numbers in `chunk` */
+    int64_t at_us;
+};
+/* False: the item is malformed. */
+bool rtcp_arrivals_of(const struct rtcp_item *item, struct rtcp_arrivals *ret);
+/* False: they are over, or malformed from here. *ret_at_us is set for what came. */
+bool rtcp_arrivals_next(struct rtcp_arrivals *a, uint16_t *ret_number, bool *ret_came, int64_t *ret_at_us);
 
 /* What is to be reported of a stream: everything but its SSRC and the last SR. False: nothing has come yet. A report closes the interval of fraction_lost. */
 bool rtcp_block_of(const struct rtp_seq *seq, struct rtp_stats *stats, struct rtcp_block *ret);

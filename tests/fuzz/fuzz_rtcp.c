@@ -19,6 +19,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 uint16_t seq, mask;
                 rtcp_nack_at(&it, i, &seq, &mask);
             }
+        struct rtcp_arrivals a;
+        if (it.type == RTCP_TRANSPORT_CC && rtcp_arrivals_of(&it, &a)) {
+            uint16_t number;
+            bool came;
+            int64_t at;
+            size_t told = 0;
+            while (rtcp_arrivals_next(&a, &number, &came, &at))
+                FUZZ_MUST(++told <= 65535);
+        }
     }
     return 0;
 }

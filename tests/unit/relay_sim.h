@@ -415,3 +415,48 @@ static inline void sim_done(struct sim *s, struct sim_peer *a, struct sim_peer *
     if (c)
         sim_peer_free(c);
 }
+
+/* ---- WebRTC peers: a handshake is what its doors say of it, keys are handed in. */
+
+static const uint8_t sim_hello[] = { 22, 254, 253, 0, 0 };
+
+/* The peer's media contexts stay as sim_peer_new made them: its keys become the association's. */
+static inline void sim_as_webrtc(struct sim_peer *p, bool active)
+{
+    p->leg.webrtc = (struct relay_webrtc){ .on = true, .active = active, .fingerprint = { 7 }, .suites = { p->leg.suite }, .suites_n = 1, .nack = true, .pli = true };
+}
+
+static inline uint64_t sim_last_start(const struct sim *s)
+{
+    assert_true(s->dtls_n > 0 && s->dtls[s->dtls_n - 1].kind == RELAY_DTLS_START);
+    return s->dtls[s->dtls_n - 1].assoc;
+}
+
+static inline void sim_webrtc_viewer(struct sim *s, struct sim_peer *v, unsigned no, bool active)
+{
+    sim_peer_new(s, v, no, PL_SRTP_GCM, false);
+    sim_as_webrtc(v, active);
+    assert_int_equal(sim_add(s, v, 1), PL_OK);
+    v->assoc = sim_last_start(s);
+}
+
+static inline void sim_dtls_in(struct sim *s, const struct sim_peer *p, enum relay_dtls_in_kind kind, bool peer_finished)
+{
+    struct relay_dtls_in in = { .kind = kind, .assoc = p->assoc, .suite = p->leg.suite, .peer_finished = peer_finished, .p = sim_hello, .n = sizeof sim_hello, .code = "dtls_failed" };
+    memcpy(in.receive_key, p->leg.receive_key, sizeof in.receive_key);
+    memcpy(in.send_key, p->leg.send_key, sizeof in.send_key);
+    relay_dtls(s->relay, s->now, &in, &s->sink);
+}
+
+static inline void sim_connected_viewer(struct sim *s, struct sim_peer *v, unsigned no, enum pl_srtp_suite suite, bool rtx)
+{
+    sim_peer_new(s, v, no, suite, false);
+    sim_as_webrtc(v, true);
+    v->leg.webrtc.ext_transport_cc = 5;
+    if (rtx)
+        v->leg.webrtc.rtx = (struct relay_track_conf){ v->leg.video.ssrc + 7, 103, false };
+    assert_int_equal(sim_add(s, v, 1), PL_OK);
+    v->assoc = sim_last_start(s);
+    sim_check(s, v, true);
+    sim_dtls_in(s, v, RELAY_DTLS_KEYS, true);
+}

@@ -196,6 +196,117 @@ static void v_b1_the_pacers_wait_is_a_histogram(void **state)
     sim_done(&s, &hub, &v, &late);
 }
 
+/* ---- Transport-wide feedback. */
+
+enum { CC = 64 };
+struct cc_viewer { /* what came to it, by transport-wide number */
+    uint16_t first;
+    unsigned n;
+    bool came[CC];
+    int64_t at[CC];
+};
+
+/* Takes what the relay has sent; each packet is `way` on its way, and those of `lost` never come. */
+static void cc_deliver(struct sim *s, struct sim_peer *v, struct cc_viewer *c, int64_t way, uint64_t lost)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < s->queued; i++) {
+        struct sim_datagram *d = &s->queue[i];
+        bool media = ice_addr_eq(&d->to, &v->addr) && rtp_classify(d->p, d->n) == RTP_CLASS_RTP;
+        if (!media) {
+            s->queue[kept++] = *d;
+            continue;
+        }
+        assert_true(c->n < CC && d->p[12] == 0xbe); /* the extension stands in clear, and in it the number */
+        uint16_t number = (uint16_t)(d->p[17] << 8 | d->p[18]);
+        c->first = c->n ? c->first : number;
+        assert_int_equal(number, (uint16_t)(c->first + c->n));
+        c->came[c->n] = !(lost >> c->n & 1);
+        c->at[c->n++] = s->now.us + way;
+    }
+    s->queued = kept;
+}
+
+static void cc_feedback(struct sim *s, struct sim_peer *v, const struct cc_viewer *c)
+{
+    uint8_t out[600], body[400];
+    struct pl_buf b = pl_buf_fixed(body, sizeof body);
+    int64_t at = 64000 * (c->at[0] / 64000 - 1), reference = at / 64000; /* the phone's clock, minus what 24 bits do not hold */
+    pl_buf_u16(&b, c->first);
+    pl_buf_u16(&b, (uint16_t)c->n);
+    pl_buf_u32(&b, (uint32_t)reference << 8 | 1);
+    for (unsigned i = 0; i < c->n; i += 7) {
+        uint16_t chunk = 0xc000;
+        for (unsigned k = 0; k < 7 && i + k < c->n; k++)
+            chunk |= (uint16_t)((c->came[i + k] ? 2 : 0) << (6 - k) * 2);
+        pl_buf_u16(&b, chunk);
+    }
+    for (unsigned i = 0; i < c->n; i++)
+        if (c->came[i]) {
+            int64_t step = (c->at[i] - at) / 250;
+            pl_buf_u16(&b, (uint16_t)step);
+            at += step * 250;
+        }
+    while (b.n % 4)
+        pl_buf_u8(&b, 0);
+    assert_int_equal(pl_buf_err(&b), PL_OK);
+    struct pl_buf p = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_rr(&p, 0xabc, NULL, 0);
+    rtcp_put_cname(&p, 0xabc, PL_STR("x"));
+    pl_buf_u8(&p, 0x80 | 15);
+    pl_buf_u8(&p, 205);
+    pl_buf_u16(&p, (uint16_t)(2 + b.n / 4));
+    pl_buf_u32(&p, 0xabc);
+    pl_buf_u32(&p, v->leg.video.ssrc);
+    pl_buf_add(&p, body, b.n);
+    size_t n = p.n;
+    assert_true(pl_buf_err(&p) == PL_OK && pl_srtp_protect_rtcp(v->back, out, &n, sizeof out) == PL_OK);
+    sim_in(s, &v->addr, out, n);
+}
+
+/* What did not come is counted once, and no more when it comes late; the queue is what is longer than the quickest way, whatever the phone's clock says; a feedback that
+ * comes twice, or speaks of what never went out, changes nothing. */
+static void v_e2_transport_wide_feedback_is_heard(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct cc_viewer c = { 0 };
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_hub_frame(&s, &hub, true, false, 8, -1);
+    cc_deliver(&s, &v, &c, 20 * PL_MS + 77 * PL_SECOND, 1 << 3 | 1 << 5);
+    s.now.us += 100 * PL_MS;
+    (void)figures(&s);
+    cc_feedback(&s, &v, &c);
+    s.now.us += PL_SECOND;
+    struct relay_session_stats st = figures(&s);
+    assert_true(st.viewers[0].cc_lost == 2 && st.viewers[0].queue_us == 0 && st.viewers[0].cc_bitrate > 7 * 8 * 700 && st.viewers[0].cc_bitrate < 7 * 8 * 1200);
+    cc_feedback(&s, &v, &c);
+    c.came[3] = true; /* late, and so not first */
+    c.at[3] = c.at[8];
+    cc_feedback(&s, &v, &c);
+    assert_int_equal(figures(&s).viewers[0].cc_lost, 1);
+    int64_t queue = 0;
+    for (unsigned i = 0; i < 30; i++) { /* from now on 100 ms more on the way */
+        c.n = 0;
+        sim_hub_frame(&s, &hub, false, false, 3, -1);
+        cc_deliver(&s, &v, &c, 120 * PL_MS + 77 * PL_SECOND, 0);
+        s.now.us += 33 * PL_MS;
+        cc_feedback(&s, &v, &c);
+        int64_t now = figures(&s).viewers[0].queue_us;
+        assert_true(now >= queue);
+        queue = now;
+    }
+    assert_true(queue > 95 * PL_MS && queue <= 100 * PL_MS);
+    c.first = (uint16_t)(c.first + 5000);
+    memset(c.came, 0, sizeof c.came);
+    c.came[0] = true;
+    cc_feedback(&s, &v, &c);
+    assert_true(figures(&s).viewers[0].cc_lost == 1 && figures(&s).viewers[0].queue_us == queue);
+    sim_done(&s, &hub, &v, NULL);
+}
+
 /* ---- V-G4: load. */
 
 /* From 70 % of a thread on nobody new is taken, who is there is served on and may be told again; below it the door is open again. */
@@ -297,7 +408,7 @@ static void v_g4_a_source_has_its_share(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source), cmocka_unit_test(v_e1_freezes_are_counted_where_they_happen),
-        cmocka_unit_test(v_b1_the_pacers_wait_is_a_histogram), cmocka_unit_test(v_g4_a_busy_relay_takes_nobody_new),
+        cmocka_unit_test(v_b1_the_pacers_wait_is_a_histogram), cmocka_unit_test(v_e2_transport_wide_feedback_is_heard), cmocka_unit_test(v_g4_a_busy_relay_takes_nobody_new),
         cmocka_unit_test(v_g4_a_herd_is_counted_before_it_is_measured), cmocka_unit_test(v_g4_a_source_has_its_share) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -170,7 +170,8 @@ static void figures_are_written(void **state)
     (void)state;
     struct relay_session_stats st = { .ref = { { { 1 } }, 5 }, .packets = 9, .lost = 1, .bitrate = 8000, .jitter_us = 2500, .freezes = { 2, 1500999 }, .viewers_n = 1,
         .viewers = { { .id = "v", .packets = 8, .bytes = 800, .bitrate = 640, .asked = 3, .resent = 2, .key_asked = 1, .remb_bps = 5, .lost = 4, .fraction_lost = 64,
-            .jitter_us = 7000, .rtt_us = 51000, .freezes = { 1, 200000 }, .paused = true } } };
+            .jitter_us = 7000, .rtt_us = 51000, .cc_bitrate = 7000, .cc_lost = 8,
+            .queue_us = 31900, .freezes = { 1, 200000 }, .paused = true } } };
     struct relay_news n = { .kind = RELAY_NEWS_SESSION, .session = &st };
     char mem[8192];
     struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
@@ -178,7 +179,8 @@ static void figures_are_written(void **state)
     assert_string_equal(b.p, "{\"type\":\"session.stats\",\"live_id\":\"01000000-0000-0000-0000-000000000000\",\"generation\":5,"
                              "\"source\":{\"packets\":9,\"lost\":1,\"jitter_ms\":2,\"bitrate\":8000,\"freezes\":2,\"frozen_ms\":1500},"
                              "\"viewers\":[{\"viewer_id\":\"v\",\"packets\":8,\"bytes\":800,"
-                             "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,\"remb\":5,"
+                             "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,"
+                             "\"remb\":5,\"arrived_bitrate\":7000,\"arrived_lost\":8,\"queue_ms\":31,"
                              "\"freezes\":1,\"frozen_ms\":200,\"paused\":true}]}");
     st.viewers_n = RELAY_VIEWERS;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++) {

@@ -2,35 +2,6 @@
 #include "relay_sim.h"
 
 static size_t ignore;
-static const uint8_t hello[] = { 22, 254, 253, 0, 0 };
-
-/* The peer's media contexts stay as sim_peer_new made them: its keys become the association's. */
-static void as_webrtc(struct sim_peer *p, bool active)
-{
-    p->leg.webrtc = (struct relay_webrtc){ .on = true, .active = active, .fingerprint = { 7 }, .suites = { p->leg.suite }, .suites_n = 1, .nack = true, .pli = true };
-}
-
-static uint64_t last_start(const struct sim *s)
-{
-    assert_true(s->dtls_n > 0 && s->dtls[s->dtls_n - 1].kind == RELAY_DTLS_START);
-    return s->dtls[s->dtls_n - 1].assoc;
-}
-
-static void webrtc_viewer(struct sim *s, struct sim_peer *v, unsigned no, bool active)
-{
-    sim_peer_new(s, v, no, PL_SRTP_GCM, false);
-    as_webrtc(v, active);
-    assert_int_equal(sim_add(s, v, 1), PL_OK);
-    v->assoc = last_start(s);
-}
-
-static void dtls(struct sim *s, const struct sim_peer *p, enum relay_dtls_in_kind kind, bool peer_finished)
-{
-    struct relay_dtls_in in = { .kind = kind, .assoc = p->assoc, .suite = p->leg.suite, .peer_finished = peer_finished, .p = hello, .n = sizeof hello, .code = "dtls_failed" };
-    memcpy(in.receive_key, p->leg.receive_key, sizeof in.receive_key);
-    memcpy(in.send_key, p->leg.send_key, sizeof in.send_key);
-    relay_dtls(s->relay, s->now, &in, &s->sink);
-}
 
 static size_t count(const struct sim *s, enum relay_dtls_out_kind kind, uint64_t assoc)
 {
@@ -48,9 +19,9 @@ static void v_a2_media_waits_for_keys(void **state)
         struct sim s;
         struct sim_peer hub, v;
         sim_session(&s, &hub, PL_SRTP_GCM);
-        webrtc_viewer(&s, &v, 2, true);
+        sim_webrtc_viewer(&s, &v, 2, true);
         assert_true(s.dtls[0].active);
-        dtls(&s, &v, RELAY_DTLS_SEND, false); /* the path is not there: it is held */
+        sim_dtls_in(&s, &v, RELAY_DTLS_SEND, false); /* the path is not there: it is held */
         assert_int_equal(s.queued, 0);
         sim_check(&s, &v, true);
         assert_int_equal(s.queued, 2);
@@ -63,12 +34,12 @@ static void v_a2_media_waits_for_keys(void **state)
         sim_check(&s, &v, true);
         assert_int_equal(count(&s, RELAY_DTLS_PATH, v.assoc), 2);
         s.queued = 0;
-        sim_in(&s, &v.addr, hello, sizeof hello);
+        sim_in(&s, &v.addr, sim_hello, sizeof sim_hello);
         assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 1);
         sim_hub_frame(&s, &hub, true, false, 5, -1);
         sim_hub_frame(&s, &hub, false, false, 2, -1);
         assert_int_equal(s.queued, 0); /* not a byte of media without keys */
-        dtls(&s, &v, RELAY_DTLS_KEYS, order == 1);
+        sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, order == 1);
         sim_hub_frame(&s, &hub, false, false, 2, -1);
         sim_deliver(&s, &v, &ignore);
         assert_true(v.frames == 3 && v.keys == 1 && v.incomplete == 0 && v.first_is_key);
@@ -86,15 +57,15 @@ static void keys_before_the_path(void **state)
     struct sim_peer hub, v;
     sim_session(&s, &hub, PL_SRTP_GCM);
     sim_hub_frame(&s, &hub, true, false, 5, -1);
-    webrtc_viewer(&s, &v, 2, false);
-    sim_in(&s, &v.addr, hello, sizeof hello); /* of a stranger so far */
+    sim_webrtc_viewer(&s, &v, 2, false);
+    sim_in(&s, &v.addr, sim_hello, sizeof sim_hello); /* of a stranger so far */
     assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 0);
     sim_check(&s, &v, false); /* proved, not nominated: its ClientHello is taken, the answer waits */
-    sim_in(&s, &v.addr, hello, sizeof hello);
+    sim_in(&s, &v.addr, sim_hello, sizeof sim_hello);
     assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 1);
     s.queued = 0;
-    dtls(&s, &v, RELAY_DTLS_SEND, false);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_SEND, false);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
     assert_int_equal(s.queued, 0);
     sim_check(&s, &v, true);
     assert_int_equal(rtp_classify(s.queue[1].p, s.queue[1].n), RTP_CLASS_DTLS);
@@ -113,21 +84,21 @@ static void believed_after_finished(void **state)
     struct sim_peer hub, v, quiet;
     struct relay_stats a, b;
     sim_session(&s, &hub, PL_SRTP_GCM);
-    webrtc_viewer(&s, &v, 2, true);
+    sim_webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
-    dtls(&s, &v, RELAY_DTLS_FINISHED, false); /* without keys it means nothing */
-    dtls(&s, &v, RELAY_DTLS_KEYS, false);
+    sim_dtls_in(&s, &v, RELAY_DTLS_FINISHED, false); /* without keys it means nothing */
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, false);
     relay_stats(s.relay, &a);
     sim_rtcp(&s, &v, true, false);
     relay_stats(s.relay, &b);
     assert_int_equal(b.unknown, a.unknown + 1);
     assert_int_equal(count(&s, RELAY_DTLS_END, v.assoc), 0);
-    dtls(&s, &v, RELAY_DTLS_FINISHED, false);
+    sim_dtls_in(&s, &v, RELAY_DTLS_FINISHED, false);
     sim_rtcp(&s, &v, true, false);
     assert_int_equal(count(&s, RELAY_DTLS_END, v.assoc), 1);
     relay_stats(s.relay, &a);
     assert_int_equal(a.unknown, b.unknown);
-    sim_in(&s, &v.addr, hello, sizeof hello); /* nobody takes it any more */
+    sim_in(&s, &v.addr, sim_hello, sizeof sim_hello); /* nobody takes it any more */
     assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 0);
     uint8_t talk[SIM_PACKET] = { 0x80, 111, 0, 1, 0, 0, 0, 0, 0, 0, 9, 9 };
     size_t n = 60;
@@ -135,9 +106,9 @@ static void believed_after_finished(void **state)
     sim_in(&s, &v.addr, talk, n);
     relay_stats(s.relay, &a);
     assert_int_equal(a.talk_in, 1);
-    webrtc_viewer(&s, &quiet, 3, true);
+    sim_webrtc_viewer(&s, &quiet, 3, true);
     sim_check(&s, &quiet, true);
-    dtls(&s, &quiet, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &quiet, RELAY_DTLS_KEYS, true);
     sim_pass(&s, 6 * PL_SECOND, (struct sim_peer *[]){ &hub, &v, &quiet }, 3);
     assert_int_equal(count(&s, RELAY_DTLS_END, quiet.assoc), 1);
     sim_peer_free(&quiet);
@@ -152,15 +123,15 @@ static void associations_end(void **state)
     struct sim_peer hub, v, again;
     struct relay_event e;
     sim_session(&s, &hub, PL_SRTP_GCM);
-    webrtc_viewer(&s, &v, 2, true);
-    dtls(&s, &v, RELAY_DTLS_FAILED, false);
+    sim_webrtc_viewer(&s, &v, 2, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_FAILED, false);
     assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
     assert_string_equal(e.code, "dtls_failed");
     assert_int_equal(count(&s, RELAY_DTLS_END, v.assoc), 1);
-    webrtc_viewer(&s, &again, 2, true); /* the same place */
+    sim_webrtc_viewer(&s, &again, 2, true); /* the same place */
     assert_true(again.assoc != v.assoc);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
-    dtls(&s, &v, RELAY_DTLS_FAILED, false);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_FAILED, false);
     assert_false(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
     struct relay_cmd remove = { .kind = RELAY_VIEWER_REMOVE, .ref = { s.live_id, 1 } };
     memcpy(remove.viewer_id, again.id, sizeof again.id);
@@ -187,11 +158,11 @@ static void s_m6_keys_of_a_handshake_are_new(void **state)
     struct sim_peer hub, a, b;
     struct relay_event e;
     sim_session(&s, &hub, PL_SRTP_GCM);
-    webrtc_viewer(&s, &a, 2, true);
-    webrtc_viewer(&s, &b, 3, true);
+    sim_webrtc_viewer(&s, &a, 2, true);
+    sim_webrtc_viewer(&s, &b, 3, true);
     memcpy(b.leg.send_key, a.leg.send_key, PL_SRTP_KEY_MAX);
-    dtls(&s, &a, RELAY_DTLS_KEYS, true);
-    dtls(&s, &b, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &a, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &b, RELAY_DTLS_KEYS, true);
     assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
     assert_string_equal(e.viewer_id, b.id);
     sim_peer_free(&b);
@@ -206,9 +177,9 @@ static void v_f4_a_browser_that_is_gone(void **state)
     struct sim_peer hub, v;
     struct relay_event e;
     sim_session(&s, &hub, PL_SRTP_GCM);
-    webrtc_viewer(&s, &v, 2, true);
+    sim_webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
     sim_hub_frame(&s, &hub, true, false, 3, -1);
     sim_pass(&s, 20 * PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
     s.queued = 0;
@@ -233,20 +204,20 @@ static void a_source_by_webrtc(void **state)
     struct relay_event e;
     sim_new(&s, 4, 0);
     sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
-    as_webrtc(&hub, false);
+    sim_as_webrtc(&hub, false);
     assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
-    hub.assoc = last_start(&s);
+    hub.assoc = sim_last_start(&s);
     sim_peer_new(&s, &v, 2, PL_SRTP_SHA1_80, false);
     assert_int_equal(sim_add(&s, &v, 1), PL_OK);
     sim_check(&s, &v, true);
     sim_check(&s, &hub, true);
     sim_hub_frame(&s, &hub, true, false, 3, -1); /* before there are keys here */
     assert_false(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e));
-    dtls(&s, &hub, RELAY_DTLS_KEYS, false);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_KEYS, false);
     sim_hub_frame(&s, &hub, true, false, 3, -1); /* before its Finished */
     assert_true(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e));
     assert_false(sim_event(&s, RELAY_EV_SOURCE_MEDIA, &e));
-    dtls(&s, &hub, RELAY_DTLS_FINISHED, false);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_FINISHED, false);
     sim_hub_frame(&s, &hub, true, false, 3, -1);
     assert_int_equal(count(&s, RELAY_DTLS_END, hub.assoc), 1);
     sim_deliver(&s, &v, &ignore);
@@ -266,15 +237,15 @@ static void a_publisher_that_fails(void **state)
         struct relay_event e;
         sim_new(&s, 1, 0);
         sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
-        as_webrtc(&hub, true);
+        sim_as_webrtc(&hub, true);
         assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
-        hub.assoc = last_start(&s);
+        hub.assoc = sim_last_start(&s);
         if (silent) {
             sim_pass(&s, 29 * PL_SECOND, NULL, 0);
             assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
             sim_pass(&s, 2 * PL_SECOND, NULL, 0);
         } else {
-            dtls(&s, &hub, RELAY_DTLS_FAILED, false);
+            sim_dtls_in(&s, &hub, RELAY_DTLS_FAILED, false);
         }
         assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
         assert_string_equal(e.code, silent ? "hub_lost" : "dtls_failed");
@@ -290,9 +261,9 @@ static void an_ice_restart_keeps_everything_else(void **state)
     struct sim s;
     struct sim_peer hub, v, old;
     sim_session(&s, &hub, PL_SRTP_GCM);
-    webrtc_viewer(&s, &v, 2, true);
+    sim_webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
     sim_hub_frame(&s, &hub, true, false, 3, -1);
     struct relay_cmd c = { .kind = RELAY_VIEWER_RESTART, .ref = { s.live_id, 1 }, .leg.ice = hub.leg.ice };
     memcpy(c.viewer_id, v.id, sizeof c.viewer_id);
@@ -328,18 +299,18 @@ static void an_ice_restart_of_a_publisher(void **state)
     struct sim_peer hub, v;
     sim_new(&s, 4, 0);
     sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
-    as_webrtc(&hub, false);
+    sim_as_webrtc(&hub, false);
     struct relay_cmd c = { .kind = RELAY_RESTART, .ref = { s.live_id, 1 } };
     assert_int_equal(ice_cred_set(&c.leg.ice, PL_STR("next"), PL_STR("abcdefghijKL0123456789"), PL_STR("peer")), PL_OK);
     assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_NOT_FOUND);
     assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
-    hub.assoc = last_start(&s);
+    hub.assoc = sim_last_start(&s);
     sim_peer_new(&s, &v, 2, PL_SRTP_GCM, false);
     assert_int_equal(sim_add(&s, &v, 1), PL_OK);
     sim_check(&s, &v, true);
     sim_check(&s, &hub, true);
-    dtls(&s, &hub, RELAY_DTLS_KEYS, false);
-    dtls(&s, &hub, RELAY_DTLS_FINISHED, false);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_KEYS, false);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_FINISHED, false);
     sim_hub_frame(&s, &hub, true, false, 3, -1);
     assert_int_equal(relay_apply(s.relay, s.now, &c, &s.sink), PL_OK);
     sim_hub_frame(&s, &hub, false, false, 3, -1); /* the old way still counts */
@@ -367,20 +338,20 @@ static void a_source_that_comes_later(void **state)
     struct relay_cmd pending = { .kind = RELAY_OPEN, .ref = { s.live_id, 1 }, .expires_in_us = PL_HOUR, .leg.pending = true };
     assert_int_equal(relay_apply(s.relay, s.now, &pending, &s.sink), PL_OK);
     assert_int_equal(relay_apply(s.relay, s.now, &pending, &s.sink), PL_OK);
-    webrtc_viewer(&s, &v, 2, true);
+    sim_webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
     sim_pass(&s, 40 * PL_SECOND, (struct sim_peer *[]){ &v }, 1);
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
     s.queued = 0;
-    as_webrtc(&hub, true);
+    sim_as_webrtc(&hub, true);
     assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
-    hub.assoc = last_start(&s);
+    hub.assoc = sim_last_start(&s);
     assert_int_equal(sim_open(&s, &hub, 1), PL_OK); /* a repetition */
     sim_peer_new(&s, &other, 3, PL_SRTP_GCM, true);
     assert_int_equal(sim_open(&s, &other, 1), PL_VERSION_CONFLICT);
     sim_check(&s, &hub, true);
-    dtls(&s, &hub, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_KEYS, true);
     sim_hub_frame(&s, &hub, true, false, 3, -1);
     sim_deliver(&s, &v, &ignore);
     assert_true(v.frames == 1 && v.keys == 1);
@@ -396,17 +367,17 @@ static void an_ssrc_that_nobody_said(void **state)
     struct sim_peer hub, v, teller;
     sim_new(&s, 4, 0);
     sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
-    as_webrtc(&hub, true);
+    sim_as_webrtc(&hub, true);
     teller = hub;
     teller.leg.video = (struct relay_track_conf){ 0, hub.leg.video.payload_type, true };
     teller.leg.audio = (struct relay_track_conf){ 0, hub.leg.audio.payload_type, true };
     assert_int_equal(sim_open(&s, &teller, 1), PL_OK);
-    hub.assoc = last_start(&s);
-    webrtc_viewer(&s, &v, 2, true);
+    hub.assoc = sim_last_start(&s);
+    sim_webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
     sim_check(&s, &hub, true);
-    dtls(&s, &hub, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_KEYS, true);
     sim_hub_frame(&s, &hub, true, false, 3, -1);
     sim_hub_audio(&s, &hub);
     sim_rtcp(&s, &hub, false, true);
@@ -414,7 +385,7 @@ static void an_ssrc_that_nobody_said(void **state)
     assert_true(v.frames == 1 && v.keys == 1 && v.got[1] == 1 && v.srs == 3); /* a report with the first packet of each, and the hub's own, which knows it by its new name */
     sim_peer_new(&s, &teller, 3, PL_SRTP_GCM, false);
     teller.leg.video = (struct relay_track_conf){ 0, 96, true };
-    as_webrtc(&teller, true);
+    sim_as_webrtc(&teller, true);
     assert_int_equal(sim_add(&s, &teller, 1), PL_INVALID_REQUEST); /* a viewer's SSRCs are ours to draw */
     sim_peer_free(&teller);
     sim_done(&s, &hub, &v, NULL);
@@ -434,9 +405,9 @@ static void a_source_that_cannot_is_not_asked(void **state)
     sim_check(&s, &hub, true);
     sim_hub_frame(&s, &hub, true, false, 3, -1);
     sim_hub_frame(&s, &hub, false, false, 3, -1);
-    webrtc_viewer(&s, &v, 2, true);
+    sim_webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
     sim_rtcp(&s, &v, true, false);
     sim_pass(&s, 4 * PL_SECOND, (struct sim_peer *[]){ &hub, &v }, 2);
     sim_deliver(&s, &hub, &ignore);
@@ -457,19 +428,6 @@ static void nack(struct sim *s, struct sim_peer *v, uint32_t ssrc, const uint16_
     sim_in(s, &v->addr, out, size);
 }
 
-static void connected_viewer(struct sim *s, struct sim_peer *v, unsigned no, enum pl_srtp_suite suite, bool rtx)
-{
-    sim_peer_new(s, v, no, suite, false);
-    as_webrtc(v, true);
-    v->leg.webrtc.ext_transport_cc = 5;
-    if (rtx)
-        v->leg.webrtc.rtx = (struct relay_track_conf){ v->leg.video.ssrc + 7, 103, false };
-    assert_int_equal(sim_add(s, v, 1), PL_OK);
-    v->assoc = last_start(s);
-    sim_check(s, v, true);
-    dtls(s, v, RELAY_DTLS_KEYS, true);
-}
-
 /* RFC 4588 where it was agreed, else the very same bytes (S-M6); neither twice within 20 ms, nothing that never went out, nothing of long ago. */
 static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
 {
@@ -480,7 +438,7 @@ static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
         struct sim_peer hub, v;
         struct sim_datagram was[8];
         sim_session(&s, &hub, PL_SRTP_GCM);
-        connected_viewer(&s, &v, 2, k & 2 ? PL_SRTP_SHA1_80 : PL_SRTP_GCM, rtx);
+        sim_connected_viewer(&s, &v, 2, k & 2 ? PL_SRTP_SHA1_80 : PL_SRTP_GCM, rtx);
         sim_deliver(&s, &v, &ignore);
         sim_hub_frame(&s, &hub, true, false, 6, -1);
         size_t n = 0;
@@ -532,7 +490,7 @@ static void v_e1_a_lossy_viewer(void **state)
     struct sim_peer hub, v;
     uint64_t lost = 0, high = 0;
     sim_session(&s, &hub, PL_SRTP_GCM);
-    connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
     sim_deliver(&s, &v, &ignore);
     static uint16_t missing[4096];
     for (unsigned no = 0; no < 3000; no++) {
@@ -584,7 +542,7 @@ static void v_e4_bursts_fit_into_a_short_queue(void **state)
             sim_hub_audio(&s, &hub);
         }
         if (ms % 1900 == 1000 && joined < 8) {
-            connected_viewer(&s, &v[joined], 2 + joined, PL_SRTP_GCM, true);
+            sim_connected_viewer(&s, &v[joined], 2 + joined, PL_SRTP_GCM, true);
             alive[joined + 1] = &v[joined];
             joined++;
         }
@@ -627,7 +585,7 @@ static void v_a4_replayed_time_ends_at_live(void **state)
         sim_hub_frame(&s, &hub, i == 0, false, 1, -1);
         sim_pass(&s, 33 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
     }
-    connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
     uint32_t times[64], offset = 0;
     unsigned n = 0;
     for (unsigned i = 0; i < 6; i++) {
@@ -670,7 +628,7 @@ static void v_a2_in_the_middle_of_a_key_frame(void **state)
             size_t n = i ? sim_hub_packet(&hub, 0, i == 5, payload, sizeof payload, bytes[i]) : sim_hub_packet(&hub, 0, false, params, sizeof params, bytes[i]);
             sim_in(&s, &hub.addr, bytes[i], n);
             if (i == k)
-                connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+                sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
         }
         sim_deliver(&s, &v, &ignore);
         sim_deliver(&s, &hub, &ignore);
@@ -687,12 +645,12 @@ static void a_viewer_that_only_listens(void **state)
     struct sim_peer hub, v;
     sim_session(&s, &hub, PL_SRTP_GCM);
     sim_peer_new(&s, &v, 2, PL_SRTP_GCM, false);
-    as_webrtc(&v, true);
+    sim_as_webrtc(&v, true);
     v.leg.video = (struct relay_track_conf){ 0 };
     assert_int_equal(sim_add(&s, &v, 1), PL_OK);
-    v.assoc = last_start(&s);
+    v.assoc = sim_last_start(&s);
     sim_check(&s, &v, true);
-    dtls(&s, &v, RELAY_DTLS_KEYS, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
     sim_deliver(&s, &v, &ignore);
     for (unsigned i = 0; i < 10; i++) {
         sim_hub_frame(&s, &hub, i == 0, false, 3, -1);
@@ -717,7 +675,7 @@ static void figures_of_a_viewer(void **state)
     struct relay_session_stats st;
     sim_session(&s, &hub, PL_SRTP_GCM);
     assert_false(relay_session_stats(s.relay, s.now, 0, &st)); /* nobody watches */
-    connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
     sim_hub_frame(&s, &hub, true, false, 6, 3);
     sim_rtcp(&s, &hub, false, true);
     sim_deliver(&s, &v, &ignore);

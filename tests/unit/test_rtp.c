@@ -134,6 +134,53 @@ static void rtcp_round_trip(void **state)
     }
 }
 
+/* Transport-wide feedback: a run, symbols of one bit and of two, a delta that goes back, numbers over a roll-over; what is cut or has a symbol of no meaning ends. */
+static void transport_wide_feedback(void **state)
+{
+    (void)state;
+    static const uint8_t body[] = { 0xff, 0xfe, 0, 15, 0xff, 0xff, 0xff, 9, /* from 65534 on, 15 numbers, 64 ms before the clock's zero, the ninth of its kind */
+        0x00, 0x02,                                                       /* two are gone */
+        0xa4, 0x01,                                                       /* of 14 the first and the fourth came; the last bit is past the fifteen */
+        4, 0, 255 };
+    static const struct { bool came; int64_t us; } want[15] = { [2] = { true, -63000 }, [5] = { true, -63000 }, [0] = { false, 0 } };
+    struct rtcp_item it = { .type = RTCP_TRANSPORT_CC, .list = body, .list_n = sizeof body };
+    struct rtcp_arrivals a;
+    uint16_t number;
+    bool came;
+    int64_t at = 0;
+    assert_true(rtcp_arrivals_of(&it, &a));
+    for (unsigned i = 0; i < 15; i++) {
+        assert_true(rtcp_arrivals_next(&a, &number, &came, &at));
+        assert_true(number == (uint16_t)(65534 + i) && came == want[i].came && (!came || at == want[i].us));
+    }
+    assert_false(rtcp_arrivals_next(&a, &number, &came, &at));
+    static const uint8_t two[] = { 0, 7, 0, 7, 0, 0, 1, 0, 0xe4, 0x40, 0xff, 0xfc, 8, 0 }; /* two bits each: a millisecond back, two on, gone, none on, gone, gone, gone */
+    it.list = two;
+    it.list_n = sizeof two;
+    assert_true(rtcp_arrivals_of(&it, &a));
+    bool all[7];
+    int64_t times[7] = { 0 };
+    for (unsigned i = 0; i < 7; i++) {
+        assert_true(rtcp_arrivals_next(&a, &number, &all[i], &times[i]));
+        assert_int_equal(number, 7 + i);
+    }
+    assert_true(all[0] && all[1] && !all[2] && all[3] && !all[4] && !all[5] && !all[6]);
+    assert_true(times[0] == 63000 && times[1] == 65000 && times[3] == 65000);
+    for (size_t n = 0; n < sizeof two; n++) { /* cut anywhere: fewer, never more, and never past the end */
+        it.list_n = n;
+        unsigned told = 0;
+        if (rtcp_arrivals_of(&it, &a))
+            while (rtcp_arrivals_next(&a, &number, &came, &at))
+                told++;
+        assert_true(told <= 7 && (n >= 10 || told == 0));
+    }
+    static const uint8_t strange[] = { 0, 7, 0, 3, 0, 0, 1, 0, 0x60, 0x03, 1, 1, 1 }; /* a run of the symbol that means nothing */
+    it.list = strange;
+    it.list_n = sizeof strange;
+    assert_true(rtcp_arrivals_of(&it, &a));
+    assert_false(rtcp_arrivals_next(&a, &number, &came, &at));
+}
+
 /* RFC 3711's cipher and key derivation, as the reference implementation's published packet shows them; and the same for AES-GCM (RFC 7714). */
 static void srtp_vectors(void **state)
 {
@@ -704,7 +751,7 @@ static void annexb(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(classes), cmocka_unit_test(headers), cmocka_unit_test(sequence_wrap), cmocka_unit_test(rtcp_round_trip),
+        cmocka_unit_test(classes), cmocka_unit_test(headers), cmocka_unit_test(sequence_wrap), cmocka_unit_test(rtcp_round_trip), cmocka_unit_test(transport_wide_feedback),
         cmocka_unit_test(srtp_vectors), cmocka_unit_test(gcm_agrees_with_libsrtp), cmocka_unit_test(gcm_engines_agree), cmocka_unit_test(replay_window_model), cmocka_unit_test(s_m2_tag_and_replay),
         cmocka_unit_test(roll_over), cmocka_unit_test(s_m6_number_is_encrypted_once), cmocka_unit_test(s_m6_a_resend_is_the_same_packet), cmocka_unit_test(srtp_refusals), cmocka_unit_test(srtcp),
         cmocka_unit_test(h264_round_trip), cmocka_unit_test(h264_loss_is_seen), cmocka_unit_test(h264_without_marker), cmocka_unit_test(h264_scans),
