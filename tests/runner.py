@@ -262,8 +262,27 @@ def part_joins():
     return (1, []) if code == 0 else (0, ["test_relay_joins"])
 
 
+WRAPS_RATE = 1000  # packets of video a second for 35 minutes
+
+
+def part_wraps():
+    """Sequence numbers that roll over for 35 minutes: as fast as a large camera with --long, written to bench/RESULTS.md; slower it is one of the unit tests anyway."""
+    if not LONG:
+        say("wraps: only with --long; the short run is among the unit tests")
+        return 0, []
+    build_test()
+    code, out = run([os.path.join(TEST_BUILD, "tests", "test_relay_wraps")], 7200, {"PL_PACKETS_A_SECOND": str(WRAPS_RATE)})
+    said = re.search(r"^35 minutes of .*$", out, re.M)
+    if not said or code is None:
+        raise Broken(out[-3000:])
+    say(said[0])
+    if code == 0:
+        record("Roll-overs (tests/run --long wraps)", f"- {time.strftime('%Y-%m-%d')}: {said[0]}")
+    return (1, []) if code == 0 else (0, ["test_relay_wraps"])
+
+
 PARTS = {"lint": part_lint, "unit": part_unit, "asan": part_asan, "nomem": part_nomem, "tsan": part_tsan, "fuzz": part_fuzz, "it": part_it, "chaos": part_chaos,
-         "joins": part_joins}
+         "joins": part_joins, "wraps": part_wraps}
 
 
 def main():

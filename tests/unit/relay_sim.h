@@ -460,3 +460,15 @@ static inline void sim_connected_viewer(struct sim *s, struct sim_peer *v, unsig
     sim_check(s, v, true);
     sim_dtls_in(s, v, RELAY_DTLS_KEYS, true);
 }
+
+/* A viewer asks for these again. */
+static inline void sim_nack(struct sim *s, struct sim_peer *v, uint32_t ssrc, const uint16_t *seqs, unsigned n)
+{
+    uint8_t out[1200];
+    struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_rr(&b, 0xabc, NULL, 0);
+    rtcp_put_nack(&b, 0xabc, ssrc, seqs, n);
+    size_t size = b.n;
+    assert_int_equal(pl_srtp_protect_rtcp(v->back, out, &size, sizeof out), PL_OK);
+    sim_in(s, &v->addr, out, size);
+}

@@ -417,17 +417,6 @@ static void a_source_that_cannot_is_not_asked(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
-static void nack(struct sim *s, struct sim_peer *v, uint32_t ssrc, const uint16_t *seqs, unsigned n)
-{
-    uint8_t out[1200];
-    struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
-    rtcp_put_rr(&b, 0xabc, NULL, 0);
-    rtcp_put_nack(&b, 0xabc, ssrc, seqs, n);
-    size_t size = b.n;
-    assert_int_equal(pl_srtp_protect_rtcp(v->back, out, &size, sizeof out), PL_OK);
-    sim_in(s, &v->addr, out, size);
-}
-
 /* RFC 4588 where it was agreed, else the very same bytes (S-M6); neither twice within 20 ms, nothing that never went out, nothing of long ago. */
 static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
 {
@@ -449,9 +438,9 @@ static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
         uint16_t first = (uint16_t)(was[0].p[2] << 8 | was[0].p[3]), want[3] = { (uint16_t)(first + 1), (uint16_t)(first + 3), (uint16_t)(first + 7) };
         sim_deliver(&s, &v, &ignore);
         s.now.us += PL_SECOND;
-        nack(&s, &v, v.leg.video.ssrc, want, 3);
-        nack(&s, &v, v.leg.video.ssrc, want, 3);
-        nack(&s, &v, v.leg.video.ssrc + 99, want, 3);
+        sim_nack(&s, &v, v.leg.video.ssrc, want, 3);
+        sim_nack(&s, &v, v.leg.video.ssrc, want, 3);
+        sim_nack(&s, &v, v.leg.video.ssrc + 99, want, 3);
         if (rtx) {
             assert_int_equal(sim_deliver(&s, &v, &ignore), 2);
             assert_int_equal(v.rtx, 2);
@@ -464,7 +453,7 @@ static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
             s.queued = 0;
         }
         s.now.us += 25 * PL_MS;
-        nack(&s, &v, v.leg.video.ssrc, want, 1);
+        sim_nack(&s, &v, v.leg.video.ssrc, want, 1);
         assert_int_equal(s.queued, 1);
         s.queued = 0;
         for (unsigned i = 0; i < 100; i++) { /* V-E1: bounded, however often it is asked for everything */
@@ -472,7 +461,7 @@ static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
             for (unsigned j = 0; j < 7; j++)
                 all[j] = (uint16_t)(first + j);
             s.now.us += 21 * PL_MS;
-            nack(&s, &v, v.leg.video.ssrc, all, 7);
+            sim_nack(&s, &v, v.leg.video.ssrc, all, 7);
         }
         assert_true(s.queued > 64 && s.queued < 620);
         struct relay_stats st;
@@ -515,7 +504,7 @@ static void v_e1_a_lossy_viewer(void **state)
             if (!(v.seen[(uint16_t)q / 8] >> (uint16_t)q % 8 & 1))
                 missing[n++] = (uint16_t)q;
         if (n && pl_rand_below(&s.rand.base, 100) >= 5)
-            nack(&s, &v, v.leg.video.ssrc, missing, n);
+            sim_nack(&s, &v, v.leg.video.ssrc, missing, n);
     }
     uint64_t gone = 0, span = high - v.first[0] - 400;
     for (uint64_t q = v.first[0]; q < v.first[0] + span; q++)
