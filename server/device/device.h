@@ -55,6 +55,7 @@ struct device_view {
     bool online;                             /**< who sends is connected, and says that the camera is there */
     bool battery;                            /**< runs on a battery */
     bool can_keyframe, can_bitrate;          /**< makes a key frame, changes its rate, when asked: else it is not asked */
+    int64_t gop_ms;                          /**< between two key frames, as its last stream showed; 0: not known */
 };
 /* PL_NOT_FOUND: not this account's. PL_WRONG_KIND: a hub shows no picture. */
 PL_MUST enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);

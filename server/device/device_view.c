@@ -181,7 +181,7 @@ enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_
         return PL_WRONG_KIND;
     *ret = (struct device_view){ .device_id = r->id, .system_id = r->system_id, .camera_serial = r->serial, .hub_serial = r->gateway_serial, .kind = r->kind, .video = r->video,
                                  .audio = r->audio, .talk = r->talk, .suites = (unsigned)r->suites, .battery = pl_str_eqz(r->kind, "wireless"),
-                                 .can_keyframe = r->can_keyframe, .can_bitrate = r->can_bitrate };
+                                 .can_keyframe = r->can_keyframe, .can_bitrate = r->can_bitrate, .gop_ms = r->has_gop_ms ? r->gop_ms : 0 };
     ret->online = strcmp(device_connectivity(r, now).state, "online") == 0;
     return PL_OK;
 }

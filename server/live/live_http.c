@@ -124,6 +124,8 @@ static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
         live_leg_write(&w, &s->source, LIVE_RELAY_SIDE, /* talk= */ !s->plain);
     jw_bool(&w, "plain", s->plain);
     jw_bool(&w, "keyframe", s->plain || s->view.can_keyframe);
+    if (s->view.gop_ms)
+        jw_int(&w, "gop_ms", s->view.gop_ms);
     jw_close(&w);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);

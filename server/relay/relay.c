@@ -221,6 +221,7 @@ static enum pl_err set_source(struct relay *r, struct relay_session *s, const st
     s->talk_ssrc = leg->talk.ssrc;
     s->plain = leg->plain;
     s->no_key_frames = leg->no_key_frames;
+    s->key_patience = RELAY_NO_KEY > 2 * leg->gop_us ? RELAY_NO_KEY : 2 * leg->gop_us;
     s->source.session = s;
     enum pl_err e = relay_end_init(r, &s->source, leg, now);
     if (e != PL_OK) {
@@ -492,7 +493,7 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
         relay_ask_again(r, s, now);
         relay_report(r, s, now);
         relay_governor(r, s, now);
-        if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= RELAY_NO_KEY) {
+        if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= s->key_patience) {
             s->no_key_said = true;
             relay_event_add(r, now, RELAY_EV_WARNING, s, NULL, "no_key_frame");
         }

@@ -73,6 +73,7 @@ struct relay_leg { /* one peer, as the relay sees it */
     bool plain;                           /**< source only: no ICE; found by SSRC, accepted by its tag, view-only */
     bool pending;                         /**< source only: not known yet, a second OPEN of this generation brings it; nothing else of the leg counts */
     bool no_key_frames;                   /**< source only: it cannot make one when asked, so it is not asked */
+    int64_t gop_us;                       /**< source only: between two of them; 0: not known */
 };
 struct relay_ref {
     struct pl_uuid live_id;

@@ -24,6 +24,7 @@ struct leg_msg {
     struct keys_msg keys;
     struct track_msg video, audio, talk;
     bool plain, pending;
+    int64_t gop_ms;
 };
 struct session_msg { /* every command's members, in one */
     struct pl_str id, viewer_id;
@@ -60,6 +61,7 @@ static const struct json_field webrtc_fields[] = {
     { .name = "audio", .type = J_OBJECT, .offset = offsetof(st, at audio), .has = offsetof(st, at has_audio) + 1, .fields = track_fields }, \
     { .name = "pending", .type = J_BOOL, .offset = offsetof(st, at pending) }, \
     { .name = "keyframe", .type = J_BOOL, .offset = offsetof(st, at keyframe) }, \
+    { .name = "gop_ms", .type = J_INT, .offset = offsetof(st, at gop_ms), .lo = 1, .hi = 3600000 }, \
     { .name = "talk", .type = J_OBJECT, .offset = offsetof(st, at talk), .fields = track_fields }, \
     { .name = "plain", .type = J_BOOL, .offset = offsetof(st, at plain) }
 static const struct json_field leg_fields[] = { LEG_FIELDS(struct leg_msg, ), J_END };
@@ -147,7 +149,7 @@ static enum pl_err read_ice(const struct ice_msg *m, struct ice_cred *ret, struc
 static enum pl_err read_leg(const struct leg_msg *m, struct relay_leg *ret, struct pl_fail *reterr)
 {
     struct relay_leg l = { .plain = m->plain, .video = track(&m->video), .audio = track(&m->audio), .talk = track(&m->talk), .pending = m->pending,
-        .no_key_frames = !m->keyframe };
+        .no_key_frames = !m->keyframe, .gop_us = m->gop_ms * PL_MS };
     l.video.latch = m->has_video && l.video.ssrc == 0;
     l.audio.latch = m->has_audio && l.audio.ssrc == 0;
     if (m->pending) {

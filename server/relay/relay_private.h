@@ -218,6 +218,7 @@ struct relay_session {
     struct relay_ref ref;
     struct pl_mono expires_at, media_at;
     struct relay_end source;
+    int64_t key_patience;       /**< from the first media on: then no_key_frame is said */
     bool plain, pending, no_key_frames, dirty, media_said, key_said, no_key_said, large_said, fast_said;
     int64_t room;               /**< bytes that the source may still send now (source_bps) */
     struct pl_mono room_at;

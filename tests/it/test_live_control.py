@@ -88,6 +88,19 @@ def test_ends_that_a_relay_reports_do_not_keep_others_waiting(sim):
     until(lambda: home.running() == 1, "the others have ended")
 
 
+def test_the_relay_is_told_how_far_apart_key_frames_are(sim):
+    """What the hub said of a stream that it cannot ask for key frames is known when the camera is watched again: the relay then waits as long for one."""
+    home = sim()
+    home.relay.answers("session.open", "viewer.add", "session.close")
+    live = home.live().ok(201)
+    assert "gop_ms" not in home.relay.expect("session.open")["source"]
+    home.hub.send("live.state", live_id=live["live_id"], generation=1, state="sending", can=[], gop_ms=15000)
+    until(lambda: (v := home.api.get(f"/v1/devices/{home.cameras[0]}").ok(200)["video"]) and v["gop_ms"] == 15000, "the server knows it")
+    home.api.delete(f"/v1/live/{live['live_id']}")
+    home.live().ok(201)
+    assert home.relay.expect("session.open")["source"]["gop_ms"] == 15000
+
+
 def places(db, relay_id, lives):
     with db.cursor().copy("COPY live_place (live_id, account_id, relay_id, hub_serial, generation) FROM STDIN") as rows:
         for one in lives:

@@ -720,6 +720,28 @@ static void too_large_is_said_once(void **state)
     sim_done(&s, &hub, NULL, NULL);
 }
 
+/* A copied stream with a key frame every 15 s is no failure after 10 s; twice its length without one is. */
+static void a_long_gop_is_waited_for(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, *alive[] = { &hub };
+    struct relay_event e;
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    hub.leg.no_key_frames = true;
+    hub.leg.gop_us = 15 * PL_SECOND;
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    sim_check(&s, &hub, true);
+    sim_hub_frame(&s, &hub, false, false, 1, -1);
+    sim_pass(&s, 29 * PL_SECOND, alive, 1);
+    assert_false(sim_event(&s, RELAY_EV_WARNING, &e));
+    sim_pass(&s, 2 * PL_SECOND, alive, 1);
+    assert_true(sim_event(&s, RELAY_EV_WARNING, &e));
+    assert_string_equal(e.code, "no_key_frame");
+    sim_done(&s, &hub, NULL, NULL);
+}
+
 /* A ring that is too small for what a viewer still had to get: it starts again at a key frame, and says so in the counters. */
 static void falling_out_of_the_ring(void **state)
 {
@@ -762,7 +784,7 @@ int main(void)
         cmocka_unit_test(s_m7_control_lost), cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said),
         cmocka_unit_test(plain_source), cmocka_unit_test(who_was_away_blames_nobody),
         cmocka_unit_test(a_plain_source_has_a_minute_to_come), cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for),
-        cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once),
+        cmocka_unit_test(two_sources_on_one_address), cmocka_unit_test(too_large_is_said_once), cmocka_unit_test(a_long_gop_is_waited_for),
         cmocka_unit_test(falling_out_of_the_ring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -113,7 +113,7 @@ static void sources_of_all_kinds_are_read(void **state)
     (void)state;
 #define OPEN(source) "{\"type\":\"session.open\",\"id\":\"a\"," LIVE ",\"generation\":3,\"expires_in_ms\":1500,\"source\":{" source "}}"
     static const char *const texts[] = { OPEN("\"pending\":true"), OPEN(WEBRTC_LEG("active", BOTH, FINGERPRINT) ",\"audio\":{\"ssrc\":0,\"payload_type\":111}"),
-        OPEN(LEG("AEAD_AES_128_GCM", KEY28) ",\"keyframe\":false") };
+        OPEN(LEG("AEAD_AES_128_GCM", KEY28) ",\"keyframe\":false,\"gop_ms\":4000") };
     for (size_t i = 0; i < PL_COUNT(texts); i++) {
         struct pl_arena *a = pl_arena_new(1 << 20);
         struct relay_post p = { .ask = RELAY_ASK_CMD };
@@ -121,6 +121,7 @@ static void sources_of_all_kinds_are_read(void **state)
         assert_int_equal(relay_control_read(pl_str_of(texts[i]), a, &p, &known, NULL), PL_OK);
         const struct relay_leg *l = &p.cmd.leg;
         assert_true(known && l->pending == (i == 0) && l->webrtc.on == (i == 1) && l->audio.latch == (i == 1) && l->no_key_frames == (i == 2) && !l->video.latch);
+        assert_int_equal(l->gop_us, i == 2 ? 4 * PL_SECOND : 0);
         pl_arena_free(a);
     }
 }
