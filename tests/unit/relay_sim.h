@@ -416,6 +416,14 @@ static inline void sim_done(struct sim *s, struct sim_peer *a, struct sim_peer *
         sim_peer_free(c);
 }
 
+/* No number is missing in what came. */
+static inline void sim_contiguous(const struct sim_peer *v)
+{
+    for (unsigned t = 0; t < 2; t++)
+        if (v->got[t])
+            assert_int_equal(v->high[t] - v->first[t] + 1, v->got[t]);
+}
+
 /* ---- WebRTC peers: a handshake is what its doors say of it, keys are handed in. */
 
 static const uint8_t sim_hello[] = { 22, 254, 253, 0, 0 };

@@ -405,9 +405,66 @@ static void v_g4_a_source_has_its_share(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
+static void sender_reports_carry_the_viewers_time(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    sim_rtcp(&s, &hub, false, true);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.srs, 1); /* at once: the last one of the source, in the viewer's numbers */
+    assert_int_equal(v.sr_ts[0], v.last_ts);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    sim_rtcp(&s, &hub, false, true);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.srs, 2);
+    assert_int_equal(v.sr_ts[0], v.last_ts);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* What a viewer's reports say, and what was sent to it, is kept for who asks: round trip from our SR, loss, jitter, requests, REMB. */
+static void figures_of_a_viewer(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_session_stats st;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    assert_false(relay_session_stats(s.relay, s.now, 0, &st)); /* nobody watches */
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_hub_frame(&s, &hub, true, false, 6, 3);
+    sim_rtcp(&s, &hub, false, true);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(relay_session_stats(s.relay, s.now, 0, &st) && st.viewers_n == 1 && st.lost == 1 && st.packets == 6);
+    assert_true(st.viewers[0].rtt_us == 0 && st.viewers[0].packets == 6);
+    assert_string_equal(st.viewers[0].id, v.id);
+    s.now.us += 150 * PL_MS;
+    uint8_t out[400];
+    struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    struct rtcp_block block = { .ssrc = v.leg.video.ssrc, .fraction_lost = 26, .lost = 12, .jitter = 900, .last_sr = (uint32_t)(v.sr_ntp[0] >> 16), .delay_last_sr = 65536 / 10 };
+    rtcp_put_rr(&b, 0xabc, &block, 1);
+    rtcp_put_remb(&b, 0xabc, v.leg.video.ssrc, 2500000);
+    rtcp_put_pli(&b, 0xabc, v.leg.video.ssrc);
+    size_t n = b.n;
+    assert_int_equal(pl_srtp_protect_rtcp(v.back, out, &n, sizeof out), PL_OK);
+    sim_in(&s, &v.addr, out, n);
+    sim_hub_frame(&s, &hub, false, false, 6, -1);
+    sim_settle(&s);
+    assert_true(relay_session_stats(s.relay, s.now, 0, &st));
+    const struct relay_viewer_stats *w = &st.viewers[0];
+    assert_true(w->lost == 12 && w->fraction_lost == 26 && w->jitter_us == 10000 && w->key_asked == 1 && w->packets == 12 && w->bitrate > 0 && !w->paused);
+    assert_true(w->remb_bps > 2490000 && w->remb_bps <= 2500000);
+    assert_true(w->rtt_us >= 49 * PL_MS && w->rtt_us <= 51 * PL_MS);
+    sim_done(&s, &hub, &v, NULL);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source), cmocka_unit_test(v_e1_freezes_are_counted_where_they_happen),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(sender_reports_carry_the_viewers_time), cmocka_unit_test(figures_of_a_viewer),
+        cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source), cmocka_unit_test(v_e1_freezes_are_counted_where_they_happen),
         cmocka_unit_test(v_b1_the_pacers_wait_is_a_histogram), cmocka_unit_test(v_e2_transport_wide_feedback_is_heard), cmocka_unit_test(v_g4_a_busy_relay_takes_nobody_new),
         cmocka_unit_test(v_g4_a_herd_is_counted_before_it_is_measured), cmocka_unit_test(v_g4_a_source_has_its_share) };
     return cmocka_run_group_tests(tests, NULL, NULL);

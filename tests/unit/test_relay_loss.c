@@ -1,0 +1,186 @@
+/* What networks lose, at the hub's side and at the viewers'. Rules: V-E1, S-M6. */
+#include "relay_sim.h"
+
+static size_t ignore;
+
+enum { STORE = 512 };
+struct lossy { /* the hub's leg: 5 % of the packets are lost each way, what arrives takes 20 ms */
+    struct sim *s;
+    struct sim_peer *hub;
+    struct { uint8_t p[SIM_PACKET]; size_t n; uint16_t seq; } store[STORE];
+    uint64_t sent, resent;
+};
+
+static bool lost(struct lossy *l) { return pl_rand_below(&l->s->rand.base, 100) < 5; }
+
+static void lossy_picture(struct lossy *l, unsigned no)
+{
+    static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+    uint8_t payload[1000] = { 0 };
+    bool key = no % 50 == 0;
+    l->hub->ts += 3600;
+    for (unsigned i = 0; i < (key ? 20u : 4u); i++) {
+        uint16_t seq = l->hub->seq[0];
+        bool last = i == (key ? 19u : 3u), first = i == 0;
+        payload[0] = 0x7c;
+        payload[1] = (uint8_t)((i == key ? 0x80 : 0) | (last ? 0x40 : 0) | (key ? 5 : 1));
+        l->store[seq % STORE].seq = seq;
+        l->store[seq % STORE].n = key && first ? sim_hub_packet(l->hub, 0, false, params, sizeof params, l->store[seq % STORE].p)
+                                               : sim_hub_packet(l->hub, 0, last, payload, sizeof payload, l->store[seq % STORE].p);
+        l->sent++;
+        if (!lost(l))
+            sim_in(l->s, &l->hub->addr, l->store[seq % STORE].p, l->store[seq % STORE].n);
+    }
+}
+
+static void lossy_resend(struct lossy *l)
+{
+    for (unsigned i = 0; i < l->hub->nacked_n; i++) {
+        uint16_t seq = l->hub->nacked[i];
+        if (l->store[seq % STORE].n && l->store[seq % STORE].seq == seq && !lost(l)) {
+            l->resent++;
+            sim_in(l->s, &l->hub->addr, l->store[seq % STORE].p, l->store[seq % STORE].n);
+        }
+    }
+    l->hub->nacked_n = 0;
+}
+
+/* 5 % loss on the hub's leg in both directions: the viewer misses one packet in a thousand at most, the requests are bounded. */
+static void v_e1_what_the_hubs_network_loses_is_asked_for(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, *alive[2] = { &hub, &v };
+    struct relay_stats st;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    struct lossy *l = pl_heap(sizeof *l);
+    assert_non_null(l);
+    l->s = &s;
+    l->hub = &hub;
+    for (unsigned no = 0; no < 3000; no++) { /* two minutes at 25 pictures a second */
+        lossy_picture(l, no);
+        sim_pass(&s, 20 * PL_MS, alive, 2);
+        sim_deliver(&s, &v, &ignore);
+        if (lost(l))
+            s.queued = 0; /* what the relay asked for does not arrive */
+        sim_deliver(&s, &hub, &ignore);
+        lossy_resend(l);
+        sim_pass(&s, 20 * PL_MS, alive, 2);
+        sim_deliver(&s, &v, &ignore);
+    }
+    relay_stats(s.relay, &st);
+    assert_true(l->sent > 12000 && l->resent > l->sent / 50);
+    assert_true(st.lost * 1000 <= l->sent);
+    assert_true(hub.nacks < l->sent / 5);
+    uint64_t span = v.high[0] - v.first[0] + 1;
+    assert_true(span > 12000 && (span - v.got[0]) * 1000 <= span);
+    pl_heap_free(l);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* RFC 4588 where it was agreed, else the very same bytes (S-M6); neither twice within 20 ms, nothing that never went out, nothing of long ago. */
+static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 4; k++) {
+        bool rtx = k & 1;
+        struct sim s;
+        struct sim_peer hub, v;
+        struct sim_datagram was[8];
+        sim_session(&s, &hub, PL_SRTP_GCM);
+        sim_connected_viewer(&s, &v, 2, k & 2 ? PL_SRTP_SHA1_80 : PL_SRTP_GCM, rtx);
+        sim_deliver(&s, &v, &ignore);
+        sim_hub_frame(&s, &hub, true, false, 6, -1);
+        size_t n = 0;
+        for (size_t i = 0; i < s.queued; i++) /* all but RTCP */
+            if (rtp_classify(s.queue[i].p, s.queue[i].n) == RTP_CLASS_RTP && ice_addr_eq(&s.queue[i].to, &v.addr))
+                was[n++] = s.queue[i];
+        assert_int_equal(n, 7);
+        uint16_t first = (uint16_t)(was[0].p[2] << 8 | was[0].p[3]), want[3] = { (uint16_t)(first + 1), (uint16_t)(first + 3), (uint16_t)(first + 7) };
+        sim_deliver(&s, &v, &ignore);
+        s.now.us += PL_SECOND;
+        sim_nack(&s, &v, v.leg.video.ssrc, want, 3);
+        sim_nack(&s, &v, v.leg.video.ssrc, want, 3);
+        sim_nack(&s, &v, v.leg.video.ssrc + 99, want, 3);
+        if (rtx) {
+            assert_int_equal(sim_deliver(&s, &v, &ignore), 2);
+            assert_int_equal(v.rtx, 2);
+        } else {
+            assert_int_equal(s.queued, 2);
+            for (size_t i = 0; i < 2; i++) {
+                assert_int_equal(s.queue[i].n, was[1 + 2 * i].n);
+                assert_memory_equal(s.queue[i].p, was[1 + 2 * i].p, s.queue[i].n);
+            }
+            s.queued = 0;
+        }
+        s.now.us += 25 * PL_MS;
+        sim_nack(&s, &v, v.leg.video.ssrc, want, 1);
+        assert_int_equal(s.queued, 1);
+        s.queued = 0;
+        for (unsigned i = 0; i < 100; i++) { /* V-E1: bounded, however often it is asked for everything */
+            uint16_t all[7];
+            for (unsigned j = 0; j < 7; j++)
+                all[j] = (uint16_t)(first + j);
+            s.now.us += 21 * PL_MS;
+            sim_nack(&s, &v, v.leg.video.ssrc, all, 7);
+        }
+        assert_true(s.queued > 64 && s.queued < 620);
+        struct relay_stats st;
+        relay_stats(s.relay, &st);
+        assert_int_equal(st.resent, s.queued + 3);
+        sim_done(&s, &hub, &v, NULL);
+    }
+}
+
+/* 5 % of what goes to the viewer is lost, and of what it asks, 100 ms away: one packet in a thousand is missing at most. */
+static void v_e1_a_lossy_viewer(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    uint64_t lost = 0, high = 0;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_deliver(&s, &v, &ignore);
+    static uint16_t missing[4096];
+    for (unsigned no = 0; no < 3000; no++) {
+        sim_hub_frame(&s, &hub, no % 50 == 0, false, no % 50 ? 4 : 20, -1);
+        sim_pass(&s, 40 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+        size_t kept = 0;
+        for (size_t i = 0; i < s.queued; i++) {
+            bool media = rtp_classify(s.queue[i].p, s.queue[i].n) == RTP_CLASS_RTP;
+            if (media && pl_rand_below(&s.rand.base, 100) < 5) {
+                lost++;
+                continue;
+            }
+            s.queue[kept++] = s.queue[i];
+        }
+        s.queued = kept;
+        sim_deliver(&s, &v, &ignore);
+        sim_deliver(&s, &hub, &ignore);
+        high = v.high[0];
+        unsigned n = 0;
+        uint64_t from = high > v.first[0] + 400 ? high - 400 : v.first[0];
+        for (uint64_t q = from; q < high && n < 200; q++)
+            if (!(v.seen[(uint16_t)q / 8] >> (uint16_t)q % 8 & 1))
+                missing[n++] = (uint16_t)q;
+        if (n && pl_rand_below(&s.rand.base, 100) >= 5)
+            sim_nack(&s, &v, v.leg.video.ssrc, missing, n);
+    }
+    uint64_t gone = 0, span = high - v.first[0] - 400;
+    for (uint64_t q = v.first[0]; q < v.first[0] + span; q++)
+        gone += !(v.seen[(uint16_t)q / 8] >> (uint16_t)q % 8 & 1);
+    assert_true(span > 12000 && lost > span / 30 && v.rtx > span / 30 && gone * 1000 <= span);
+    assert_true(v.transport_gap <= lost && v.transport_gap + 8 > lost); /* each packet had its own number */
+    sim_done(&s, &hub, &v, NULL);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again),
+        cmocka_unit_test(v_e1_a_lossy_viewer),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
