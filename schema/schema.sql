@@ -7,7 +7,8 @@ CREATE TABLE account (
     country text NOT NULL,
     region text NOT NULL,
     password_hash text NOT NULL,
-    created_at timestamp with time zone NOT NULL
+    created_at timestamp with time zone NOT NULL,
+    locale text DEFAULT 'en'::text NOT NULL
 );
 
 CREATE TABLE account_email (
@@ -62,6 +63,7 @@ CREATE TABLE challenge (
     created_at timestamp with time zone NOT NULL,
     ends_at timestamp with time zone NOT NULL,
     verified_at timestamp with time zone,
+    locale text DEFAULT 'en'::text NOT NULL,
     CONSTRAINT challenge_channel_check CHECK ((channel = ANY (ARRAY['email'::text, 'sms'::text, 'voice'::text]))),
     CONSTRAINT challenge_sends_check CHECK (((sent_count >= 0) AND (sent_count <= 5))),
     CONSTRAINT challenge_tries_check CHECK (((tries >= 0) AND (tries <= 5)))
@@ -511,7 +513,8 @@ CREATE TABLE signup (
     taken boolean NOT NULL,
     created_at timestamp with time zone NOT NULL,
     ends_at timestamp with time zone NOT NULL,
-    email_verified_at timestamp with time zone
+    email_verified_at timestamp with time zone,
+    locale text DEFAULT 'en'::text NOT NULL
 );
 
 CREATE TABLE step_up_grant (
@@ -528,6 +531,14 @@ CREATE TABLE system (
     name text NOT NULL,
     version bigint NOT NULL,
     created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE voice_call (
+    id uuid NOT NULL,
+    account_id uuid,
+    ref uuid,
+    body bytea NOT NULL,
+    ends_at timestamp with time zone NOT NULL
 );
 
 ALTER TABLE ONLY account_email
@@ -698,6 +709,9 @@ ALTER TABLE ONLY step_up_grant
 ALTER TABLE ONLY system
     ADD CONSTRAINT system_key PRIMARY KEY (account_id, id);
 
+ALTER TABLE ONLY voice_call
+    ADD CONSTRAINT voice_call_key PRIMARY KEY (id);
+
 CREATE INDEX challenge_account ON challenge USING btree (account_id);
 
 CREATE INDEX challenge_budget_touched ON challenge_budget USING btree (touched_at);
@@ -797,6 +811,12 @@ CREATE INDEX signup_ends ON signup USING btree (ends_at);
 CREATE INDEX step_up_grant_expires ON step_up_grant USING btree (expires_at);
 
 CREATE UNIQUE INDEX system_name_key ON system USING btree (account_id, lower(name));
+
+CREATE INDEX voice_call_account ON voice_call USING btree (account_id);
+
+CREATE INDEX voice_call_ends ON voice_call USING btree (ends_at);
+
+CREATE INDEX voice_call_ref ON voice_call USING btree (ref);
 
 REVOKE ALL ON TABLE audit FROM porchlight;
 GRANT SELECT,INSERT,REFERENCES,TRIGGER ON TABLE audit TO porchlight;

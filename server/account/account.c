@@ -72,14 +72,24 @@ struct account *account_free(struct account *ctx)
 
 struct notify *account_notify(struct account *ctx) { return ctx->notify; }
 
-enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about)
+enum pl_err account_tell_with(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const struct notify_message *said)
 {
     struct account_sql_by_id_row row;
+    struct notify_message m = *said;
     bool found;
     enum pl_err e = account_sql_by_id(tx, account_id, &row, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_NOT_FOUND : e;
-    return notify_queue(ctx->notify, tx, ctx->rand, now, &(struct notify_message){ .kind = kind, .channel = NOTIFY_EMAIL, .to = row.email, .about = about, .account_id = account_id });
+    m.channel = NOTIFY_EMAIL;
+    m.to = row.email;
+    m.locale = row.locale;
+    m.account_id = account_id;
+    return notify_queue(ctx->notify, tx, ctx->rand, now, &m);
+}
+
+enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about)
+{
+    return account_tell_with(ctx, tx, now, account_id, &(struct notify_message){ .kind = kind, .about = about });
 }
 
 enum pl_err account_link(const struct account *ctx, struct pl_arena *a, const char *page, const char *token, struct pl_str *ret)

@@ -108,6 +108,8 @@ PL_MUST enum pl_err account_erase(struct db_tx *tx, struct pl_uuid account_id);
 
 /* Puts an e-mail to the owner into the outbox of this transaction; after the commit call notify_wake(account_notify(ctx)). PL_NOT_FOUND: no such account. */
 PL_MUST enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about);
+/* The same with more to say: of `said` the kind, about, name and ordinal. */
+PL_MUST enum pl_err account_tell_with(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const struct notify_message *said);
 struct notify *account_notify(struct account *ctx);
 
 /* For the admin listener: writes member "accounts", the newest 1000, e-mail and phone masked. */

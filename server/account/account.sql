@@ -2,12 +2,12 @@
 -- in: email text
 -- No row: no account has this e-mail.
 -- An address that was changed away stays reserved for a while, and is nobody's meanwhile. An empty password_hash: none fits until a reset.
-SELECT a.account_id, a.email, a.phone, a.password_hash FROM account_email e JOIN account a ON a.account_id = e.account_id AND a.email = e.email WHERE e.email = $1;
+SELECT a.account_id, a.email, a.phone, a.password_hash, a.locale FROM account_email e JOIN account a ON a.account_id = e.account_id AND a.email = e.email WHERE e.email = $1;
 
 -- name: by_id :one
 -- in: account_id uuid
 -- No row: there is no such account.
-SELECT account_id, email, phone, country, region, created_at FROM account WHERE account_id = $1;
+SELECT account_id, email, phone, country, region, created_at, locale FROM account WHERE account_id = $1;
 
 -- name: list :many 1000
 -- null: nothing
@@ -15,9 +15,9 @@ SELECT account_id, email, phone, country, region, created_at FROM account WHERE 
 SELECT account_id, email, phone, country, region, created_at FROM account ORDER BY account_id DESC LIMIT 1000;
 
 -- name: insert :exec
--- in: account_id uuid, email text, phone text, country text, region text, password_hash text, now timestamptz
+-- in: account_id uuid, email text, phone text, country text, region text, password_hash text, now timestamptz, locale text
 -- The account itself; its e-mail and phone are reserved by the two statements after it.
-INSERT INTO account (account_id, email, phone, country, region, password_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7);
+INSERT INTO account (account_id, email, phone, country, region, password_hash, created_at, locale) VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: reserve_email :exec
 -- in: email text, account_id uuid
@@ -51,7 +51,7 @@ SELECT password_hash FROM account WHERE account_id = $1 FOR SHARE;
 -- name: lock :one
 -- in: account_id uuid
 -- The account, locked for a change. No row: it is gone.
-UPDATE account SET email = email WHERE account_id = $1 RETURNING email, phone;
+UPDATE account SET email = email WHERE account_id = $1 RETURNING email, phone, locale;
 
 -- name: set_password_hash :exec
 -- in: account_id uuid, old_hash text, new_hash text
@@ -72,6 +72,11 @@ UPDATE account SET email = $2, phone = $3 WHERE account_id = $1;
 -- in: account_id uuid, country text, region text
 -- Where its owner lives now.
 UPDATE account SET country = $2, region = $3 WHERE account_id = $1;
+
+-- name: set_locale :exec
+-- in: account_id uuid, locale text
+-- How its owner is written to.
+UPDATE account SET locale = $2 WHERE account_id = $1;
 
 -- name: change_add :exec
 -- in: account_id uuid, id uuid, kind text, old_value text, new_value text, undo_hash bytea, now timestamptz, ends_at timestamptz
@@ -172,15 +177,15 @@ DELETE FROM client WHERE account_id = $1 AND id <> $2;
 SELECT EXISTS (SELECT 1 FROM account_email WHERE email = $1) AS taken;
 
 -- name: signup_insert :exec
--- in: id uuid, email text, password_hash text, country text, region text, client_name text, client_platform text, client_key_hash bytea?, taken boolean, now timestamptz, ends_at timestamptz
+-- in: id uuid, email text, password_hash text, country text, region text, client_name text, client_platform text, client_key_hash bytea?, taken boolean, now timestamptz, ends_at timestamptz, locale text
 -- A sign-up under way; nothing is reserved by it.
-INSERT INTO signup (id, email, password_hash, country, region, client_name, client_platform, client_key_hash, taken, created_at, ends_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11);
+INSERT INTO signup (id, email, password_hash, country, region, client_name, client_platform, client_key_hash, taken, created_at, ends_at, locale)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12);
 
 -- name: signup_get :one
 -- in: id uuid, now timestamptz
 -- No row: it ended.
-SELECT id, email, password_hash, country, region, client_name, client_platform, client_key_hash, email_verified_at FROM signup WHERE id = $1 AND ends_at > $2;
+SELECT id, email, password_hash, country, region, client_name, client_platform, client_key_hash, email_verified_at, locale FROM signup WHERE id = $1 AND ends_at > $2;
 
 -- name: signup_email_verified :exec
 -- in: id uuid, now timestamptz

@@ -79,7 +79,7 @@ static enum pl_err email_proved(struct verify *v, struct db_tx *tx, struct pl_fa
         e = account_sql_signup_email_verified(tx, s.id, v->now, NULL);
     if (e != PL_OK)
         return e;
-    struct pin_question q = { .purpose = PIN_SIGN_UP_PHONE, .subject_id = s.id, .destination = PL_STR_NONE, .context = PL_STR_NONE };
+    struct pin_question q = { .purpose = PIN_SIGN_UP_PHONE, .subject_id = s.id, .locale = s.locale, .destination = PL_STR_NONE, .context = PL_STR_NONE };
     return pin_open(&v->ctx->pin, tx, v->now, &q, &v->next, reterr);
 }
 
@@ -313,7 +313,7 @@ enum pl_err account_on_step_up(struct http_call *c, struct pl_fail *reterr)
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_UNAUTHENTICATED : e;
     struct pin_question q = { .from = http_peer_prefix(c), .purpose = PIN_FIRST_STEP_UP + (enum pin_purpose)b->purpose, .account_id = row.account_id, .subject_id = row.account_id,
-        .client_id = c->actor.client_id, .channel = channel, .destination = channel == NOTIFY_EMAIL ? row.email : row.phone, .context = PL_STR_NONE };
+        .client_id = c->actor.client_id, .channel = channel, .destination = channel == NOTIFY_EMAIL ? row.email : row.phone, .locale = row.locale, .context = PL_STR_NONE };
     if ((e = factor_look(c->tx, row.account_id, &set)) != PL_OK)
         return e;
     if (!b->has_channel && (set.totp || set.passkeys))

@@ -31,7 +31,7 @@ static enum pl_err verify_new(struct http_call *c, enum pin_purpose purpose, enu
     if ((e = account_sql_change_count(c->tx, row.account_id, &open, &found)) == PL_OK && open.changes >= MOST_CHANGES)
         e = PL_RATE_LIMITED;
     struct pin_question q = { .from = http_peer_prefix(c), .purpose = purpose, .account_id = row.account_id, .subject_id = row.account_id, .client_id = c->actor.client_id, .channel = channel,
-        .destination = to, .context = PL_STR_NONE };
+        .destination = to, .locale = row.locale, .context = PL_STR_NONE };
     if (e == PL_OK)
         e = pin_open(&ctx->pin, c->tx, c->now, &q, &o, reterr);
     if (e != PL_OK)
@@ -80,7 +80,7 @@ static enum pl_err take_new(const struct change *k, struct pl_str to)
 static enum pl_err notice(const struct change *k, enum notify_channel channel, struct pl_str to, struct pl_str link)
 {
     return notify_queue(k->ctx->notify, k->tx, k->ctx->rand, k->now, &(struct notify_message){ .kind = k->what == CONTACT_EMAIL ? NOTIFY_EMAIL_CHANGED : NOTIFY_PHONE_CHANGED,
-                            .channel = channel, .to = to, .about = link, .life_us = UNDO_LIFE, .account_id = k->account_id });
+                            .channel = channel, .to = to, .locale = k->old.locale, .about = link, .life_us = UNDO_LIFE, .account_id = k->account_id });
 }
 
 /* The old e-mail hears of both kinds of change; the old phone of its own. */

@@ -17,10 +17,10 @@ const struct account_scope account_scopes[] = {
     { NULL, NULL } };
 
 static const struct {
-    const char *name, *prefix, *given, *ended; /* of the row, of its tokens; what its owner is told */
+    const char *name, *prefix, *given, *ended; /* of the row, of its tokens; words of what its owner is told */
 } kinds[] = {
-    [ACCOUNT_TOKEN] = { "token", "plst", "A token for a script was made", "A token for a script was taken back" },
-    [ACCOUNT_SERVICE] = { "service", "plot", "A service was linked", "A linked service was unlinked" },
+    [ACCOUNT_TOKEN] = { "token", "plst", "token_given", "token_ended" },
+    [ACCOUNT_SERVICE] = { "service", "plot", "service_given", "service_ended" },
 };
 
 static struct pl_str hash_str(const uint8_t hash[32]) { return (struct pl_str){ (const char *)hash, 32 }; }
@@ -82,10 +82,10 @@ static enum pl_err tell(struct account *ctx, struct db_tx *tx, struct pl_utc now
     jw_z(&w, "kind", kinds[kind].name);
     jw_z(&w, "change", given ? "given" : "ended");
     jw_close(&w);
-    struct pl_str about = pl_fmt(a, "%s: \"%.*s\"", given ? kinds[kind].given : kinds[kind].ended, PL_FMT(name));
-    if (pl_buf_err(&b) != PL_OK || !about.p)
+    if (pl_buf_err(&b) != PL_OK)
         return PL_NO_MEMORY;
-    enum pl_err e = account_tell(ctx, tx, now, actor->account_id, NOTIFY_ACCESS_CHANGED, about);
+    enum pl_err e = account_tell_with(ctx, tx, now, actor->account_id,
+                                      &(struct notify_message){ .kind = NOTIFY_ACCESS_CHANGED, .about = pl_str_of(given ? kinds[kind].given : kinds[kind].ended), .name = name });
     if (e == PL_OK)
         e = journal_audit(tx, now, &(struct journal_audit){ .account = actor->account_id, .actor = actor->client_id, .action = given ? "access.given" : "access.ended", .detail = pl_buf_view(&b) });
     return e == PL_OK ? journal_event(tx, now, actor->account_id, "account.access_changed", pl_buf_view(&b)) : e;

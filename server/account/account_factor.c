@@ -2,16 +2,17 @@
 #include "account_int.h"
 
 /* The owner is told of every change of how one signs in; a thief who adds a way of his own is then not alone in knowing. */
-static enum pl_err tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, const char *action, const char *said)
+static enum pl_err tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, const char *action, const char *said,
+                        int32_t left)
 {
-    enum pl_err e = account_tell(ctx, tx, now, account_id, NOTIFY_FACTORS_CHANGED, pl_str_of(said));
+    enum pl_err e = account_tell_with(ctx, tx, now, account_id, &(struct notify_message){ .kind = NOTIFY_FACTORS_CHANGED, .about = pl_str_of(said), .ordinal = left });
     return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .account = account_id, .actor = client_id, .action = action, .detail = PL_STR("{}") }) : e;
 }
 
 static enum pl_err tell_of_call(struct http_call *c, const char *action, const char *said)
 {
     struct account *ctx = c->self;
-    enum pl_err e = tell(ctx, c->tx, c->now, c->actor.account_id, c->actor.client_id, action, said);
+    enum pl_err e = tell(ctx, c->tx, c->now, c->actor.account_id, c->actor.client_id, action, said, 0);
     if (e == PL_OK)
         http_after(c, notify_wake, ctx->notify);
     return e;
@@ -39,10 +40,7 @@ static enum pl_err take_recovery_code(struct account *ctx, struct db_tx *tx, str
     enum pl_err e = factor_recovery_take(&ctx->factor, tx, ch->account_id, code);
     if (e == PL_OK)
         e = factor_look(tx, ch->account_id, &set);
-    if (e != PL_OK)
-        return e;
-    struct pl_str said = pl_fmt(db_arena(tx), "A recovery code was used; %lld are left", (long long)set.recovery_codes);
-    return said.p ? tell(ctx, tx, now, ch->account_id, ch->client_id, "recovery_code.used", said.p) : PL_NO_MEMORY;
+    return e == PL_OK ? tell(ctx, tx, now, ch->account_id, ch->client_id, "recovery_code.used", "recovery_code_used", (int32_t)set.recovery_codes) : e;
 }
 
 static enum pl_err take_passkey(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct pin_challenge *ch, struct pl_str key, struct pl_str credential, struct factor_used *ret,
@@ -74,7 +72,7 @@ static enum pl_err copied_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr
 {
     const struct copied *k = arg;
     (void)reterr;
-    return tell(k->ctx, tx, k->now, k->used.account_id, k->used.passkey_id, "passkey.copied", "A passkey was refused, because it seems to have been copied; remove it");
+    return tell(k->ctx, tx, k->now, k->used.account_id, k->used.passkey_id, "passkey.copied", "passkey_copied", 0);
 }
 
 void account_factor_copied(struct http_call *c, const struct factor_used *used)
@@ -220,14 +218,14 @@ static enum pl_err on_totp_confirm(struct http_call *c, struct pl_fail *reterr)
         e = write_new_codes(c);
     if (e == PL_OK)
         e = factor_write(c->tx, c->actor.account_id, &c->out);
-    return e == PL_OK ? tell_of_call(c, "totp.added", "An authenticator app was added") : e;
+    return e == PL_OK ? tell_of_call(c, "totp.added", "totp_added") : e;
 }
 
 static enum pl_err on_totp_delete(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
     enum pl_err e = factor_totp_remove(c->tx, c->actor.account_id);
-    return e == PL_OK ? tell_of_call(c, "totp.removed", "The authenticator app was removed") : e;
+    return e == PL_OK ? tell_of_call(c, "totp.removed", "totp_removed") : e;
 }
 
 static enum pl_err on_recovery_codes(struct http_call *c, struct pl_fail *reterr)
@@ -235,7 +233,7 @@ static enum pl_err on_recovery_codes(struct http_call *c, struct pl_fail *reterr
     (void)reterr;
     c->status = 201;
     enum pl_err e = write_new_codes(c);
-    return e == PL_OK ? tell_of_call(c, "recovery_codes.made", "New recovery codes were made; the old ones are void") : e;
+    return e == PL_OK ? tell_of_call(c, "recovery_codes.made", "recovery_codes_made") : e;
 }
 
 static enum pl_err on_passkey_options(struct http_call *c, struct pl_fail *reterr)
@@ -264,7 +262,7 @@ static enum pl_err on_passkey_add(struct http_call *c, struct pl_fail *reterr)
     c->status = 201;
     jw_uuid(&c->out, "id", id);
     jw_str(&c->out, "name", b->name);
-    return tell_of_call(c, "passkey.added", "A passkey was added");
+    return tell_of_call(c, "passkey.added", "passkey_added");
 }
 
 struct passkey_name_body { struct pl_str name; };
@@ -291,7 +289,7 @@ static enum pl_err on_passkey_delete(struct http_call *c, struct pl_fail *reterr
     enum pl_err e = http_param_uuid(c, "id", &id);
     if (e == PL_OK)
         e = factor_passkey_remove(c->tx, c->actor.account_id, id);
-    return e == PL_OK ? tell_of_call(c, "passkey.removed", "A passkey was removed") : e;
+    return e == PL_OK ? tell_of_call(c, "passkey.removed", "passkey_removed") : e;
 }
 
 /* ---- the table ---- */

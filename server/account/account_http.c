@@ -60,6 +60,7 @@ enum pl_err account_write(struct db_tx *tx, struct jw *w, struct pl_uuid account
     jw_str(w, "phone", row.phone);
     jw_str(w, "country", row.country);
     jw_str(w, "region", row.region);
+    jw_str(w, "locale", row.locale);
     jw_utc(w, "created_at", row.created_at);
     return PL_OK;
 }
@@ -70,14 +71,18 @@ static enum pl_err on_account(struct http_call *c, struct pl_fail *reterr)
     return account_write(c->tx, &c->out, c->actor.account_id);
 }
 
-/* Somebody moved house. */
+/* Somebody moved house, or wants to be written to in another language. */
 static enum pl_err on_account_change(struct http_call *c, struct pl_fail *reterr)
 {
     const struct account_home_body *b = c->body;
-    struct pl_str region;
-    enum pl_err e = account_region_take(b->country, b->region, &region, reterr);
-    if (e == PL_OK)
+    struct pl_str region, locale;
+    enum pl_err e = account_locale_take(b->locale, PL_STR_NONE, &locale, reterr);
+    if (e == PL_OK && b->region.p && !b->country.p)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "country", "country: a region is one of a country");
+    if (e == PL_OK && b->country.p && (e = account_region_take(b->country, b->region, &region, reterr)) == PL_OK)
         e = account_sql_set_region(c->tx, c->actor.account_id, b->country, region, NULL);
+    if (e == PL_OK && b->locale.p)
+        e = account_sql_set_locale(c->tx, c->actor.account_id, locale, NULL);
     return e == PL_OK ? account_write(c->tx, &c->out, c->actor.account_id) : e;
 }
 
@@ -91,7 +96,8 @@ const struct json_field account_client_fields[] = {
 #define SIGN_UP struct account_sign_up_body
 static const struct json_field sign_up_fields[] = {
     JSON_F(SIGN_UP, email, J_EMAIL, J_REQUIRED), JSON_F(SIGN_UP, password, J_STR, J_REQUIRED, .hi = 1024), JSON_F(SIGN_UP, country, J_COUNTRY, J_REQUIRED),
-    JSON_F(SIGN_UP, region, J_STR, J_OPTIONAL, .hi = 32), JSON_F(SIGN_UP, client, J_OBJECT, J_OPTIONAL, .fields = account_client_fields), J_END };
+    JSON_F(SIGN_UP, region, J_STR, J_OPTIONAL, .hi = 32), JSON_F(SIGN_UP, locale, J_STR, J_OPTIONAL, .hi = NOTIFY_LOCALE_MOST),
+    JSON_F(SIGN_UP, client, J_OBJECT, J_OPTIONAL, .fields = account_client_fields), J_END };
 
 #define LOG_IN struct account_log_in_body
 static const struct json_field log_in_fields[] = {
@@ -115,7 +121,8 @@ static const struct json_field destination_fields[] = {
     JSON_F(DESTINATION, phone, J_PHONE, J_REQUIRED), JSON_F(DESTINATION, channel, J_ENUM, J_OPTIONAL, .words = phone_channels), J_END };
 
 #define HOME struct account_home_body
-static const struct json_field home_fields[] = { JSON_F(HOME, country, J_COUNTRY, J_REQUIRED), JSON_F(HOME, region, J_STR, J_OPTIONAL, .hi = 32), J_END };
+static const struct json_field home_fields[] = { JSON_F(HOME, country, J_COUNTRY, J_OPTIONAL), JSON_F(HOME, region, J_STR, J_OPTIONAL, .hi = 32),
+    JSON_F(HOME, locale, J_STR, J_OPTIONAL, .hi = NOTIFY_LOCALE_MOST), J_END };
 
 #define NAME struct account_name_body
 static const struct json_field name_fields[] = { JSON_F(NAME, name, J_STR, J_REQUIRED, .lo = 1, .hi = 64), J_END };
@@ -151,7 +158,7 @@ const struct http_route account_routes[] = {
     { HTTP_POST, "/v1/challenges/{id}/destination", HTTP_PUBLIC, account_on_destination, "Say which phone the PIN goes to", HTTP_BODY(DESTINATION, destination_fields),
       .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_GET, "/v1/account", HTTP_USER, on_account, "One's own account", .scope = "account:read" },
-    { HTTP_PATCH, "/v1/account", HTTP_SESSION, on_account_change, "Change one's country and region", HTTP_BODY(HOME, home_fields) },
+    { HTTP_PATCH, "/v1/account", HTTP_SESSION, on_account_change, "Change one's country, region and language", HTTP_BODY(HOME, home_fields) },
     { HTTP_DELETE, "/v1/account", HTTP_SESSION, account_on_delete, "Delete one's own account", .step_up = "delete_account" },
     { HTTP_POST, "/v1/password-resets", HTTP_PUBLIC, account_on_reset, "Ask for a link that resets the password", HTTP_BODY(RESET, reset_fields), .idempotent = true, .rate = HTTP_RATE_SEND },
     { HTTP_POST, "/v1/password-resets/{token}/open", HTTP_PUBLIC, account_on_reset_open, "Open the link of a reset: a PIN goes to the phone", HTTP_BODY(RESET_OPEN, reset_open_fields),

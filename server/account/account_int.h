@@ -35,7 +35,7 @@ PL_MUST enum pl_err account_link(const struct account *ctx, struct pl_arena *a, 
 void account_work_wake(void *ctx);
 
 /* ---- account_http.c ---- */
-struct account_home_body { struct pl_str country, region; };
+struct account_home_body { struct pl_str country, region, locale; };
 /* The account's own members, into an open object. PL_NOT_FOUND. */
 PL_MUST enum pl_err account_write(struct db_tx *tx, struct jw *w, struct pl_uuid account_id);
 
@@ -56,6 +56,8 @@ bool account_region_known(struct pl_str id);
 /* The region that a form means: the one it names, or that of its country (region .p NULL). PL_INVALID_REQUEST with the field. */
 PL_MUST enum pl_err account_region_take(struct pl_str country, struct pl_str region, struct pl_str *ret, struct pl_fail *reterr);
 const struct account_country *account_country_guess(struct pl_str accept_language);
+/* The language that a form means: the one it names, or the first of Accept-Language that is a tag, or English. PL_INVALID_REQUEST with the field. */
+PL_MUST enum pl_err account_locale_take(struct pl_str given, struct pl_str accept_language, struct pl_str *ret, struct pl_fail *reterr);
 
 /* ---- account_where.c: where a caller, where a phone number is ---- */
 PL_MUST enum pl_err account_where_open(struct account *ctx, struct pl_fail *reterr);
@@ -101,7 +103,7 @@ struct account_client_body {
     struct pl_str name, platform, key; /* key: 32 bytes */
 };
 struct account_sign_up_body {
-    struct pl_str email, password, country, region;
+    struct pl_str email, password, country, region, locale;
     struct account_client_body client;
 };
 struct account_log_in_body {
@@ -119,7 +121,7 @@ PL_MUST enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *rete
 extern const struct json_field account_client_fields[];
 PL_MUST enum pl_err account_client_of(struct http_call *c, const struct account_client_body *b, struct account_client *ret);
 struct account_new_row {
-    struct pl_str email, phone, country, region, password_hash;
+    struct pl_str email, phone, country, region, password_hash, locale; /* locale empty: English */
 };
 /* The account's rows. PL_EMAIL_TAKEN, PL_PHONE_TAKEN. */
 PL_MUST enum pl_err account_insert(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid id, const struct account_new_row *row);

@@ -65,7 +65,8 @@ enum pl_err account_on_delete(struct http_call *c, struct pl_fail *reterr)
         e = journal_fact_later(c->tx, ctx->rand, c->now, pl_utc_add(c->now, SECOND_LOOK), JOURNAL_ACCOUNT_DELETED, id, id, PL_STR("{}"));
     /* The farewell bears no account id: no row does any more. */
     if (e == PL_OK)
-        e = notify_queue(ctx->notify, c->tx, ctx->rand, c->now, &(struct notify_message){ .kind = NOTIFY_ACCOUNT_DELETED, .channel = NOTIFY_EMAIL, .to = row.email });
+        e = notify_queue(ctx->notify, c->tx, ctx->rand, c->now, &(struct notify_message){ .kind = NOTIFY_ACCOUNT_DELETED, .channel = NOTIFY_EMAIL, .to = row.email,
+                             .locale = row.locale });
     return e == PL_OK ? account_nudge_after(c, id) : e;
 }
 

@@ -289,6 +289,15 @@ const struct account_country *account_country_guess(struct pl_str accept_languag
     return NULL;
 }
 
+enum pl_err account_locale_take(struct pl_str given, struct pl_str accept_language, struct pl_str *ret, struct pl_fail *reterr)
+{
+    struct pl_str rest, weight, first = pl_str_trim(pl_str_split(pl_str_split(accept_language, ',', &rest), ';', &weight));
+    if (given.p && !notify_locale_ok(given))
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "locale", "locale: a language tag is expected, such as de or pt-BR");
+    *ret = given.p ? given : notify_locale_ok(first) ? first : PL_STR(NOTIFY_LOCALE_DEFAULT);
+    return PL_OK;
+}
+
 enum pl_err account_region_take(struct pl_str country, struct pl_str region, struct pl_str *ret, struct pl_fail *reterr)
 {
     const struct account_country *c = account_country_find(country);

@@ -49,7 +49,7 @@ static enum pl_err mail_link(struct account *ctx, struct db_tx *tx, struct pl_ut
     if (e == PL_OK)
         e = account_link(ctx, db_arena(tx), "reset", token, &link);
     if (e == PL_OK)
-        e = notify_queue(ctx->notify, tx, ctx->rand, now, &(struct notify_message){ .kind = NOTIFY_PASSWORD_LINK, .channel = NOTIFY_EMAIL, .to = row->email, .about = link,
+        e = notify_queue(ctx->notify, tx, ctx->rand, now, &(struct notify_message){ .kind = NOTIFY_PASSWORD_LINK, .channel = NOTIFY_EMAIL, .to = row->email, .locale = row->locale, .about = link,
                              .life_us = life, .account_id = row->account_id });
     secure_wipe(token, sizeof token);
     return e;
@@ -93,7 +93,7 @@ enum pl_err account_on_reset_open(struct http_call *c, struct pl_fail *reterr)
         return e == PL_OK ? PL_NOT_FOUND : e;
     pl_uuid_text(r.id, id);
     struct pin_question q = { .from = http_peer_prefix(c), .purpose = PIN_RESET_PASSWORD, .account_id = row.account_id, .subject_id = row.account_id,
-        .channel = NOTIFY_SMS + (enum notify_channel)b->channel, .destination = row.phone, .context = pl_str_of(id) };
+        .channel = NOTIFY_SMS + (enum notify_channel)b->channel, .destination = row.phone, .locale = row.locale, .context = pl_str_of(id) };
     if ((e = pin_open(&ctx->pin, c->tx, c->now, &q, &o, reterr)) != PL_OK)
         return e;
     http_after(c, notify_wake, ctx->notify);

@@ -60,7 +60,7 @@ struct sign_up {
     struct pl_utc now;
     const struct account_sign_up_body *body;
     struct account_client client;
-    struct pl_str region, hash;
+    struct pl_str region, locale, hash;
     struct pin_opened opened;
 };
 
@@ -74,10 +74,10 @@ static enum pl_err sign_up_tx(struct db_tx *tx, void *arg, struct pl_fail *reter
     enum pl_err e = account_sql_email_taken(tx, s->body->email, &row, &found);
     if (e == PL_OK)
         e = account_sql_signup_insert(tx, id, s->body->email, s->hash, s->body->country, s->region, s->client.name, s->client.platform, s->client.key_hash, row.taken, s->now,
-                                      pl_utc_add(s->now, SIGNUP_LIFE), NULL);
+                                      pl_utc_add(s->now, SIGNUP_LIFE), s->locale, NULL);
     if (e != PL_OK)
         return e;
-    struct pin_question q = { .from = http_peer_prefix(s->c), .purpose = PIN_SIGN_UP_EMAIL, .subject_id = id, .channel = NOTIFY_EMAIL, .destination = s->body->email,
+    struct pin_question q = { .from = http_peer_prefix(s->c), .purpose = PIN_SIGN_UP_EMAIL, .subject_id = id, .channel = NOTIFY_EMAIL, .destination = s->body->email, .locale = s->locale,
         .context = PL_STR_NONE, .decoy = row.taken };
     e = pin_open(&s->ctx->pin, tx, s->now, &q, &s->opened, reterr);
     s->c->status = 202;
@@ -94,6 +94,8 @@ enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr)
     struct pl_str password;
     struct sign_up s = { .ctx = ctx, .c = c, .now = c->now, .body = b };
     enum pl_err e = c->db ? account_region_take(b->country, b->region, &s.region, reterr) : PL_UNAVAILABLE;
+    if (e == PL_OK)
+        e = account_locale_take(b->locale, http_header(c, "Accept-Language"), &s.locale, reterr);
     if (e == PL_OK)
         e = account_client_of(c, &b->client, &s.client);
     if (e == PL_OK)
@@ -121,7 +123,7 @@ enum pl_err account_insert(struct db_tx *tx, struct pl_rand *rand, struct pl_utc
     if (e == PL_OK && count != 1)
         return PL_PHONE_TAKEN;
     if (e == PL_OK)
-        e = account_sql_insert(tx, id, row->email, row->phone, row->country, row->region, row->password_hash, now, NULL);
+        e = account_sql_insert(tx, id, row->email, row->phone, row->country, row->region, row->password_hash, now, row->locale.n ? row->locale : PL_STR(NOTIFY_LOCALE_DEFAULT), NULL);
     if (e == PL_OK)
         e = journal_audit_begin(tx, rand, now, id);
     return e == PL_OK ? journal_audit(tx, now, &(struct journal_audit){ .account = id, .action = "account.created", .detail = PL_STR("{}") }) : e;
@@ -129,7 +131,7 @@ enum pl_err account_insert(struct db_tx *tx, struct pl_rand *rand, struct pl_utc
 
 enum pl_err account_from_signup(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_signup_get_row *s, struct pl_str phone, struct account_tokens *ret)
 {
-    struct account_new_row row = { .email = s->email, .phone = phone, .country = s->country, .region = s->region, .password_hash = s->password_hash };
+    struct account_new_row row = { .email = s->email, .phone = phone, .country = s->country, .region = s->region, .password_hash = s->password_hash, .locale = s->locale };
     struct account_client client = { .name = s->client_name, .platform = s->client_platform, .key_hash = s->client_key_hash };
     struct pl_uuid id = pl_uuid7(ctx->rand, now);
     enum pl_err e = account_insert(tx, ctx->rand, now, id, &row);
@@ -190,7 +192,7 @@ static enum pl_err log_in_challenge(struct log_in *l, struct db_tx *tx, struct p
 {
     enum notify_channel channel = (enum notify_channel)l->body->channel;
     struct pin_question q = { .from = http_peer_prefix(l->c), .purpose = PIN_LOG_IN, .account_id = l->row.account_id, .subject_id = l->row.account_id, .channel = channel,
-        .destination = channel == NOTIFY_EMAIL ? l->row.email : l->row.phone };
+        .destination = channel == NOTIFY_EMAIL ? l->row.email : l->row.phone, .locale = l->row.locale };
     enum pl_err e = account_client_pack(db_arena(tx), &l->client, &q.context);
     if (e == PL_OK)
         e = factor_look(tx, l->row.account_id, &l->set);

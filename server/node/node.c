@@ -79,7 +79,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     const struct { const struct http_route *routes; void *self; } mounts[] = {
         { node_routes, &n->status }, { account_routes, n->account }, { account_factor_routes, n->account }, { account_token_routes, n->account }, { system_routes, &n->system },
         { device_routes, &n->device }, { live_routes, &n->live },
-        { live_whep_routes, &n->live }, { live_whip_routes, &n->live },
+        { live_whep_routes, &n->live }, { live_whip_routes, &n->live }, { notify_routes, n->notify },
     };
     struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
                             .heavy_workers = (unsigned)c->account.hash_threads, .heavy_queue = (unsigned)c->account.hash_queue,

@@ -9,9 +9,11 @@
 #define BACKOFF (5 * PL_SECOND)
 #define BACKOFF_MOST (5 * PL_MINUTE)
 #define MAX_BODY 8192
+#define CALL_LIFE (10 * PL_MINUTE) /* of a call's digits, from when it was handed over */
 
 const char *const notify_channel_names[NOTIFY_CHANNELS + 1] = { "email", "sms", "voice", NULL };
 
+static const char *const tls_words[] = { "offered", "required", NULL };
 static const char *const smtp_schemes[] = { "smtp://", "smtps://", NULL }, *const http_schemes[] = { "http://", "https://", NULL };
 
 const struct conf_row notify_conf_rows[] = {
@@ -19,10 +21,15 @@ const struct conf_row notify_conf_rows[] = {
     CONF_STR("notify.smtp_user", struct notify_conf, smtp_user, 256, "", "User name at the SMTP server. Set: the connection must be encrypted."),
     { .name = "notify.smtp_password", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, smtp_password), .hi = 256, .dflt = "",
       .doc = "Password at the SMTP server.", .secret = true },
+    CONF_WORD("notify.smtp_tls", struct notify_conf, smtp_tls, tls_words, "offered",
+              "For smtp://: required refuses a server without STARTTLS; offered uses it where there is. A certificate that is wrong is refused always, and smtps:// is TLS always."),
+    CONF_STR("notify.ca_file", struct notify_conf, ca_file, 512, "", "Authorities that may vouch for the SMTP server and the webhook, a PEM file. Empty: the system's."),
     CONF_STR("notify.from", struct notify_conf, from, 254, "Porchlight <porchlight@localhost>", "Sender of the e-mails: address, or name <address>."),
     CONF_URL("notify.sms_webhook", struct notify_conf, sms_webhook, 1024, http_schemes, "", "Where SMS and voice calls are POSTed. Empty: they wait for porchctl outbox."),
     { .name = "notify.webhook_key", .type = CONF_T_STR, .offset = offsetof(struct notify_conf, webhook_key), .hi = 64, .dflt = "",
       .doc = "Key that signs the POSTs, 64 hex digits. Empty: one derived from the master key.", .secret = true },
+    CONF_STR("notify.messages", struct notify_conf, messages, 512, "", "A folder of texts, <locale>/<message>.txt, that are taken before those that are built in. See docs/operators.md."),
+    CONF_STR("notify.otp_domain", struct notify_conf, otp_domain, 100, "", "The domain of your app or site: texts with a PIN then end in a line by which phones fill it in. Empty: no such line."),
     CONF_DUR("notify.timeout", struct notify_conf, timeout, PL_SECOND, PL_MINUTE, "10s", "How long one hand-over may take."),
     CONF_END
 };
@@ -69,12 +76,17 @@ static enum pl_err keep(struct pl_str s, char **ret)
     return PL_OK;
 }
 
+static void heap_freep(char **p) { *p = pl_heap_free(*p); }
+
 static enum pl_err conf_check(const struct notify_conf *c, struct notify *n, struct pl_fail *reterr)
 {
     if (pl_str_find(c->from, '@') == c->from.n || pl_str_find(c->from, '\r') < c->from.n || pl_str_find(c->from, '\n') < c->from.n)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "notify.from", "notify.from wants an e-mail address");
     if (c->webhook_key.n && pl_unhex(c->webhook_key, n->webhook_key.b, sizeof n->webhook_key.b) != PL_OK)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "notify.webhook_key", "notify.webhook_key wants 64 hex digits");
+    for (size_t i = 0; i < c->otp_domain.n; i++)
+        if (c->otp_domain.p[i] <= ' ' || c->otp_domain.p[i] >= 0x7f || strchr("@#/:", c->otp_domain.p[i]))
+            return pl_fail_field(reterr, PL_INVALID_REQUEST, "notify.otp_domain", "notify.otp_domain wants a domain, such as example.org");
     return PL_OK;
 }
 
@@ -87,12 +99,17 @@ enum pl_err notify_new(const struct notify_conf *conf, const struct pl_secret *m
     secure_derive(master, "porchlight webhook signature v1", &n->webhook_key);
     n->bus = bus;
     n->log = pl_log_child(log, PL_F_Z("part", "notify"));
+    n->smtp_tls = pl_str_eqz(conf->smtp_tls, "required");
     n->timeout_ms = (long)(conf->timeout / PL_MS);
     enum pl_err e = conf_check(conf, n, reterr);
+    char *messages PL_CLEANUP(heap_freep) = NULL;
     const struct { struct pl_str from; char **to; } kept[] = { { conf->smtp_url, &n->smtp_url }, { conf->smtp_user, &n->smtp_user },
-        { conf->smtp_password, &n->smtp_password }, { conf->from, &n->from }, { conf->sms_webhook, &n->sms_webhook } };
+        { conf->smtp_password, &n->smtp_password }, { conf->from, &n->from }, { conf->sms_webhook, &n->sms_webhook }, { conf->otp_domain, &n->otp_domain },
+        { conf->ca_file, &n->ca_file }, { conf->messages, &messages } };
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(kept); i++)
         e = keep(kept[i].from, kept[i].to);
+    if (e == PL_OK)
+        e = notify_texts_load(messages, &n->texts, reterr);
     if (e == PL_OK && (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(n->curl = curl_easy_init())))
         e = PL_NO_MEMORY;
     if (e != PL_OK) {
@@ -112,7 +129,8 @@ struct notify *notify_free(struct notify *n)
     curl_easy_cleanup(n->curl);
     if (n->smtp_password)
         secure_wipe(n->smtp_password, strlen(n->smtp_password));
-    char *kept[] = { n->smtp_url, n->smtp_user, n->smtp_password, n->from, n->sms_webhook };
+    n->texts = notify_texts_free(n->texts);
+    char *kept[] = { n->smtp_url, n->smtp_user, n->smtp_password, n->from, n->sms_webhook, n->otp_domain, n->ca_file };
     for (size_t i = 0; i < PL_COUNT(kept); i++)
         pl_heap_free(kept[i]);
     pl_secret_wipe(&n->seal_key);
@@ -147,8 +165,11 @@ static enum pl_err body_seal(const struct notify *n, struct pl_uuid id, const st
     jw_str(&w, "to", b->to);
     jw_str(&w, "subject", b->subject);
     jw_str(&w, "text", b->text);
+    jw_str(&w, "locale", b->locale);
     if (b->pin.p)
         jw_str(&w, "pin", b->pin);
+    if (b->ask.p)
+        jw_str(&w, "ask", b->ask);
     jw_close(&w);
     if (pl_buf_err(&buf) != PL_OK)
         return PL_NO_MEMORY;
@@ -157,13 +178,14 @@ static enum pl_err body_seal(const struct notify *n, struct pl_uuid id, const st
     return e;
 }
 
-static enum pl_err body_open(const struct notify *n, struct pl_uuid id, struct pl_str sealed, struct pl_arena *a, struct notify_body *ret)
+enum pl_err notify_body_open(const struct notify *n, struct pl_uuid id, struct pl_str sealed, struct pl_arena *a, struct notify_body *ret)
 {
     static const struct json_field fields[] = { JSON_F(struct notify_body, to, J_STR, J_REQUIRED), JSON_F(struct notify_body, subject, J_STR, J_REQUIRED),
-        JSON_F(struct notify_body, text, J_STR, J_REQUIRED, .hi = MAX_BODY), JSON_F(struct notify_body, pin, J_PIN, J_OPTIONAL), J_END };
+        JSON_F(struct notify_body, text, J_STR, J_REQUIRED, .hi = MAX_BODY), JSON_F(struct notify_body, pin, J_PIN, J_OPTIONAL),
+        JSON_F(struct notify_body, locale, J_STR, J_REQUIRED), JSON_F(struct notify_body, ask, J_STR, J_OPTIONAL, .hi = MAX_BODY), J_END };
     char text[PL_UUID_TEXT];
     struct pl_str plain;
-    struct notify_body b = { .pin = PL_STR_NONE };
+    struct notify_body b = { .pin = PL_STR_NONE, .ask = PL_STR_NONE };
     enum pl_err e = secure_open(&n->seal_key, seal_context(id, text), sealed, a, &plain);
     if (e == PL_OK && (e = json_take(fields, JSON_STRICT, plain, a, &b, NULL)) == PL_OK)
         *ret = b;
@@ -179,7 +201,7 @@ enum pl_err notify_queue(const struct notify *n, struct db_tx *tx, struct pl_ran
     struct pl_uuid id = pl_uuid7(rand, now);
     struct pl_utc send_by = pl_utc_add(now, m->life_us ? m->life_us / 2 : PLAIN_LIFE);
     struct pl_utc wipe_at = pl_utc_add(now, m->life_us ? m->life_us : PLAIN_LIFE);
-    enum pl_err e = notify_render(m, db_arena(tx), &body);
+    enum pl_err e = notify_render(n, m, db_arena(tx), &body);
     if (e == PL_OK)
         e = body_seal(n, id, &body, db_arena(tx), &sealed);
     if (e != PL_OK)
@@ -188,8 +210,17 @@ enum pl_err notify_queue(const struct notify *n, struct db_tx *tx, struct pl_ran
                             wipe_at, NULL);
 }
 
-enum pl_err notify_cancel(struct db_tx *tx, struct pl_utc now, struct pl_uuid ref) { return notify_sql_cancel(tx, ref, now, NULL); }
-enum pl_err notify_forget(struct db_tx *tx, struct pl_uuid account_id) { return notify_sql_forget(tx, account_id, NULL); }
+enum pl_err notify_cancel(struct db_tx *tx, struct pl_utc now, struct pl_uuid ref)
+{
+    enum pl_err e = notify_sql_cancel(tx, ref, now, NULL);
+    return e == PL_OK ? notify_sql_call_cancel(tx, ref, NULL) : e;
+}
+
+enum pl_err notify_forget(struct db_tx *tx, struct pl_uuid account_id)
+{
+    enum pl_err e = notify_sql_forget(tx, account_id, NULL);
+    return e == PL_OK ? notify_sql_call_forget(tx, account_id, NULL) : e;
+}
 
 void notify_wake(void *n)
 {
@@ -210,7 +241,7 @@ enum pl_err notify_list(const struct notify *n, struct db_tx *tx, struct pl_utc 
         return PL_NO_MEMORY;
     for (size_t i = 0; i < count; i++) {
         struct notify_body b;
-        if ((e = body_open(n, rows[i].id, rows[i].body, db_arena(tx), &b)) != PL_OK)
+        if ((e = notify_body_open(n, rows[i].id, rows[i].body, db_arena(tx), &b)) != PL_OK)
             return e;
         out[i] = (struct notify_listed){ .id = rows[i].id, .kind = rows[i].kind, .channel = rows[i].channel, .to = b.to, .subject = b.subject, .text = b.text,
             .pin = b.pin, .created_at = rows[i].created_at, .wipe_at = rows[i].wipe_at, .attempts = rows[i].attempts };
@@ -236,6 +267,8 @@ struct job {
     const char *why;
 };
 
+static bool is_call(const struct job *j) { return notify_channel_of(j->row.channel) == NOTIFY_VOICE; }
+
 static enum pl_err take(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct job *j = arg;
@@ -243,7 +276,9 @@ static enum pl_err take(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     struct pl_utc now = pl_now_utc(j->clock);
     j->lease = pl_uuid7(j->rand, now);
     /* Two connects and a hand-over fit in; a node that dies meanwhile loses the lease, and another one sends with the same id. */
-    return notify_sql_lease(tx, now, pl_utc_add(now, 3 * j->n->timeout_ms * PL_MS), j->lease, j->n->smtp_url != NULL, j->n->sms_webhook != NULL, &j->row, &j->found);
+    enum pl_err e = notify_sql_lease(tx, now, pl_utc_add(now, 3 * j->n->timeout_ms * PL_MS), j->lease, j->n->smtp_url != NULL, j->n->sms_webhook != NULL, &j->row, &j->found);
+    /* Before the hand-over: a key may be pressed before the provider has answered. */
+    return e == PL_OK && j->found && is_call(j) ? notify_sql_call_open(tx, j->row.id, pl_utc_add(now, CALL_LIFE), NULL) : e;
 }
 
 static enum pl_err age(struct db_tx *tx, void *arg, struct pl_fail *reterr)
@@ -255,6 +290,8 @@ static enum pl_err age(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     enum pl_err e = notify_sql_expire(tx, now, j->n->smtp_url != NULL, j->n->sms_webhook != NULL, &count);
     if (e == PL_OK && count)
         pl_count(&metrics[M_EXPIRED], count);
+    if (e == PL_OK)
+        e = notify_sql_call_expire(tx, now, NULL);
     if (e == PL_OK)
         e = notify_sql_settle(tx, now, pl_utc_add(now, -SETTLED), NULL);
     return e == PL_OK ? notify_sql_purge(tx, pl_utc_add(now, -KEPT), NULL) : e;
@@ -273,8 +310,10 @@ static enum pl_err settle(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     struct pl_utc now = pl_now_utc(j->clock);
     if (j->outcome == NOTIFY_TAKEN)
         return notify_sql_sent(tx, j->row.id, j->lease, now, NULL);
-    if (j->outcome == NOTIFY_NEVER)
-        return notify_sql_dead(tx, j->row.id, j->lease, now, pl_str_of(j->why), NULL);
+    if (j->outcome == NOTIFY_NEVER) {
+        enum pl_err e = is_call(j) ? notify_sql_call_end(tx, j->row.id, NULL) : PL_OK;
+        return e == PL_OK ? notify_sql_dead(tx, j->row.id, j->lease, now, pl_str_of(j->why), NULL) : e;
+    }
     return notify_sql_retry(tx, j->row.id, j->lease, pl_utc_add(now, backoff(j->row.attempts)), pl_str_of(j->why), NULL);
 }
 
@@ -283,7 +322,7 @@ static void hand_over(struct job *j, struct pl_arena *a)
     struct notify_body b;
     struct pl_utc now = pl_now_utc(j->clock);
     j->why = "";
-    if (body_open(j->n, j->row.id, j->row.body, a, &b) != PL_OK) {
+    if (notify_body_open(j->n, j->row.id, j->row.body, a, &b) != PL_OK) {
         j->outcome = NOTIFY_NEVER;
         j->why = "unreadable";
     } else if (notify_channel_of(j->row.channel) == NOTIFY_EMAIL) {

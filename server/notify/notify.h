@@ -3,16 +3,19 @@
  * A row goes queued -> leased -> sent -> done | expired | dead. Its body (destination, text, PIN) is sealed under a key derived from the master key, bound to
  * the row's id, and wiped when it is handed over, expires or dies. S-P10: a message with a PIN is not sent when older than half of the PIN's life. A channel
  * that is not configured sends nothing: its messages stay readable by notify_list (porchctl outbox) until the PIN's life ends, and never stand in a log.
- * E-mail goes by SMTP; SMS and voice as POST of `{id, to, channel, text, pin}` with `Porchlight-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`;
- * a retry has the same id (and the same Message-ID), so that a provider can drop a second copy.
+ * E-mail goes by SMTP; SMS as POST of `{id, to, channel, locale, text, pin, segments}` with `Porchlight-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`;
+ * a retry has the same id (and the same Message-ID), so that a provider can drop a second copy. S-P12: of a call the provider gets only what is said first; the digits are
+ * the answer to its POST /v1/voice-calls, signed the same way over "t.callback.body", that the key was pressed. Until then, ten minutes at most, they stay sealed.
+ * The texts are files by locale and message (deploy/messages), compiled in, and the operator's own over them; which one is found by RFC 4647 lookup.
  * Not here: what a PIN is (pin.h), who is told what (account.h, device.h).
- * Threads: notify_queue, notify_cancel, notify_list from any; notify_run_once from one thread at a time a `struct notify`.  Memory: the given arena.
+ * Threads: notify_queue, notify_cancel, notify_list, routes from any; notify_run_once from one thread at a time a `struct notify`.  Memory: the given arena.
  *     e = notify_queue(n, tx, rand, now, &(struct notify_message){ .kind = NOTIFY_HUB_DELETED, .channel = NOTIFY_EMAIL, .to = email, .about = name });
  */
 #pragma once
 #include "bus.h"
 #include "conf.h"
 #include "db.h"
+#include "http.h"
 #include "secure.h"
 
 enum notify_channel { NOTIFY_EMAIL, NOTIFY_SMS, NOTIFY_VOICE, NOTIFY_CHANNELS };
@@ -20,9 +23,9 @@ extern const char *const notify_channel_names[NOTIFY_CHANNELS + 1]; /* "email", 
 /* NOTIFY_CHANNELS when it is none. */
 enum notify_channel notify_channel_of(struct pl_str name);
 
-/* The texts stand in one table, notify_text.c. `about` and `ordinal` are what its sentences ask for. */
+/* The texts stand in deploy/messages, under the names that these have there. `about` and `ordinal` are what their sentences ask for. */
 enum notify_kind {
-    NOTIFY_PIN,             /**< about: what the PIN is for ("to sign in"); pin, ordinal and life are told */
+    NOTIFY_PIN,             /**< about: what the PIN is for, a word ("log_in", notify_text.c); pin, ordinal and life are told */
     NOTIFY_SIGN_UP_TAKEN,   /**< to the owner of an e-mail with which somebody wanted to sign up */
     NOTIFY_TOKEN_REUSED,    /**< a refresh token was used twice; about: the client's name */
     NOTIFY_ACCOUNT_DELETED,
@@ -34,8 +37,8 @@ enum notify_kind {
     NOTIFY_HUB_DELETED,     /**< about: the system's name */
     NOTIFY_HUB_REPLACED,    /**< about: the system's name */
     NOTIFY_DEVICE_TRIED,    /**< somebody tried to add a device of this account; about: the device's name */
-    NOTIFY_FACTORS_CHANGED, /**< about: what happened to the ways of signing in, a clause ("A passkey was added") */
-    NOTIFY_ACCESS_CHANGED,  /**< about: who was given access, or lost it, a clause ("A service was linked: …") */
+    NOTIFY_FACTORS_CHANGED, /**< about: what happened to the ways of signing in, a word ("passkey_added"); ordinal: how many are left */
+    NOTIFY_ACCESS_CHANGED,  /**< about: what happened to whose access, a word ("token_given"); name: of the token or service */
     NOTIFY_KINDS
 };
 
@@ -43,7 +46,9 @@ struct notify_message {
     enum notify_kind kind;
     enum notify_channel channel;
     struct pl_str to;         /**< e-mail address or E.164 phone number */
+    struct pl_str locale;     /**< of the receiver, a language tag; empty or one that there are no texts for: English */
     struct pl_str about;      /**< see the kind; at most 200 bytes are told */
+    struct pl_str name;       /**< what a person typed, beside a word in `about` */
     struct pl_str pin;        /**< six digits; .p NULL for other kinds */
     int32_t ordinal;          /**< of the send: 2 = "your 2nd PIN" */
     int64_t life_us;          /**< of the PIN: not sent after half of it, unreadable after it; 0: 3 days */
@@ -52,15 +57,22 @@ struct notify_message {
 };
 
 struct notify_conf {
-    struct pl_str smtp_url, smtp_user, smtp_password, from, sms_webhook, webhook_key;
+    struct pl_str smtp_url, smtp_user, smtp_password, smtp_tls, from, sms_webhook, webhook_key, messages, otp_domain, ca_file;
     int64_t timeout;
 };
 extern const struct conf_row notify_conf_rows[];
+
+/* Whether it is a language tag (RFC 5646) by its form. */
+#define NOTIFY_LOCALE_MOST 35
+#define NOTIFY_LOCALE_DEFAULT "en"
+bool notify_locale_ok(struct pl_str tag);
 
 struct notify;
 /* `bus` is nudged at "outbox" by notify_wake. Copies what it needs of conf. PL_INVALID_REQUEST with a sentence for a URL or key that cannot be used. */
 PL_MUST enum pl_err notify_new(const struct notify_conf *conf, const struct pl_secret *master, struct bus *bus, const struct pl_log *log, struct notify **ret, struct pl_fail *reterr);
 struct notify *notify_free(struct notify *n);
+
+extern const struct http_route notify_routes[]; /* self: struct notify */
 
 /* Puts a message into the outbox of this transaction. */
 PL_MUST enum pl_err notify_queue(const struct notify *n, struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, const struct notify_message *m);

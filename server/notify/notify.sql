@@ -57,6 +57,37 @@ WHERE ref = $1 AND status IN ('queued', 'leased') AND (status = 'queued' OR next
 -- The account is being deleted.
 DELETE FROM outbox WHERE account_id = $1;
 
+-- name: call_open :exec
+-- in: id uuid, ends_at timestamptz
+-- What the call will say waits here, sealed as it was, for a key.
+INSERT INTO voice_call (id, account_id, ref, body, ends_at) SELECT id, account_id, ref, body, LEAST(wipe_at, $2) FROM outbox WHERE id = $1 AND body IS NOT NULL
+ON CONFLICT (id) DO UPDATE SET ends_at = excluded.ends_at;
+
+-- name: call_look :one
+-- in: id uuid, now timestamptz, ends_at timestamptz
+-- The call is under way; its words are kept until then at the latest. No row: it ended, or a newer PIN took its place.
+UPDATE voice_call SET ends_at = LEAST(ends_at, $3) WHERE id = $1 AND ends_at > $2 RETURNING body;
+
+-- name: call_end :exec
+-- in: id uuid
+-- Nobody hears it any more.
+DELETE FROM voice_call WHERE id = $1;
+
+-- name: call_cancel :exec
+-- in: ref uuid
+-- A newer message takes the place of this one.
+DELETE FROM voice_call WHERE ref = $1;
+
+-- name: call_forget :exec
+-- in: account_id uuid
+-- The account is being deleted.
+DELETE FROM voice_call WHERE account_id = $1;
+
+-- name: call_expire :exec
+-- in: now timestamptz
+-- Nobody pressed a key in time.
+DELETE FROM voice_call WHERE ends_at <= $1;
+
 -- name: states :one
 -- scan: the whole outbox is counted; rows that ended are purged after days
 -- null: nothing

@@ -1,8 +1,6 @@
 /* notify_send.c - the two ways out, both by libcurl on the jobs thread: SMTP, and a POST of signed JSON. */
 #include "notify_int.h"
 #include "json.h"
-#include <stdio.h>
-#include <time.h>
 
 #define MAX_MAIL 16384
 
@@ -34,60 +32,27 @@ static void fresh(struct notify *n, const char *url, const char *protocols)
     curl_easy_setopt(n->curl, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(n->curl, CURLOPT_URL, url);
     curl_easy_setopt(n->curl, CURLOPT_PROTOCOLS_STR, protocols);
+    if (n->ca_file) {
+        curl_easy_setopt(n->curl, CURLOPT_CAINFO, n->ca_file);
+        curl_easy_setopt(n->curl, CURLOPT_CAPATH, NULL);
+    }
     curl_easy_setopt(n->curl, CURLOPT_PROXY, ""); /* where PINs go is said by the settings, not by http_proxy in somebody's shell */
     curl_easy_setopt(n->curl, CURLOPT_TIMEOUT_MS, n->timeout_ms);
     curl_easy_setopt(n->curl, CURLOPT_WRITEFUNCTION, drop_answer);
-}
-
-/* RFC 5322: Sat, 21 Nov 2026 08:58:00 +0000, whatever the locale. */
-static void mail_date(struct pl_buf *b, struct pl_utc t)
-{
-    static const char *const days[] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
-    static const char *const months[] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec" };
-    time_t s = (time_t)(t.us / PL_SECOND);
-    struct tm tm = { 0 };
-    gmtime_r(&s, &tm);
-    pl_buf_fmt(b, "Date: %s, %02d %s %d %02d:%02d:%02d +0000\r\n", days[tm.tm_wday], tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
-}
-
-/* The bare address of `name <address>`. */
-static struct pl_str address_of(struct pl_str from)
-{
-    struct pl_str inner;
-    pl_str_split(from, '<', &inner);
-    return inner.n ? pl_str_split(inner, '>', &(struct pl_str){ 0 }) : pl_str_trim(from);
-}
-
-enum pl_err notify_mime(const char *from, struct pl_uuid id, struct pl_utc now, const struct notify_body *b, struct pl_arena *a, struct pl_str *ret)
-{
-    char text[PL_UUID_TEXT];
-    struct pl_str host, rest = b->text;
-    bool ascii = true;
-    struct pl_buf out = pl_buf_init(a, MAX_MAIL);
-    pl_str_split(address_of(pl_str_of(from)), '@', &host);
-    pl_uuid_text(id, text);
-    for (size_t i = 0; i < b->text.n; i++)
-        ascii = ascii && (unsigned char)b->text.p[i] < 0x80;
-    mail_date(&out, now);
-    pl_buf_fmt(&out, "From: %s\r\nTo: <%.*s>\r\nSubject: %.*s\r\nMessage-ID: <%s@%.*s>\r\n", from, PL_FMT(b->to), PL_FMT(b->subject), text, PL_FMT(host));
-    pl_buf_fmt(&out, "MIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: %s\r\nAuto-Submitted: auto-generated\r\n\r\n",
-               ascii ? "7bit" : "8bit");
-    while (rest.n) {
-        struct pl_str line = pl_str_split(rest, '\n', &rest);
-        pl_buf_str(&out, line);
-        pl_buf_z(&out, "\r\n");
-    }
-    *ret = pl_buf_view(&out);
-    return pl_buf_err(&out);
 }
 
 enum notify_outcome notify_send_email(struct notify *n, struct pl_uuid id, struct pl_utc now, const struct notify_body *b, struct pl_arena *a, const char **ret_why)
 {
     struct pl_str mail;
     struct curl_slist *to = NULL;
-    const char *rcpt = pl_fmt(a, "<%.*s>", PL_FMT(b->to)).p, *sender = pl_fmt(a, "<%.*s>", PL_FMT(address_of(pl_str_of(n->from)))).p;
+    const char *rcpt = pl_fmt(a, "<%.*s>", PL_FMT(b->to)).p, *sender = pl_fmt(a, "<%.*s>", PL_FMT(notify_address_of(pl_str_of(n->from)))).p;
     *ret_why = "no_memory";
-    if (!rcpt || !sender || notify_mime(n->from, id, now, b, a, &mail) != PL_OK || !(to = curl_slist_append(NULL, rcpt)))
+    enum pl_err e = notify_mime(n->from, id, now, b, a, &mail);
+    if (e == PL_INVALID_REQUEST) {
+        *ret_why = "address";
+        return NOTIFY_NEVER;
+    }
+    if (!rcpt || !sender || e != PL_OK || !(to = curl_slist_append(NULL, rcpt)))
         return NOTIFY_AGAIN;
     struct reader reader = { mail };
     fresh(n, n->smtp_url, "smtp,smtps");
@@ -97,7 +62,7 @@ enum notify_outcome notify_send_email(struct notify *n, struct pl_uuid id, struc
     curl_easy_setopt(n->curl, CURLOPT_READFUNCTION, read_mail);
     curl_easy_setopt(n->curl, CURLOPT_READDATA, &reader);
     /* A password never goes out in clear; without one, encryption is taken where the server has it. */
-    curl_easy_setopt(n->curl, CURLOPT_USE_SSL, n->smtp_user ? (long)CURLUSESSL_ALL : (long)CURLUSESSL_TRY);
+    curl_easy_setopt(n->curl, CURLOPT_USE_SSL, n->smtp_user || n->smtp_tls ? (long)CURLUSESSL_ALL : (long)CURLUSESSL_TRY);
     if (n->smtp_user)
         curl_easy_setopt(n->curl, CURLOPT_USERNAME, n->smtp_user);
     if (n->smtp_password)
@@ -133,8 +98,15 @@ static struct pl_str webhook_body(struct pl_uuid id, struct pl_str channel, cons
     jw_uuid(&w, "id", id);
     jw_str(&w, "to", b->to);
     jw_str(&w, "channel", channel);
-    jw_str(&w, "text", b->text);
-    jw_str(&w, "pin", b->pin);
+    jw_str(&w, "locale", b->locale);
+    if (b->ask.p) { /* S-P12: an answering machine hears no digits */
+        jw_str(&w, "text", b->ask);
+        jw_z(&w, "key", NOTIFY_CALL_KEY);
+    } else {
+        jw_str(&w, "text", b->text);
+        jw_str(&w, "pin", b->pin);
+        jw_int(&w, "segments", notify_segments(b->text));
+    }
     jw_close(&w);
     return pl_buf_err(&buf) == PL_OK ? pl_buf_view(&buf) : PL_STR_NONE;
 }
@@ -154,7 +126,9 @@ enum notify_outcome notify_send_webhook(struct notify *n, struct pl_uuid id, str
     struct pl_str body = webhook_body(id, channel, b, a), sig = body.p ? notify_signature(&n->webhook_key, now, body, a) : PL_STR_NONE;
     struct curl_slist *headers = NULL;
     *ret_why = "no_memory";
-    if (!sig.p || !(headers = with_header(NULL, "Content-Type: application/json")) ||
+    char name[PL_UUID_TEXT];
+    pl_uuid_text(id, name);
+    if (!sig.p || !(headers = with_header(NULL, "Content-Type: application/json")) || !(headers = with_header(headers, pl_fmt(a, "Idempotency-Key: %s", name).p)) ||
         !(headers = with_header(headers, pl_fmt(a, "Porchlight-Signature: %.*s", PL_FMT(sig)).p)) || !(headers = with_header(headers, "Expect:")))
         return NOTIFY_AGAIN;
     fresh(n, n->sms_webhook, "http,https");

@@ -1,103 +1,185 @@
-/* Every sentence that the server sends to a person by e-mail, SMS or voice stands in this table. {pin} {ordinal} {minutes} {about} are filled in;
- * a voice call speaks the digits one by one. Subjects hold no value, so that no header is ever made from what a person typed. */
+/* notify_text.c - what each message is made of, and making it. The sentences themselves are data: deploy/messages, or the operator's folder (notify_load.c).
+ * Subjects hold no value, so that no header is ever made from what a person typed; what a person typed is never looked at for placeholders. */
 #include "notify_int.h"
 
-static const struct text {
-    const char *name, *subject, *email, *phone;
-} texts[NOTIFY_KINDS] = {
-    [NOTIFY_PIN] = { "pin", "Your Porchlight PIN",
-        "Your Porchlight PIN {about}:\n\n    {pin}\n\nThis is your {ordinal} PIN; only the newest one works, for {minutes} minutes.\n"
-        "Never tell it to anyone. If you did not ask for it, you need do nothing.\n",
-        "{pin} is your {ordinal} Porchlight PIN {about}. It works for {minutes} minutes. Never tell it to anyone." },
-    [NOTIFY_SIGN_UP_TAKEN] = { "sign_up_taken", "You have a Porchlight account already",
-        "Somebody, perhaps you, began to sign up at Porchlight with this e-mail address.\nThere is an account with it already: sign in instead.\n"
-        "If it was not you, you need do nothing: nothing was changed and nobody was told.\n", NULL },
-    [NOTIFY_TOKEN_REUSED] = { "token_reused", "A Porchlight client was signed out",
-        "Two programs used the same sign-in of your client \"{about}\". One of them may be a copy that is not yours, so both were signed out.\n"
-        "Sign in again on your own client; change your password if you do not know how this came about.\n", NULL },
-    [NOTIFY_ACCOUNT_DELETED] = { "account_deleted", "Your Porchlight account was deleted",
-        "Your Porchlight account was deleted, as you asked. Your devices are free and can be added to another account.\n", NULL },
-    [NOTIFY_PASSWORD_LINK] = { "password_link", "Set a new Porchlight password",
-        "Somebody, perhaps you, forgot the password of your Porchlight account. Open this link to set a new one; a PIN will be sent to your phone:\n\n    {about}\n\n"
-        "It works once, for {minutes} minutes. If you did not ask for it, you need do nothing: nothing was changed.\n", NULL },
-    [NOTIFY_PASSWORD_CHANGED] = { "password_changed", "Your Porchlight password was changed",
-        "The password of your Porchlight account was changed, and other clients were signed out.\nIf it was not you, reset your password now.\n", NULL },
-    [NOTIFY_EMAIL_CHANGED] = { "email_changed", "Your Porchlight account has another e-mail address",
-        "The e-mail address of your Porchlight account was changed; this one is not its address any more.\n"
-        "If it was not you, undo it within 72 hours; that also signs everybody out, and a new password must be set:\n\n    {about}\n", NULL },
-    [NOTIFY_PHONE_CHANGED] = { "phone_changed", "Your Porchlight account has another phone number",
-        "The phone number of your Porchlight account was changed.\n"
-        "If it was not you, undo it within 72 hours; that also signs everybody out, and a new password must be set:\n\n    {about}\n",
-        "The phone number of your Porchlight account was changed. If it was not you, undo it within 72 hours: {about}" },
-    [NOTIFY_CHANGE_UNDONE] = { "change_undone", "A change of your Porchlight account was undone",
-        "A change of your Porchlight account's e-mail address or phone number was undone. Everybody was signed out; the old password, passkeys and authenticator apps work no more:\n"
-        "set a new one by the link that comes in another message, or by \"forgot password\" in the app.\n", NULL },
-    [NOTIFY_HUB_DELETED] = { "hub_deleted", "A hub was deleted from your Porchlight system",
-        "The hub of your system \"{about}\" was deleted. The system and its cameras stay; a new hub can be added to it.\n"
-        "If it was not you, change your password and look at your clients.\n", NULL },
-    [NOTIFY_HUB_REPLACED] = { "hub_replaced", "A hub of your Porchlight system was replaced",
-        "The hub of your system \"{about}\" was replaced by another one. If it was not you, change your password and look at your clients.\n", NULL },
-    [NOTIFY_DEVICE_TRIED] = { "device_tried", "Somebody tried to add your Porchlight device",
-        "Somebody tried to add your device \"{about}\" to another account. They were refused, and nothing was changed.\n"
-        "If you sold or gave the device away, delete it from your account so that its new owner can use it.\n", NULL },
-    [NOTIFY_FACTORS_CHANGED] = { "factors_changed", "The ways to sign in to your Porchlight account",
-        "{about}.\nIf it was not you, change your password and look at your clients and ways to sign in.\n", NULL },
-    [NOTIFY_ACCESS_CHANGED] = { "access_changed", "Who has access to your Porchlight account",
-        "{about}.\nIf it was not you, change your password, and look at your tokens, linked services and clients.\n", NULL },
+#define ABOUT_MOST 200
+#define MAIL (NOTIFY_HAS(NOTIFY_P_SUBJECT) | NOTIFY_HAS(NOTIFY_P_EMAIL))
+#define TEXT NOTIFY_HAS(NOTIFY_P_SMS)
+#define CALL (NOTIFY_HAS(NOTIFY_P_ASK) | NOTIFY_HAS(NOTIFY_P_VOICE))
+
+static const char *const about_only[] = { "about", NULL }, *const link_places[] = { "about", "minutes", NULL };
+static const char *const pin_places[] = { "pin", "ordinal", "count", "minutes", "about", NULL };
+static const char *const pin_words[] = { "sign_up", "log_in", "reset_password", "verify_email", "verify_phone", "change_password", "change_email", "change_phone", "delete_hub",
+    "replace_hub", "release_device", "transfer_device", "revoke_clients", "delete_account", "change_factors", "export_account", "make_token", NULL };
+static const char *const factor_words[] = { "totp_added", "totp_removed", "recovery_codes_made", "recovery_code_used", "passkey_added", "passkey_removed", "passkey_copied", NULL };
+static const char *const access_words[] = { "token_given", "token_ended", "service_given", "service_ended", NULL };
+_Static_assert(PL_COUNT(pin_words) <= NOTIFY_WORDS_MOST && PL_COUNT(factor_words) <= NOTIFY_WORDS_MOST, "words of a message");
+
+const struct notify_rule notify_rules[NOTIFY_KINDS] = {
+    [NOTIFY_PIN] = { "pin", MAIL | TEXT | CALL | NOTIFY_HAS(NOTIFY_P_ORDINALS), pin_places, "pin", pin_words },
+    [NOTIFY_SIGN_UP_TAKEN] = { "sign_up_taken", MAIL, NULL, NULL, NULL },
+    [NOTIFY_TOKEN_REUSED] = { "token_reused", MAIL, about_only, NULL, NULL },
+    [NOTIFY_ACCOUNT_DELETED] = { "account_deleted", MAIL, NULL, NULL, NULL },
+    [NOTIFY_PASSWORD_LINK] = { "password_link", MAIL, link_places, "about", NULL },
+    [NOTIFY_PASSWORD_CHANGED] = { "password_changed", MAIL, NULL, NULL, NULL },
+    [NOTIFY_EMAIL_CHANGED] = { "email_changed", MAIL, about_only, "about", NULL },
+    [NOTIFY_PHONE_CHANGED] = { "phone_changed", MAIL | TEXT, about_only, "about", NULL },
+    [NOTIFY_CHANGE_UNDONE] = { "change_undone", MAIL, NULL, NULL, NULL },
+    [NOTIFY_HUB_DELETED] = { "hub_deleted", MAIL, about_only, NULL, NULL },
+    [NOTIFY_HUB_REPLACED] = { "hub_replaced", MAIL, about_only, NULL, NULL },
+    [NOTIFY_DEVICE_TRIED] = { "device_tried", MAIL, about_only, NULL, NULL },
+    [NOTIFY_FACTORS_CHANGED] = { "factors_changed", MAIL, about_only, "about", factor_words },
+    [NOTIFY_ACCESS_CHANGED] = { "access_changed", MAIL, about_only, "about", access_words },
 };
 
-const char *notify_kind_name(enum notify_kind k) { return texts[k].name; }
+const char *notify_kind_name(enum notify_kind k) { return notify_rules[k].name; }
 
-static const char *ordinal_suffix(int32_t n)
+struct making {
+    const struct notify_message *m;
+    const struct notify_text *text;
+    struct pl_buf b;
+};
+
+/* What a person typed is told in at most 200 bytes, whole characters, and without control characters. */
+static void add_typed(struct pl_buf *b, struct pl_str s)
 {
-    static const char *const suffixes[] = { "th", "st", "nd", "rd" };
-    return n % 100 >= 11 && n % 100 <= 13 ? "th" : suffixes[n % 10 <= 3 ? n % 10 : 0];
+    size_t n = s.n < ABOUT_MOST ? s.n : ABOUT_MOST;
+    while (n < s.n && n && ((unsigned char)s.p[n] & 0xc0) == 0x80)
+        n--;
+    for (size_t i = 0; i < n; i++)
+        pl_buf_u8(b, (unsigned char)s.p[i] < ' ' || s.p[i] == 0x7f ? ' ' : (uint8_t)s.p[i]);
 }
 
-/* What a person typed is told in at most 200 bytes and without control characters. */
-static void add_about(struct pl_buf *b, struct pl_str about)
+/* A word's own placeholders are {count} and {name}. */
+static void add_word(struct making *k, const char *const *words)
 {
-    for (size_t i = 0; i < about.n && i < 200; i++)
-        pl_buf_u8(b, (unsigned char)about.p[i] < ' ' || about.p[i] == 0x7f ? ' ' : (uint8_t)about.p[i]);
-}
-
-static void add_pin(struct pl_buf *b, const struct notify_message *m)
-{
-    for (size_t i = 0; i < m->pin.n; i++) {
-        pl_buf_u8(b, (uint8_t)m->pin.p[i]);
-        if (m->channel == NOTIFY_VOICE && i + 1 < m->pin.n)
-            pl_buf_z(b, ", ");
-    }
-}
-
-static void add_value(struct pl_buf *b, struct pl_str name, const struct notify_message *m)
-{
-    if (pl_str_eqz(name, "pin"))
-        add_pin(b, m);
-    else if (pl_str_eqz(name, "ordinal"))
-        pl_buf_fmt(b, "%d%s", m->ordinal, ordinal_suffix(m->ordinal));
-    else if (pl_str_eqz(name, "minutes"))
-        pl_buf_fmt(b, "%lld", (long long)(m->life_us / PL_MINUTE));
-    else
-        add_about(b, m->about);
-}
-
-enum pl_err notify_render(const struct notify_message *m, struct pl_arena *a, struct notify_body *ret)
-{
-    const struct text *t = &texts[m->kind];
-    struct pl_str rest = pl_str_of(m->channel == NOTIFY_EMAIL ? t->email : t->phone);
-    struct pl_buf b = pl_buf_init(a, 4096);
-    if (!rest.p)
-        return PL_CHANNEL_REFUSED;
+    struct pl_str rest = PL_STR_NONE, after;
+    for (size_t i = 0; words[i]; i++)
+        if (pl_str_eqz(k->m->about, words[i]))
+            rest = k->text->words[i];
     while (rest.n) {
-        struct pl_str after;
-        pl_buf_str(&b, pl_str_split(rest, '{', &after));
+        pl_buf_str(&k->b, pl_str_split(rest, '{', &after));
         if (!after.n)
             break;
-        add_value(&b, pl_str_split(after, '}', &rest), m);
+        if (pl_str_eqz(pl_str_split(after, '}', &rest), "count"))
+            pl_buf_fmt(&k->b, "%d", k->m->ordinal);
+        else
+            add_typed(&k->b, k->m->name);
     }
-    if (pl_buf_err(&b) != PL_OK)
+}
+
+static void add_ordinal(struct making *k)
+{
+    struct pl_str rest = k->text->parts[NOTIFY_P_ORDINALS], word = PL_STR_NONE;
+    for (int32_t i = 0; i < k->m->ordinal; i++)
+        word = pl_str_split(rest, ' ', &rest);
+    if (word.n)
+        pl_buf_str(&k->b, word);
+    else
+        pl_buf_fmt(&k->b, "%d", k->m->ordinal);
+}
+
+/* A voice says the digits one by one. */
+static void add_pin(struct making *k)
+{
+    for (size_t i = 0; i < k->m->pin.n; i++) {
+        pl_buf_u8(&k->b, (uint8_t)k->m->pin.p[i]);
+        if (k->m->channel == NOTIFY_VOICE && i + 1 < k->m->pin.n)
+            pl_buf_z(&k->b, ", ");
+    }
+}
+
+static void add_value(struct making *k, struct pl_str name)
+{
+    const char *const *words = notify_rules[k->m->kind].words;
+    if (pl_str_eqz(name, "pin"))
+        add_pin(k);
+    else if (pl_str_eqz(name, "ordinal"))
+        add_ordinal(k);
+    else if (pl_str_eqz(name, "count"))
+        pl_buf_fmt(&k->b, "%d", k->m->ordinal);
+    else if (pl_str_eqz(name, "minutes"))
+        pl_buf_fmt(&k->b, "%lld", (long long)(k->m->life_us / PL_MINUTE));
+    else if (words)
+        add_word(k, words);
+    else
+        add_typed(&k->b, k->m->about);
+}
+
+static bool word_known(const struct notify_message *m)
+{
+    const char *const *words = notify_rules[m->kind].words;
+    for (size_t i = 0; words && words[i]; i++)
+        if (pl_str_eqz(m->about, words[i]))
+            return true;
+    return !words;
+}
+
+enum pl_err notify_render(const struct notify *n, const struct notify_message *m, struct pl_arena *a, struct notify_body *ret)
+{
+    static const enum notify_part parts[NOTIFY_CHANNELS] = { NOTIFY_P_EMAIL, NOTIFY_P_SMS, NOTIFY_P_VOICE };
+    const struct notify_text *t = notify_text_find(n->texts, m->kind, m->locale);
+    struct making k = { .m = m, .text = t, .b = pl_buf_init(a, 4096) };
+    struct pl_str rest = t->parts[parts[m->channel]], after;
+    if (!rest.n)
+        return PL_CHANNEL_REFUSED;
+    if (!word_known(m))
+        return PL_INTERNAL;
+    while (rest.n) {
+        pl_buf_str(&k.b, pl_str_split(rest, '{', &after));
+        if (!after.n)
+            break;
+        add_value(&k, pl_str_split(after, '}', &rest));
+    }
+    if (m->channel == NOTIFY_EMAIL)
+        pl_buf_z(&k.b, "\n");
+    if (m->channel == NOTIFY_SMS && m->pin.p && n->otp_domain) /* what phones fill in of themselves: "origin-bound one-time codes", last line */
+        pl_buf_fmt(&k.b, "\n@%s #%.*s", n->otp_domain, PL_FMT(m->pin));
+    if (pl_buf_err(&k.b) != PL_OK)
         return PL_NO_MEMORY;
-    *ret = (struct notify_body){ .to = m->to, .subject = pl_str_of(t->subject), .text = pl_buf_view(&b), .pin = m->pin };
+    *ret = (struct notify_body){ .to = m->to, .subject = t->parts[NOTIFY_P_SUBJECT], .text = pl_buf_view(&k.b), .pin = m->pin, .locale = t->locale,
+        .ask = m->channel == NOTIFY_VOICE ? t->parts[NOTIFY_P_ASK] : PL_STR_NONE };
     return PL_OK;
+}
+
+/* ---- what a text message costs ---- */
+
+static uint32_t next_char(struct pl_str s, size_t *at)
+{
+    unsigned char c = (unsigned char)s.p[(*at)++];
+    int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : c >= 0xc0 ? 1 : 0;
+    uint32_t v = more ? c & (0x3fu >> more) : c;
+    for (; more > 0 && *at < s.n; more--)
+        v = v << 6 | ((unsigned char)s.p[(*at)++] & 0x3fu);
+    return v;
+}
+
+/* 3GPP TS 23.038, section 6.2.1: 1 septet, 2 behind the escape, 0: not in the alphabet. */
+static unsigned septets(uint32_t c)
+{
+    static const uint16_t others[] = { 0xa1, 0xa3, 0xa4, 0xa5, 0xa7, 0xbf, 0xc4, 0xc5, 0xc6, 0xc7, 0xc9, 0xd1, 0xd6, 0xd8, 0xdc, 0xdf, 0xe0, 0xe4, 0xe5, 0xe6, 0xe8, 0xe9, 0xec, 0xf1, 0xf2,
+        0xf6, 0xf8, 0xf9, 0xfc, 0x393, 0x394, 0x398, 0x39b, 0x39e, 0x3a0, 0x3a3, 0x3a6, 0x3a8, 0x3a9 };
+    if (c == '^' || c == '{' || c == '}' || c == '\\' || c == '[' || c == '~' || c == ']' || c == '|' || c == 0x20ac)
+        return 2;
+    if (c == '\n' || c == '\r' || (c >= ' ' && c < 0x7f && c != '`'))
+        return 1;
+    for (size_t i = 0; i < PL_COUNT(others); i++)
+        if (others[i] == c)
+            return 1;
+    return 0;
+}
+
+unsigned notify_segments(struct pl_str text)
+{
+    unsigned gsm = 0, ucs2 = 0;
+    bool all = true;
+    for (size_t at = 0; at < text.n;) {
+        uint32_t c = next_char(text, &at);
+        unsigned s = septets(c);
+        gsm += s;
+        all = all && s;
+        ucs2 += c > 0xffff ? 2 : 1;
+    }
+    unsigned used = all ? gsm : ucs2, single = all ? 160 : 70, each = all ? 153 : 67;
+    return used <= single ? 1 : (used + each - 1) / each;
 }

@@ -23,17 +23,6 @@ const char *const pin_purpose_names[PIN_PURPOSES + 1] = {
     [PIN_CHANGE_FACTORS] = "change_factors", [PIN_EXPORT_ACCOUNT] = "export_account",
     [PIN_MAKE_TOKEN] = "make_token", [PIN_PURPOSES] = NULL };
 
-/* What the message says that the PIN is for: a person who is asked for it by a stranger should see it. */
-static const char *const purpose_said[PIN_PURPOSES] = {
-    [PIN_SIGN_UP_EMAIL] = "to sign up", [PIN_SIGN_UP_PHONE] = "to sign up", [PIN_LOG_IN] = "to sign in from a new client",
-    [PIN_RESET_PASSWORD] = "to set a new password", [PIN_VERIFY_EMAIL] = "to make this your e-mail address", [PIN_VERIFY_PHONE] = "to make this your phone number",
-    [PIN_CHANGE_PASSWORD] = "to change your password",
-    [PIN_CHANGE_EMAIL] = "to change your e-mail address", [PIN_CHANGE_PHONE] = "to change your phone number", [PIN_DELETE_HUB] = "to delete a hub",
-    [PIN_REPLACE_HUB] = "to replace a hub", [PIN_RELEASE_DEVICE] = "to release a device", [PIN_TRANSFER_DEVICE] = "to hand a device to somebody else",
-    [PIN_REVOKE_CLIENTS] = "to sign out a client", [PIN_DELETE_ACCOUNT] = "to delete your account",
-    [PIN_CHANGE_FACTORS] = "to change how you sign in", [PIN_EXPORT_ACCOUNT] = "to take out all that your account has",
-    [PIN_MAKE_TOKEN] = "to make a token for a script" };
-
 /* S-P3: the wait after the n-th send. After the last there is no other. */
 static const int64_t ladder[PIN_SENDS] = { 90 * PL_SECOND, 180 * PL_SECOND, 300 * PL_SECOND, 600 * PL_SECOND, 600 * PL_SECOND };
 
@@ -52,8 +41,8 @@ bool pin_other_permitted(enum pin_purpose purpose)
 
 static struct pl_str purpose_name(enum pin_purpose p) { return pl_str_of(pin_purpose_names[p]); }
 
-/* What wrong tries are counted under: the steps of a sign-up are one purpose. */
-static struct pl_str budget_name(struct pl_str purpose)
+/* What wrong tries are counted under, and what the message says that the PIN is for: the steps of a sign-up are one purpose. */
+static struct pl_str purpose_word(struct pl_str purpose)
 {
     enum pin_purpose p = pin_purpose_of(purpose);
     return p == PIN_SIGN_UP_EMAIL || p == PIN_SIGN_UP_PHONE ? PL_STR("sign_up") : purpose;
@@ -79,7 +68,7 @@ static struct pin_challenge view(const struct pin_sql_get_row *r)
 {
     return (struct pin_challenge){ .id = r->id, .account_id = r->account_id, .subject_id = r->subject_id, .client_id = r->client_id, .purpose = pin_purpose_of(r->purpose),
         .channel = r->channel, .destination = r->destination, .context = r->context, .sent_count = r->sent_count, .tries = r->tries, .decoy = r->decoy,
-        .expires_at = r->expires_at, .resend_at = r->resend_at, .verified_at = r->verified_at };
+        .expires_at = r->expires_at, .resend_at = r->resend_at, .verified_at = r->verified_at, .locale = r->locale };
 }
 
 /* The row, locked. The two statements return the same columns; one struct serves the code that reads them. */
@@ -94,7 +83,7 @@ static enum pl_err lock_row(struct db_tx *tx, struct pl_uuid id, struct pl_utc n
         return PL_NOT_FOUND;
     *ret = (struct pin_sql_get_row){ .id = r.id, .account_id = r.account_id, .subject_id = r.subject_id, .client_id = r.client_id, .purpose = r.purpose,
         .key_hash = r.key_hash, .channel = r.channel, .destination = r.destination, .context = r.context, .decoy = r.decoy, .pin_hash = r.pin_hash, .pin_key = r.pin_key,
-        .sent_count = r.sent_count, .tries = r.tries, .expires_at = r.expires_at, .resend_at = r.resend_at, .verified_at = r.verified_at };
+        .sent_count = r.sent_count, .tries = r.tries, .expires_at = r.expires_at, .resend_at = r.resend_at, .verified_at = r.verified_at, .locale = r.locale };
     return PL_OK;
 }
 
@@ -103,7 +92,7 @@ static enum pl_err budget_check(struct db_tx *tx, struct pl_utc now, struct pl_u
 {
     struct pin_sql_budget_row b;
     bool found;
-    enum pl_err e = pin_sql_budget(tx, subject, budget_name(purpose), pl_utc_add(now, -BUDGET_SPAN), &b, &found);
+    enum pl_err e = pin_sql_budget(tx, subject, purpose_word(purpose), pl_utc_add(now, -BUDGET_SPAN), &b, &found);
     if (e != PL_OK || !found || b.wrong < BUDGET)
         return e;
     if (reterr)
@@ -148,7 +137,7 @@ static void pin_new(struct pl_rand *rand, char ret[7]) { snprintf(ret, 7, "%06u"
 
 static enum pl_err pin_queue(const struct pin *p, struct db_tx *tx, struct pl_utc now, enum notify_channel channel, const struct pin_challenge *c, struct pl_str pin)
 {
-    struct notify_message m = { .kind = NOTIFY_PIN, .channel = channel, .to = c->destination, .about = pl_str_of(purpose_said[c->purpose]), .pin = pin,
+    struct notify_message m = { .kind = NOTIFY_PIN, .channel = channel, .to = c->destination, .locale = c->locale, .about = purpose_word(purpose_name(c->purpose)), .pin = pin,
         .ordinal = c->sent_count, .life_us = p->life_us, .account_id = c->account_id, .ref = c->id };
     if (c->decoy) {
         m.kind = NOTIFY_SIGN_UP_TAKEN;
@@ -198,7 +187,8 @@ enum pl_err pin_open(const struct pin *p, struct db_tx *tx, struct pl_utc now, c
 {
     uint8_t key_hash[32];
     struct pin_opened o = { .c = { .id = pl_uuid7(p->rand, now), .account_id = q->account_id, .subject_id = q->subject_id, .client_id = q->client_id,
-        .purpose = q->purpose, .channel = PL_STR_NONE, .destination = q->destination, .context = q->context, .decoy = q->decoy, .expires_at = now, .resend_at = now } };
+        .purpose = q->purpose, .channel = PL_STR_NONE, .destination = q->destination, .context = q->context, .decoy = q->decoy, .expires_at = now, .resend_at = now,
+        .locale = q->locale.n ? q->locale : PL_STR(NOTIFY_LOCALE_DEFAULT) } };
     enum pl_err e = budget_check(tx, now, q->subject_id, purpose_name(q->purpose), reterr);
     if (e != PL_OK)
         return e;
@@ -206,7 +196,7 @@ enum pl_err pin_open(const struct pin *p, struct db_tx *tx, struct pl_utc now, c
     e = secure_token_hash(pl_str_of(o.key), KEY_PREFIX, key_hash);
     if (e == PL_OK)
         e = pin_sql_open(tx, o.c.id, o.c.account_id, o.c.subject_id, o.c.client_id, purpose_name(q->purpose), (struct pl_str){ (char *)key_hash, sizeof key_hash }, q->context,
-                         q->decoy, now, pl_utc_add(now, CHALLENGE_LIFE), NULL);
+                         q->decoy, now, pl_utc_add(now, CHALLENGE_LIFE), o.c.locale, NULL);
     if (e == PL_OK && q->destination.p)
         e = may_cost(p, tx, now, q->channel, q->from, &o.c, reterr);
     if (e == PL_OK && q->destination.p)
@@ -292,13 +282,13 @@ static enum pl_err count_try(struct db_tx *tx, void *arg, struct pl_fail *reterr
         return PL_CHANNEL_REFUSED;
     if (!t->other && (!t->row.pin_hash.p || pl_utc_cmp(t->now, t->row.expires_at) >= 0))
         return PL_PIN_EXPIRED;
-    e = pin_sql_budget_lock(tx, t->row.subject_id, budget_name(t->row.purpose), t->now, NULL);
+    e = pin_sql_budget_lock(tx, t->row.subject_id, purpose_word(t->row.purpose), t->now, NULL);
     if (e == PL_OK)
         e = budget_check(tx, t->now, t->row.subject_id, t->row.purpose, reterr);
     if (e != PL_OK)
         return e;
     t->try_id = pl_uuid7(t->p->rand, t->now);
-    e = pin_sql_try_add(tx, t->row.subject_id, budget_name(t->row.purpose), t->try_id, t->now, NULL);
+    e = pin_sql_try_add(tx, t->row.subject_id, purpose_word(t->row.purpose), t->try_id, t->now, NULL);
     if (e == PL_OK)
         e = pin_sql_count_try(tx, t->id, NULL);
     if (e == PL_OK)
@@ -364,7 +354,7 @@ enum pl_err pin_spend(struct db_tx *tx, struct pl_utc now, const struct pin_righ
 
 enum pl_err pin_forgive(struct db_tx *tx, const struct pin_right *right)
 {
-    return pin_sql_try_drop(tx, right->c.subject_id, budget_name(purpose_name(right->c.purpose)), right->try_id, NULL);
+    return pin_sql_try_drop(tx, right->c.subject_id, purpose_word(purpose_name(right->c.purpose)), right->try_id, NULL);
 }
 
 /* ---- ending ---- */

@@ -56,6 +56,7 @@ struct pin_question {
     struct pl_uuid client_id;    /**< who asks, zero: not known yet */
     enum notify_channel channel;
     struct pl_str destination;   /**< e-mail or phone; .p NULL: not known yet, nothing is sent (pin_send comes later) */
+    struct pl_str locale;        /**< in which the messages are written (notify.h) */
     struct pl_str from;          /**< address prefix of who asks (http_peer_prefix) */
     struct pl_str context;       /**< the caller's own note, given back by pin_try; .p NULL: none */
     bool decoy;                  /**< never verifies; sends NOTIFY_SIGN_UP_TAKEN instead of a PIN */
@@ -65,6 +66,7 @@ struct pin_challenge {
     struct pl_uuid id, account_id, subject_id, client_id;
     enum pin_purpose purpose;
     struct pl_str channel, destination; /**< .p NULL: not known yet */
+    struct pl_str locale;
     struct pl_str context;
     int16_t sent_count, tries;
     bool decoy;

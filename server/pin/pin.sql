@@ -1,14 +1,14 @@
 -- name: open :exec
--- in: id uuid, account_id uuid?, subject_id uuid, client_id uuid?, purpose text, key_hash bytea, context text?, decoy boolean, now timestamptz, ends_at timestamptz
+-- in: id uuid, account_id uuid?, subject_id uuid, client_id uuid?, purpose text, key_hash bytea, context text?, decoy boolean, now timestamptz, ends_at timestamptz, locale text
 -- A challenge without a PIN yet.
-INSERT INTO challenge (id, account_id, subject_id, client_id, purpose, key_hash, context, decoy, pin_key, sent_count, tries, expires_at, resend_at, created_at, ends_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, $9, $9, $9, $10);
+INSERT INTO challenge (id, account_id, subject_id, client_id, purpose, key_hash, context, decoy, pin_key, sent_count, tries, expires_at, resend_at, created_at, ends_at, locale)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, $9, $9, $9, $10, $11);
 
 -- name: get :one
 -- in: id uuid, now timestamptz
 -- No row: there is none, or it ended long ago.
 SELECT id, account_id, subject_id, client_id, purpose, key_hash, channel, destination, context, decoy, pin_hash, pin_key, sent_count, tries, expires_at, resend_at,
-       verified_at
+       verified_at, locale
 FROM challenge WHERE id = $1 AND ends_at > $2;
 
 -- name: lock :one
@@ -16,7 +16,7 @@ FROM challenge WHERE id = $1 AND ends_at > $2;
 -- The same row, locked until the end of the transaction: sends and tries of one challenge happen one after the other.
 UPDATE challenge SET tries = tries WHERE id = $1 AND ends_at > $2
 RETURNING id, account_id, subject_id, client_id, purpose, key_hash, channel, destination, context, decoy, pin_hash, pin_key, sent_count, tries, expires_at, resend_at,
-          verified_at;
+          verified_at, locale;
 
 -- name: send :exec
 -- in: id uuid, channel text, destination text, pin_hash bytea, pin_key smallint, now timestamptz, expires_at timestamptz, resend_at timestamptz

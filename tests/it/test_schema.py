@@ -32,6 +32,7 @@ FOUND_OTHERWISE = {
     "challenge": "who signs up has no account yet; the client knows only the challenge's id",
     "password_reset": "who opens the link tells only its token",
     "outbox": "a queue of the service; mail to people who have no account yet",
+    "voice_call": "the provider of calls knows only the message's id",
     "session_token": "a request tells only its token",
     "delegation_token": "a request tells only its token",
     "device_binding": "a small key table: one binding a serial",

@@ -2,6 +2,7 @@
 import mmap
 import os
 import struct
+import time
 
 
 class Clock:
@@ -16,6 +17,10 @@ class Clock:
     def offset(self):
         """Seconds that the daemons' clocks are ahead."""
         return struct.unpack_from("=q", self._page)[0] / 1e6
+
+    def now(self):
+        """The daemons' wall clock, in seconds since 1970."""
+        return time.time() + self.offset
 
     def advance(self, seconds):
         """Moves both clocks of all daemons on. They see it at their next look."""

@@ -1,5 +1,6 @@
 """The system under test: `porchctl up` with the real daemons, a real PostgreSQL, real sinks and a clock that the test moves."""
 import collections
+import hashlib
 import json
 import os
 import queue
@@ -195,6 +196,12 @@ class Porch:
         return until(asks, "GET /readyz answers 200")
 
     # --- ways in
+
+    def webhook_key(self):
+        """What the webhook and its callbacks are signed with, as bytes: derived from the master key."""
+        with open(os.path.join(self.dir, "master.key"), encoding="ascii") as f:
+            master = bytes.fromhex(f.read().strip())
+        return hashlib.blake2b(b"porchlight webhook signature v1", key=master, digest_size=32).digest()
 
     def ctl(self, *args, code=0):
         """porchctl --json ARGS; its stdout, parsed when it is JSON."""

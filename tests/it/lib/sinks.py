@@ -1,13 +1,17 @@
 """Where messages go in tests: a real SMTP server and a webhook, both on 127.0.0.1, both remembering what came."""
 import email
 import email.policy
+import hashlib
+import hmac
 import http.server
 import json
 import re
 import socket
+import ssl
 import threading
 
 from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import AuthResult
 
 DEADLINE = 20.0
 
@@ -51,12 +55,24 @@ class Sink:
 
 
 class MailSink(Sink):
-    def __init__(self):
+    """cert: (certificate, key), and then TLS, by STARTTLS or from the first byte. login: (user, password) as bytes, without which it takes nothing."""
+
+    def __init__(self, cert=None, implicit=False, login=None, port=None):
         super().__init__()
-        self.port = free_port()
-        self._controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self.port = port or free_port()
+        tls, options = None, {}
+        if cert:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(*cert)
+        if login:
+            options = {"auth_required": True, "authenticator": lambda server, session, envelope, mechanism, data: AuthResult(success=(data.login, data.password) == login),
+                       "auth_require_tls": cert is not None and not implicit}
+        if implicit:
+            self._controller = Controller(self, hostname="127.0.0.1", port=self.port, ssl_context=tls, **options)
+        else:
+            self._controller = Controller(self, hostname="127.0.0.1", port=self.port, tls_context=tls, **options)
         self._controller.start()
-        self.url = f"smtp://127.0.0.1:{self.port}"
+        self.url = f"{'smtps' if implicit else 'smtp'}://127.0.0.1:{self.port}"
 
     async def handle_DATA(self, server, session, envelope):
         if self.refuse:
@@ -66,7 +82,8 @@ class MailSink(Sink):
         text = body.get_content() if body else ""
         pin = re.search(r"(?<!\d)\d{6}(?!\d)", text)
         for to in envelope.rcpt_tos:
-            self.put({"to": to, "from": envelope.mail_from, "subject": str(mail["subject"]), "text": text, "pin": pin and pin.group(), "headers": dict(mail.items())})
+            self.put({"to": to, "from": envelope.mail_from, "subject": str(mail["subject"]), "text": text, "pin": pin and pin.group(), "headers": dict(mail.items()),
+                      "raw": envelope.content, "tls": server.transport.get_extra_info("ssl_object") is not None})
         return "250 taken"
 
     def close(self):
@@ -98,6 +115,20 @@ class SmsSink(Sink):
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}/sms"
+
+    def heard(self, porch, message, event="key", key="1", at=0, signed=lambda t, body: f"{t}.callback.".encode() + body, **how):
+        """As the provider of calls: tells that a key was pressed, or that the call is over. The reply says what to say next."""
+        body = json.dumps({"id": message["id"], "event": event, **({"key": key} if event == "key" else {})}).encode()
+        t = int(porch.clock.now() + at)
+        mac = hmac.new(porch.webhook_key(), signed(t, body), hashlib.sha256).hexdigest()
+        return porch.api().call("POST", "/v1/voice-calls", body, headers={"Porchlight-Signature": f"t={t},v1={mac}"}, **how)
+
+    @staticmethod
+    def said(reply):
+        """The PIN in what a call says, which must say it twice."""
+        twice = re.findall(r"\d(?:, \d){5}", reply.ok(200)["text"])
+        assert len(twice) == 2 and twice[0] == twice[1], reply.body
+        return twice[0].replace(", ", "")
 
     def close(self):
         self._server.shutdown()
