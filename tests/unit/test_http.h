@@ -30,7 +30,7 @@ static struct pl_utc test_utc(const struct pl_clock *c)
     return pl_utc_add(standing.us ? standing : pl_now_utc(&pl_clock_system), __atomic_load_n(&moved, __ATOMIC_SEQ_CST));
 }
 static const struct pl_clock test_clock = { test_mono, test_utc };
-static void advance(int64_t us) { __atomic_add_fetch(&moved, us, __ATOMIC_SEQ_CST); }
+static inline void advance(int64_t us) { __atomic_add_fetch(&moved, us, __ATOMIC_SEQ_CST); }
 
 /* ---- the database: says what happened, in order ---- */
 struct db { int unused; };
@@ -192,7 +192,7 @@ static void open_gate(void)
     gate_open = true;
     pthread_cond_broadcast(&gate_moved);
 }
-static void wait_entered(unsigned n)
+static inline void wait_entered(unsigned n)
 {
     PL_LOCK(&gate_lock);
     while (entered < n)
@@ -529,7 +529,7 @@ static const char *take(int fd)
     return got;
 }
 /* Everything until the server ends the stream, which it must. */
-static const char *take_all(int fd)
+static inline const char *take_all(int fd)
 {
     static char got[8192];
     size_t n = 0;
@@ -541,7 +541,7 @@ static const char *take_all(int fd)
     return got;
 }
 /* Is the stream ended by the server? */
-static bool ended(int fd)
+static inline bool ended(int fd)
 {
     char c;
     if (poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 10000) != 1)
@@ -594,7 +594,7 @@ static long metric(const char *name)
     assert_non_null(at);
     return strtol(at + strlen(line), NULL, 10);
 }
-static void wait_metric(const char *name, long value)
+static inline void wait_metric(const char *name, long value)
 {
     struct pl_mono until = pl_mono_add(pl_now_mono(&pl_clock_system), 10 * PL_SECOND);
     while (metric(name) != value) {
