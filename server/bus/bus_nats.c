@@ -83,7 +83,7 @@ static void *closure_of(const struct bus_far *f) { return (void *)(uintptr_t)f->
 
 /* ---- Small things ---- */
 
-static void wake(struct bus_far *f)
+void bus_far_wake(struct bus_far *f)
 {
     uint64_t one = 1;
     ssize_t done = write(f->wake, &one, sizeof one);
@@ -114,97 +114,6 @@ bool bus_far_publish(struct bus_far *f, const char *name, const char *reply, str
     return s == NATS_OK;
 }
 
-/* ---- Interests ---- */
-
-/* Under the lock. */
-static struct interest *interest_find(struct bus_far *f, enum bus_want what, const char *subject)
-{
-    struct interest *i = f->buckets[bus_hash(subject)];
-    while (i && (i->what != what || strcmp(i->subject, subject) != 0))
-        i = i->next;
-    return i;
-}
-
-static struct interest *interest_of(struct bus_far *f, enum bus_want what, const char *subject)
-{
-    struct interest **list = &f->buckets[bus_hash(subject)], *i = interest_find(f, what, subject);
-    if (i)
-        return i;
-    i = pl_heap(sizeof *i);
-    if (!i)
-        return NULL;
-    i->what = what;
-    snprintf(i->subject, sizeof i->subject, "%s", subject);
-    i->next = *list;
-    *list = i;
-    return i;
-}
-
-static void queue(struct bus_far *f, struct interest *i)
-{
-    f->asked++;
-    if (i->is_queued)
-        return;
-    i->is_queued = true;
-    i->queued = f->changed;
-    f->changed = i;
-}
-
-/* Returns the ticket at which the change is done; 0 when there was no memory. */
-static uint64_t change(struct bus_far *f, enum bus_want what, const char *subject, int by)
-{
-    PL_LOCK(&f->lock);
-    struct interest *i = interest_of(f, what, subject);
-    if (!i)
-        return 0;
-    i->refs += by;
-    i->yielded = i->yielded && by < 0;
-    queue(f, i);
-    return f->asked;
-}
-
-static void await(struct bus_far *f, uint64_t ticket)
-{
-    if (pthread_equal(pthread_self(), f->keeper)) /* a handler that the keeper calls: it would wait for itself */
-        return;
-    PL_LOCK(&f->lock);
-    while (f->up && f->done < ticket)
-        pthread_cond_wait(&f->settled, &f->lock);
-}
-
-enum pl_err bus_far_want(struct bus_far *f, enum bus_want what, const char *subject)
-{
-    uint64_t ticket = change(f, what, subject, 1);
-    if (!ticket)
-        return PL_NO_MEMORY;
-    wake(f);
-    await(f, ticket);
-    return PL_OK;
-}
-
-void bus_far_unwant(struct bus_far *f, enum bus_want what, const char *subject, bool wait)
-{
-    uint64_t ticket = change(f, what, subject, -1); /* without memory we stay subscribed, and answer that nobody is here */
-    wake(f);
-    if (wait)
-        await(f, ticket);
-}
-
-void bus_far_yield(struct bus_far *f, const char *subject)
-{
-    PL_LOCK(&f->lock);
-    struct interest *i = interest_find(f, BUS_WANT_ASKS, subject);
-    if (i)
-        i->yielded = true;
-}
-
-bool bus_far_is_not_ours(struct bus_far *f, const char *subject)
-{
-    PL_LOCK(&f->lock);
-    const struct interest *i = interest_find(f, BUS_WANT_ASKS, subject);
-    return !i || i->yielded;
-}
-
 /* ---- What the library calls ---- */
 
 #define MESSAGE_HANDLER(name, call) \
@@ -232,7 +141,7 @@ static void look_at_all(struct bus_far *f)
         PL_LOCK(&f->lock);
         f->look = true;
     }
-    wake(f);
+    bus_far_wake(f);
 }
 
 MESSAGE_HANDLER(on_nudge_exact, take_nudge(f, msg, BUS_EXACT))
@@ -253,7 +162,7 @@ static void came(natsConnection *nc, void *closure)
         f->turns++;
         f->came = true;
     }
-    wake(f);
+    bus_far_wake(f);
     bus_far_leave(f);
 }
 
@@ -274,7 +183,7 @@ static void went(struct bus_far *f, bool closed)
         PL_LOG(f->log, PL_WARN, "bus.lost");
     }
     bus_far_fail_all(f);
-    wake(f);
+    bus_far_wake(f);
 }
 
 static void on_disconnected(natsConnection *nc, void *closure)
@@ -327,15 +236,6 @@ static void subscribe(struct bus_far *f, struct interest *i)
     }
 }
 
-/* Under the lock. */
-static void interest_take_out(struct bus_far *f, const struct interest *i)
-{
-    struct interest **at = &f->buckets[bus_hash(i->subject)];
-    while (*at != i)
-        at = &(*at)->next;
-    *at = i->next;
-}
-
 static void interests_free(struct interest **list)
 {
     for (struct interest *i; (i = *list) != NULL;) {
@@ -354,21 +254,6 @@ static bool flush(struct bus_far *f)
     return true;
 }
 
-/* What nobody wants any more leaves the table here: who wants it again makes a new one. Away, only what has no subscription. */
-static struct interest *change_take(struct bus_far *f, bool there, int *ret_refs)
-{
-    PL_LOCK(&f->lock);
-    struct interest *i = f->changed;
-    if (!i)
-        return NULL;
-    f->changed = i->queued;
-    i->is_queued = false;
-    *ret_refs = i->refs;
-    if (i->refs == 0 && (there || !i->sub))
-        interest_take_out(f, i);
-    return i;
-}
-
 /* Makes the subscriptions what is wanted. `there`: NATS is. */
 static void settle(struct bus_far *f, bool there)
 {
@@ -379,7 +264,7 @@ static void settle(struct bus_far *f, bool there)
         PL_LOCK(&f->lock);
         ticket = f->asked;
     }
-    for (struct interest *i; (i = change_take(f, there, &refs)) != NULL;)
+    for (struct interest *i; (i = bus_want_take(f, there, &refs)) != NULL;)
         if (refs == 0 && !i->sub) {
             pl_heap_free(i);
         } else if (refs == 0 && there) {
@@ -481,14 +366,6 @@ static void reopen(struct bus_far *f)
     f->came = f->came || (s == NATS_OK && connected); /* the library only tells of one that it waited for */
 }
 
-/* What was wanted while it was away was left for now. Under the lock. */
-static void queue_all(struct bus_far *f)
-{
-    for (size_t b = 0; b < BUS_BUCKETS; b++)
-        for (struct interest *i = f->buckets[b]; i; i = i->next)
-            queue(f, i);
-}
-
 static void *keep(void *arg)
 {
     struct bus_far *f = arg;
@@ -511,7 +388,7 @@ static void *keep(void *arg)
             closed = f->closed;
             there = is_came || f->up;
             if (is_came)
-                queue_all(f);
+                bus_want_queue_all(f);
         }
         settle(f, there);
         if (is_came)
@@ -609,7 +486,7 @@ struct bus_far *bus_far_free(struct bus_far *f)
             PL_LOCK(&f->lock);
             f->stopping = true;
         }
-        wake(f);
+        bus_far_wake(f);
         pthread_join(f->keeper, NULL);
     }
     far_unregister(f);

@@ -1,4 +1,5 @@
-/* bus_nats.h - private to bus/: the far side on NATS. bus_nats.c keeps the connection and the subscriptions, bus_ask.c what is said.
+/* bus_nats.h - private to bus/: the far side on NATS. bus_nats.c keeps the connection and the subscriptions, bus_want.c what is to be heard,
+ * bus_ask.c what is said.
  *
  * Nothing of libnats is seen outside bus/. Threads and locks: bus_nats.c.
  */
@@ -67,6 +68,14 @@ void bus_far_name(char out[NAME_BYTES], const char *prefix, const char *subject)
 /* "hub.X" of "porchlight.a.hub.X"; NULL when it is none of ours. */
 const char *bus_far_subject(const char *name, const char *prefix);
 
+void bus_far_wake(struct bus_far *f); /* the keeper */
+
+/* bus_want.c, for the keeper */
+/* The next change. What nobody wants any more leaves the table here: who wants it again makes a new one. While NATS is not `there`, only what has no subscription.
+ * NULL: none is left. */
+struct interest *bus_want_take(struct bus_far *f, bool there, int *ret_refs);
+/* Everything may have changed. Under the lock. */
+void bus_want_queue_all(struct bus_far *f);
 /* A server here stepped back: until we are no longer asked, we leave the answer to the newer one. */
 void bus_far_yield(struct bus_far *f, const char *subject);
 /* Whether a question for which nobody is here is answered by another node, or came in the moment in which we unsubscribe. */
