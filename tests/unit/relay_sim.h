@@ -463,10 +463,14 @@ static inline void sim_connected_viewer(struct sim *s, struct sim_peer *v, unsig
     v->leg.webrtc.ext_transport_cc = 5;
     if (rtx)
         v->leg.webrtc.rtx = (struct relay_track_conf){ v->leg.video.ssrc + 7, 103, false };
+    struct relay_stats before, after;
     assert_int_equal(sim_add(s, v, 1), PL_OK);
+    relay_stats(s->relay, &before);
     v->assoc = sim_last_start(s);
     sim_check(s, v, true);
     sim_dtls_in(s, v, RELAY_DTLS_KEYS, true);
+    relay_stats(s->relay, &after);
+    assert_int_equal(after.viewers, before.viewers); /* its keys were taken */
 }
 
 /* A viewer asks for these again. */
