@@ -300,6 +300,8 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     enum pl_err e = secure_init();
     if (e == PL_OK)
+        e = pl_srtp_start(); /* or the first live view waits for it */
+    if (e == PL_OK)
         e = run(&o, &log, &f);
     if (e != PL_OK) {
         fprintf(stderr, "porchlight-hub: %s\n", f.detail[0] ? f.detail : pl_err_table[e].sentence);

@@ -310,11 +310,11 @@ static enum pl_err open_socket(struct watch *w)
 
 static enum pl_err prepare(struct watch *w)
 {
-    enum pl_err e = read_session(w);
-    if (e == PL_OK)
-        e = decoder_new(&(struct decoder_conf){ .self = w, .on_picture = on_picture, .on_sound = on_sound }, &w->decoder);
+    enum pl_err e = decoder_new(&(struct decoder_conf){ .self = w, .on_picture = on_picture, .on_sound = on_sound }, &w->decoder);
     if (e == PL_OK && w->o.out)
         e = output_open(w->o.out, w->o.every, &w->output, &w->fail);
+    if (e == PL_OK)
+        e = read_session(w); /* on stdin it may come later: all that does not need it is there by then */
     if (e == PL_OK && !w->o.out && player_possible() && player_start(&w->session, &w->player, &w->fail) != PL_OK)
         fprintf(stderr, "porchlight-watch: %s; only counting\n", w->fail.detail);
     if (e == PL_OK && w->o.trace && !(w->trace = fopen(w->o.trace, "we")))
@@ -361,6 +361,8 @@ int main(int argc, char **argv)
     av_log_set_level(AV_LOG_QUIET);
     w.tell = isatty(2);
     enum pl_err e = signals < 0 ? PL_IO : secure_init();
+    if (e == PL_OK)
+        e = pl_srtp_start();
     if (e == PL_OK)
         e = prepare(&w);
     if (e == PL_OK) {

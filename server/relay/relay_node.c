@@ -131,6 +131,8 @@ enum pl_err relay_node_run(const struct relay_args *args, struct pl_fail *reterr
     if (e == PL_OK)
         e = secure_init();
     if (e == PL_OK)
+        e = pl_srtp_start(); /* or the first session stalls the thread of all packets */
+    if (e == PL_OK)
         e = read_parts(args, &p, reterr);
     if (e == PL_OK)
         e = relay_worker_new(&p.worker, &worker, reterr);

@@ -40,10 +40,6 @@ enum pl_err pl_srtp_suite_of(struct pl_str name, enum pl_srtp_suite *ret)
     return PL_UNSUPPORTED_MEDIA;
 }
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static bool ready;
-static void start(void) { ready = srtp_init() == srtp_err_status_ok; }
-
 static enum pl_err err_of(srtp_err_status_t s)
 {
     switch (s) {
@@ -59,11 +55,8 @@ static enum pl_err err_of(srtp_err_status_t s)
     }
 }
 
-enum pl_err pl_srtp_new(const struct pl_srtp_conf *conf, struct pl_srtp **ret)
+static enum pl_err make(const struct pl_srtp_conf *conf, struct pl_srtp **ret)
 {
-    pthread_once(&once, start);
-    if (!ready)
-        return PL_UNAVAILABLE;
     if (conf->key_n != pl_srtp_key_bytes(conf->suite) || conf->ssrcs_n > PL_SRTP_SSRCS)
         return PL_INVALID_REQUEST;
     struct pl_srtp *s = pl_heap(sizeof *s);
@@ -105,6 +98,35 @@ enum pl_err pl_srtp_new(const struct pl_srtp_conf *conf, struct pl_srtp **ret)
     }
     *ret = s;
     return PL_OK;
+}
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static bool ready;
+
+/* Debian's libsrtp stands on NSS, which it starts with its first context and ends with its last: 60 ms for the first of a process, 1 ms for the first after none, 15 us with others
+ * about. So one of each suite stays. */
+static void start(void)
+{
+    static const uint8_t key[PL_SRTP_KEY_MAX];
+    static struct pl_srtp *stay[PL_COUNT(suites)];
+    ready = srtp_init() == srtp_err_status_ok;
+    for (size_t i = 0; ready && i < PL_COUNT(suites); i++) {
+        struct pl_srtp_conf c = { .suite = (enum pl_srtp_suite)i, .key = key, .key_n = suites[i].key, .ssrcs = { 1 }, .ssrcs_n = 1 };
+        if (make(&c, &stay[i]) != PL_OK)
+            stay[i] = NULL; /* it only saves time */
+    }
+}
+
+enum pl_err pl_srtp_start(void)
+{
+    pthread_once(&once, start);
+    return ready ? PL_OK : PL_UNAVAILABLE;
+}
+
+enum pl_err pl_srtp_new(const struct pl_srtp_conf *conf, struct pl_srtp **ret)
+{
+    enum pl_err e = pl_srtp_start();
+    return e == PL_OK ? make(conf, ret) : e;
 }
 
 struct pl_srtp *pl_srtp_free(struct pl_srtp *s)

@@ -34,6 +34,10 @@ const char *pl_srtp_suite_name(enum pl_srtp_suite suite);
 /* PL_UNSUPPORTED_MEDIA for every other name. */
 PL_MUST enum pl_err pl_srtp_suite_of(struct pl_str name, enum pl_srtp_suite *ret);
 
+/* Starts the libraries behind this door, which test themselves first: a tenth of a second, and more on a busy machine. Without it the first context of the process pays
+ * for it, on the thread that carries everybody's packets: programs call it before they answer anybody. Any number of times. PL_UNAVAILABLE. */
+PL_MUST enum pl_err pl_srtp_start(void);
+
 struct pl_srtp;
 struct pl_srtp_conf {
     enum pl_srtp_suite suite;
