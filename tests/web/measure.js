@@ -117,7 +117,8 @@ async function negotiated(peer) {
   const video = inbound("video"), audio = inbound("audio");
   return {
     cipher: transport.srtpCipher?.replace(/^SRTP_/, ""), dtls: transport.dtlsState, ufrag: transport.iceLocalUsernameFragment, dtls_role: transport.dtlsRole, tls: transport.tlsVersion,
-    video: { codec: codec(video), packets: video.packetsReceived, lost: video.packetsLost, decoded: video.framesDecoded, keys: video.keyFramesDecoded, nacks: video.nackCount, plis: video.pliCount },
+    video: { codec: codec(video), packets: video.packetsReceived, lost: video.packetsLost, decoded: video.framesDecoded, keys: video.keyFramesDecoded, nacks: video.nackCount, plis: video.pliCount,
+      rtx: video.retransmittedPacketsReceived, freezes: video.freezeCount, frozen_s: video.totalFreezesDuration },
     audio: { codec: codec(audio), packets: audio.packetsReceived, lost: audio.packetsLost, concealed: audio.concealedSamples, samples: audio.totalSamplesReceived },
   };
 }

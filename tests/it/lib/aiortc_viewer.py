@@ -3,6 +3,7 @@
     with AiortcViewer(api, whep_url) as viewer: viewer.watch(75)"""
 import asyncio
 import logging
+import re
 import threading
 
 import numpy
@@ -33,9 +34,14 @@ def strip_number(luma):
     return word >> 8 if crc == word & 0xFF else None
 
 
+def behind(net, answer):
+    return re.sub(r"(a=candidate:\S+ \d+ udp \d+ )\S+ \d+", rf"\g<1>{net.host} {net.port}", answer, flags=re.I) if net else answer
+
+
 class AiortcViewer:
-    def __init__(self, api, whep_url):
-        self.api, self.whep_url = api, whep_url
+    def __init__(self, api, whep_url, net=None):
+        """`net`: a Netsim to the relay that its packets go through."""
+        self.api, self.whep_url, self.net = api, whep_url, net
         self.numbers, self.frames, self.samples, self.rate = [], 0, [], 0
         self.loop = asyncio.new_event_loop()
         logging.getLogger("aiortc").setLevel(logging.ERROR)
@@ -62,7 +68,7 @@ class AiortcViewer:
         await self.peer.setLocalDescription(await self.peer.createOffer())
         reply = await self.loop.run_in_executor(None, lambda: self.api.call("POST", self.whep_url, self.peer.localDescription.sdp, headers={"Content-Type": "application/sdp"}))
         self.address = reply.ok(201).headers["Location"]
-        await self.peer.setRemoteDescription(RTCSessionDescription(reply.body, "answer"))
+        await self.peer.setRemoteDescription(RTCSessionDescription(behind(self.net, reply.body), "answer"))
 
     async def _see(self, track):
         while True:

@@ -176,16 +176,20 @@ class Household:
 
 
 class Viewer:
-    """The native viewer, as a process, on what POST live answered."""
+    """The native viewer, as a process, on what POST live answered. Without that it waits, ready, for begin()."""
 
     def __init__(self, porch, srtp, folder, *bounds):
         os.makedirs(folder, exist_ok=True)
-        session = os.path.join(folder, "session.json")
-        with open(session, "w", encoding="utf-8") as f:
-            json.dump(srtp, f)
         self.folder = str(folder)
-        self.process = subprocess.Popen([program("porchlight-watch"), "--session", session, "--out", self.folder, *map(str, bounds)],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([program("porchlight-watch"), "--out", self.folder, *map(str, bounds)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if srtp:
+            self.begin(srtp)
+
+    def begin(self, srtp):
+        with self.process.stdin as stdin:
+            json.dump(srtp, stdin)
+        self.process.stdin = None
 
     def summary(self, timeout=90):
         """Waits for its bound; what it saw and heard."""
