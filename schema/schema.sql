@@ -122,10 +122,7 @@ CREATE TABLE delegation_token (
     token_hash bytea NOT NULL,
     account_id uuid NOT NULL,
     delegation_id uuid NOT NULL,
-    kind text NOT NULL,
-    generation integer NOT NULL,
-    expires_at timestamp with time zone,
-    CONSTRAINT delegation_token_kind_check CHECK ((kind = ANY (ARRAY['access'::text, 'refresh'::text])))
+    expires_at timestamp with time zone
 );
 
 CREATE TABLE device (
@@ -405,6 +402,42 @@ CREATE TABLE node (
     lease_until timestamp with time zone NOT NULL
 );
 
+CREATE TABLE oauth_client (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    redirect_uris text NOT NULL,
+    secret_hash bytea,
+    created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE oauth_code (
+    code_hash bytea NOT NULL,
+    account_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    redirect_uri text NOT NULL,
+    scopes text NOT NULL,
+    code_challenge text NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    spent_at timestamp with time zone,
+    delegation_id uuid
+);
+
+CREATE TABLE oauth_refresh (
+    token_hash bytea NOT NULL,
+    account_id uuid NOT NULL,
+    delegation_id uuid NOT NULL,
+    generation integer NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE oauth_service (
+    account_id uuid NOT NULL,
+    delegation_id uuid NOT NULL,
+    client_id uuid NOT NULL,
+    generation integer NOT NULL,
+    rotated_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE outbox (
     id uuid NOT NULL,
     account_id uuid,
@@ -667,6 +700,24 @@ ALTER TABLE ONLY migration
 ALTER TABLE ONLY node
     ADD CONSTRAINT node_pkey PRIMARY KEY (node_id);
 
+ALTER TABLE ONLY oauth_client
+    ADD CONSTRAINT oauth_client_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY oauth_client
+    ADD CONSTRAINT oauth_client_name UNIQUE (name);
+
+ALTER TABLE ONLY oauth_code
+    ADD CONSTRAINT oauth_code_key PRIMARY KEY (code_hash);
+
+ALTER TABLE ONLY oauth_refresh
+    ADD CONSTRAINT oauth_refresh_key PRIMARY KEY (token_hash);
+
+ALTER TABLE ONLY oauth_service
+    ADD CONSTRAINT oauth_service_client UNIQUE (account_id, client_id);
+
+ALTER TABLE ONLY oauth_service
+    ADD CONSTRAINT oauth_service_key PRIMARY KEY (account_id, delegation_id);
+
 ALTER TABLE ONLY outbox
     ADD CONSTRAINT outbox_key PRIMARY KEY (id);
 
@@ -779,6 +830,18 @@ CREATE UNIQUE INDEX live_one_per_device ON live USING btree (account_id, device_
 CREATE INDEX live_place_hub ON live_place USING btree (hub_serial);
 
 CREATE INDEX live_place_relay ON live_place USING btree (relay_id);
+
+CREATE INDEX oauth_code_account ON oauth_code USING btree (account_id);
+
+CREATE INDEX oauth_code_client ON oauth_code USING btree (client_id);
+
+CREATE INDEX oauth_code_created ON oauth_code USING btree (created_at);
+
+CREATE INDEX oauth_refresh_expires ON oauth_refresh USING btree (expires_at);
+
+CREATE INDEX oauth_refresh_service ON oauth_refresh USING btree (account_id, delegation_id);
+
+CREATE INDEX oauth_service_of_client ON oauth_service USING btree (client_id);
 
 CREATE INDEX outbox_account ON outbox USING btree (account_id);
 

@@ -97,7 +97,15 @@ struct account_delegation {
 /* Both tell the owner by e-mail and event; account_nudge or notify_wake comes after the commit. PL_TOO_MANY: fifty of a kind. */
 PL_MUST enum pl_err account_delegation_add(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const struct account_delegation *d, struct pl_uuid *ret_id);
 /* Takes it back with its tokens, and cuts its sockets and running media (S-S5). PL_NOT_FOUND. */
-PL_MUST enum pl_err account_delegation_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, struct pl_uuid id);
+PL_MUST enum pl_err account_delegation_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, enum account_delegation_kind kind, struct pl_uuid id);
+/* What it may. PL_NOT_FOUND: it has ended. */
+PL_MUST enum pl_err account_delegation_scopes(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, struct pl_str *ret);
+/* Writes member `member`: those of a kind, newest first. */
+PL_MUST enum pl_err account_delegations_write(struct db_tx *tx, struct jw *w, const char *member, enum account_delegation_kind kind, struct pl_uuid account_id);
+/* After the commit of any of these: the account's sockets, the fact handlers and the sender look. */
+PL_MUST enum pl_err account_delegation_nudge_after(struct http_call *c, struct account *ctx, struct pl_uuid account_id);
+/* Did the caller's client sign in within that time, by a PIN or a passkey? One that is known again by its key did not. */
+PL_MUST enum pl_err account_client_is_new(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, int64_t within_us, bool *ret);
 /* S-S1: an access token of it; the caller tells it once and wipes it. */
 void account_delegation_token_new(enum account_delegation_kind kind, char ret[SECURE_TOKEN_TEXT]);
 /* Makes the token good until then (us 0: as long as the delegation). */

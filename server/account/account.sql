@@ -219,6 +219,11 @@ RETURNING id;
 -- No row: there is no such client of this account.
 SELECT id, name, key_hash FROM client WHERE account_id = $1 AND id = $2;
 
+-- name: client_age :one
+-- in: account_id uuid, id uuid
+-- When the client signed in for the first time. No row: it is gone.
+SELECT created_at FROM client WHERE account_id = $1 AND id = $2;
+
 -- name: client_seen :exec
 -- in: account_id uuid, id uuid, now timestamptz
 -- It refreshed its session.
@@ -410,16 +415,16 @@ DELETE FROM delegation WHERE account_id = $1 AND id = $2 RETURNING kind, name;
 SELECT account_id, id FROM delegation WHERE ends_at <= $1 LIMIT 100;
 
 -- name: delegation_token_add :exec
--- in: token_hash bytea, account_id uuid, delegation_id uuid, kind text, generation integer, expires_at timestamptz?
+-- in: token_hash bytea, account_id uuid, delegation_id uuid, expires_at timestamptz?
 -- Only its hash is kept.
-INSERT INTO delegation_token (token_hash, account_id, delegation_id, kind, generation, expires_at) VALUES ($1, $2, $3, $4, $5, $6);
+INSERT INTO delegation_token (token_hash, account_id, delegation_id, expires_at) VALUES ($1, $2, $3, $4);
 
 -- name: delegation_access :one
 -- in: token_hash bytea, now timestamptz
 -- The one query of every call with such a token. No row: unknown, expired or taken back.
 SELECT t.account_id, t.delegation_id, t.expires_at, d.scopes, d.systems, d.last_used_at FROM delegation_token t
 JOIN delegation d ON d.account_id = t.account_id AND d.id = t.delegation_id
-WHERE t.token_hash = $1 AND t.kind = 'access' AND (t.expires_at IS NULL OR t.expires_at > $2) AND (d.ends_at IS NULL OR d.ends_at > $2);
+WHERE t.token_hash = $1 AND (t.expires_at IS NULL OR t.expires_at > $2) AND (d.ends_at IS NULL OR d.ends_at > $2);
 
 -- name: delegation_tokens_drop :exec
 -- in: account_id uuid, delegation_id uuid

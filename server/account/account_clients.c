@@ -40,6 +40,15 @@ enum pl_err account_on_clients(struct http_call *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
+enum pl_err account_client_is_new(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, int64_t within_us, bool *ret)
+{
+    struct account_sql_client_age_row row;
+    bool found;
+    enum pl_err e = account_sql_client_age(tx, actor->account_id, actor->client_id, &row, &found);
+    *ret = e == PL_OK && found && pl_utc_sub(now, row.created_at) < within_us;
+    return e;
+}
+
 static enum pl_err revoked_event(struct http_call *c, struct pl_uuid client_id)
 {
     struct pl_buf b = pl_buf_init(c->arena, 256);

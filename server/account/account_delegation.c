@@ -114,7 +114,19 @@ enum pl_err account_delegation_token_add(struct db_tx *tx, struct pl_uuid accoun
 {
     uint8_t hash[32];
     enum pl_err e = secure_token_hash(pl_str_of(token), kinds[kind].prefix, hash);
-    return e == PL_OK ? account_sql_delegation_token_add(tx, hash_str(hash), account_id, id, PL_STR("access"), 0, expires_at, NULL) : e;
+    return e == PL_OK ? account_sql_delegation_token_add(tx, hash_str(hash), account_id, id, expires_at, NULL) : e;
+}
+
+struct pl_str account_delegation_kind_name(enum account_delegation_kind kind) { return pl_str_of(kinds[kind].name); }
+
+enum pl_err account_delegation_scopes(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, struct pl_str *ret)
+{
+    struct account_sql_delegation_lock_row row;
+    bool found;
+    enum pl_err e = account_sql_delegation_lock(tx, account_id, id, now, &row, &found);
+    if (e == PL_OK && found)
+        *ret = row.scopes;
+    return e == PL_OK && !found ? PL_NOT_FOUND : e;
 }
 
 static enum pl_err drop(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, struct account_sql_delegation_drop_row *ret)
@@ -128,11 +140,13 @@ static enum pl_err drop(struct account *ctx, struct db_tx *tx, struct pl_utc now
     return e == PL_OK ? journal_fact(tx, ctx->rand, now, JOURNAL_SESSION_REVOKED, account_id, id, PL_STR("{}")) : e;
 }
 
-enum pl_err account_delegation_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, struct pl_uuid id)
+enum pl_err account_delegation_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, enum account_delegation_kind kind, struct pl_uuid id)
 {
     struct account_sql_delegation_drop_row row;
     enum pl_err e = drop(ctx, tx, now, actor->account_id, id, &row);
-    return e == PL_OK ? tell(ctx, tx, now, actor, id, pl_str_eqz(row.kind, kinds[ACCOUNT_TOKEN].name) ? ACCOUNT_TOKEN : ACCOUNT_SERVICE, false, row.name) : e;
+    if (e == PL_OK && !pl_str_eqz(row.kind, kinds[kind].name))
+        return PL_NOT_FOUND; /* and the transaction is undone */
+    return e == PL_OK ? tell(ctx, tx, now, actor, id, kind, false, row.name) : e;
 }
 
 /* What has run into its end is taken back as if by hand: running media is cut, too. */

@@ -202,8 +202,7 @@ PL_MUST enum pl_err account_on_export(struct http_call *c, struct pl_fail *reter
 PL_MUST enum pl_err account_delegation_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until, struct pl_utc *ret_used);
 PL_MUST enum pl_err account_delegation_hold(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
 PL_MUST enum pl_err account_delegations_expire(struct account *ctx, struct db_tx *tx, struct pl_utc now);
-/* Writes member `member`: those of a kind. */
-PL_MUST enum pl_err account_delegations_write(struct db_tx *tx, struct jw *w, const char *member, const char *kind, struct pl_uuid account_id);
+struct pl_str account_delegation_kind_name(enum account_delegation_kind kind);
 PL_MUST enum pl_err account_used_new(struct account_used **ret);
 struct account_used *account_used_free(struct account_used *u);
 /* Any thread: remembers that it was used, unless that is known from within the last minute. */

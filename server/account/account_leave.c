@@ -154,7 +154,9 @@ enum pl_err account_on_export(struct http_call *c, struct pl_fail *reterr)
     if (e == PL_OK)
         e = write_clients(c->tx, &c->out, c->now, &c->actor);
     if (e == PL_OK)
-        e = account_delegations_write(c->tx, &c->out, "tokens", "token", id);
+        e = account_delegations_write(c->tx, &c->out, "tokens", ACCOUNT_TOKEN, id);
+    if (e == PL_OK)
+        e = account_delegations_write(c->tx, &c->out, "services", ACCOUNT_SERVICE, id);
     jw_open(&c->out, "factors");
     if (e == PL_OK)
         e = factor_write(c->tx, id, &c->out);

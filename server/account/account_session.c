@@ -24,15 +24,17 @@ void account_nudge(void *arg)
     notify_wake(n->ctx->notify);
 }
 
-enum pl_err account_nudge_after(struct http_call *c, struct pl_uuid account_id)
+enum pl_err account_delegation_nudge_after(struct http_call *c, struct account *ctx, struct pl_uuid account_id)
 {
     struct account_nudge *n = PL_NEW(c->arena, struct account_nudge);
     if (!n)
         return PL_NO_MEMORY;
-    *n = (struct account_nudge){ c->self, account_id };
+    *n = (struct account_nudge){ ctx, account_id };
     http_after(c, account_nudge, n);
     return PL_OK;
 }
+
+enum pl_err account_nudge_after(struct http_call *c, struct pl_uuid account_id) { return account_delegation_nudge_after(c, c->self, account_id); }
 
 /* ---- making ---- */
 

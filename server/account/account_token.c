@@ -22,11 +22,11 @@ static void write_one(struct jw *w, const struct account_sql_delegation_list_row
     jw_utc(w, "last_used_at", r->last_used_at);
 }
 
-enum pl_err account_delegations_write(struct db_tx *tx, struct jw *w, const char *member, const char *kind, struct pl_uuid account_id)
+enum pl_err account_delegations_write(struct db_tx *tx, struct jw *w, const char *member, enum account_delegation_kind kind, struct pl_uuid account_id)
 {
     struct account_sql_delegation_list_row *rows;
     size_t n;
-    enum pl_err e = account_sql_delegation_list(tx, account_id, pl_str_of(kind), &rows, &n);
+    enum pl_err e = account_sql_delegation_list(tx, account_id, account_delegation_kind_name(kind), &rows, &n);
     if (e != PL_OK)
         return e;
     jw_array(w, member);
@@ -42,7 +42,7 @@ enum pl_err account_delegations_write(struct db_tx *tx, struct jw *w, const char
 static enum pl_err on_tokens(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
-    return account_delegations_write(c->tx, &c->out, "tokens", "token", c->actor.account_id);
+    return account_delegations_write(c->tx, &c->out, "tokens", ACCOUNT_TOKEN, c->actor.account_id);
 }
 
 static enum pl_err make(struct http_call *c, struct account_sql_delegation_list_row *row, const char *token)
@@ -81,7 +81,7 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
     (void)reterr;
     enum pl_err e = http_param_uuid(c, "id", &id);
     if (e == PL_OK)
-        e = account_delegation_end(c->self, c->tx, c->now, &c->actor, id);
+        e = account_delegation_end(c->self, c->tx, c->now, &c->actor, ACCOUNT_TOKEN, id);
     return e == PL_OK ? account_nudge_after(c, c->actor.account_id) : e;
 }
 

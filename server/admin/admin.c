@@ -204,6 +204,46 @@ static enum pl_err on_audit(struct http_call *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
+static const struct json_field oauth_client_fields[] = {
+    JSON_F(struct oauth_client_new, name, J_STR, J_REQUIRED, .lo = 1, .hi = 64), JSON_F(struct oauth_client_new, redirect_uris, J_STRS, J_REQUIRED, .hi = 12),
+    JSON_F(struct oauth_client_new, public, J_BOOL, J_OPTIONAL), J_END };
+
+static enum pl_err on_oauth_client(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct admin_ctx *ctx = c->self;
+    char secret[SECURE_TOKEN_TEXT];
+    struct pl_uuid id;
+    enum pl_err e = oauth_client_add(ctx->oauth, c->tx, c->rand, c->now, c->body, &id, secret, reterr);
+    if (e == PL_OK) {
+        jw_uuid(&c->out, "client_id", id);
+        jw_str(&c->out, "client_secret", secret[0] ? pl_str_of(secret) : PL_STR_NONE);
+    }
+    secure_wipe(secret, sizeof secret);
+    return e;
+}
+
+static enum pl_err on_oauth_clients(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    return oauth_client_list(c->tx, &c->out);
+}
+
+static enum pl_err on_oauth_client_remove(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct admin_ctx *ctx = c->self;
+    struct pl_uuid id;
+    bool more = false;
+    (void)reterr;
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    if (e == PL_OK)
+        e = oauth_client_remove(ctx->oauth, c->tx, c->now, id, &more);
+    if (e == PL_OK) {
+        jw_bool(&c->out, "more", more);
+        http_after(c, notify_wake, (void *)(uintptr_t)ctx->notify);
+    }
+    return e;
+}
+
 const struct http_route admin_routes[] = {
     { HTTP_GET, "/admin/v1/status", HTTP_PUBLIC, on_status, "This node, and what is connected, runs and waits", .tx = HTTP_OWN_TX },
     { HTTP_POST, "/admin/v1/inventory", HTTP_PUBLIC, on_inventory, "Import devices that a maker has made", HTTP_BODY(struct inventory_body, inventory_fields) },
@@ -214,6 +254,9 @@ const struct http_route admin_routes[] = {
     { HTTP_GET, "/admin/v1/live/{id}", HTTP_PUBLIC, on_explain, "One live session with its stages" },
     { HTTP_GET, "/admin/v1/hubs", HTTP_PUBLIC, on_hubs, "Hubs and hubless cameras with their connections" },
     { HTTP_GET, "/admin/v1/accounts", HTTP_PUBLIC, on_accounts, "Accounts, masked" },
+    { HTTP_POST, "/admin/v1/oauth-clients", HTTP_PUBLIC, on_oauth_client, "Register a service that may be linked to accounts", HTTP_BODY(struct oauth_client_new, oauth_client_fields) },
+    { HTTP_GET, "/admin/v1/oauth-clients", HTTP_PUBLIC, on_oauth_clients, "Services that may be linked" },
+    { HTTP_DELETE, "/admin/v1/oauth-clients/{id}", HTTP_PUBLIC, on_oauth_client_remove, "Remove a service and unlink it everywhere" },
     { HTTP_GET, "/admin/v1/audit/{id}", HTTP_PUBLIC, on_audit, "Verify the audit chain of an account or device" },
     HTTP_END,
 };

@@ -9,9 +9,11 @@
 #include "http.h"
 #include "live.h"
 #include "notify.h"
+#include "oauth.h"
 
 struct admin_ctx {
     const struct notify *notify;
+    struct oauth_ctx *oauth;
     struct live_ctx *live;
     struct pl_utc started_at;
     const char *version;

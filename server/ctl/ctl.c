@@ -47,6 +47,11 @@ static const struct ctl_option migrate_options[] = {
     OPT_END,
 };
 
+static const struct ctl_option oauth_client_options[] = {
+    OPT("--public", NULL, public_client, "It runs where no secret can be kept, and gets none."),
+    OPT_END,
+};
+
 static const struct ctl_command commands[] = {
     { "up", "", "Runs the whole of Porchlight on this machine until Ctrl-C", 0, 0, up_options, ctl_up, NULL },
     { "demo watch", "", "Shows the live picture of the demo camera", 0, 0, watch_options, ctl_demo_watch, NULL },
@@ -57,6 +62,9 @@ static const struct ctl_command commands[] = {
     { "hubs", "", "Lists hubs and whether they are connected", 0, 0, NULL, ctl_show, &ctl_view_hubs },
     { "relays", "", "Lists media relays", 0, 0, NULL, ctl_show, &ctl_view_relays },
     { "relay enroll", "NAME PUBLIC_KEY", "Lets a relay in by its key (64 hex digits)", 2, 2, NULL, ctl_relay_enroll, NULL },
+    { "oauth-clients", "", "Lists services that may be linked to accounts", 0, 0, NULL, ctl_show, &ctl_view_oauth_clients },
+    { "oauth-client add", "NAME REDIRECT_URI...", "Registers a service, such as a voice assistant; its secret is shown this once", 2, 13, oauth_client_options, ctl_oauth_client_add, NULL },
+    { "oauth-client remove", "CLIENT_ID", "Removes a service and unlinks it from all accounts", 1, 1, NULL, ctl_oauth_client_remove, NULL },
     { "sessions", "", "Lists live sessions", 0, 0, NULL, ctl_show, &ctl_view_sessions },
     { "session explain", "ID", "What happened in a live session, stage by stage", 1, 1, NULL, ctl_show, &ctl_view_live },
     { "audit verify", "SUBJECT", "Checks the audit chain of an account or device and shows it", 1, 1, NULL, ctl_show, &ctl_view_audit },

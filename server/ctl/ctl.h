@@ -33,6 +33,7 @@ struct ctl {
     /* demo watch */
     const char *out;
     const char *seconds;
+    bool public_client; /**< oauth-client add */
     /* migrate */
     const char *db;
 };
@@ -63,6 +64,8 @@ enum pl_err ctl_up(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_migrate(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_inventory_import(struct ctl *c, struct pl_fail *reterr);
+enum pl_err ctl_oauth_client_add(struct ctl *c, struct pl_fail *reterr);
+enum pl_err ctl_oauth_client_remove(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr);
 /* Any admin GET: prints the answer as a table by the row in command->data (struct ctl_view), or as it came with --json. */
 enum pl_err ctl_show(struct ctl *c, struct pl_fail *reterr);
@@ -73,7 +76,7 @@ struct ctl_view {
     const char *list;  /**< member with the rows; NULL: the answer itself is one object, shown member by member */
     const char *columns[10];
 };
-extern const struct ctl_view ctl_view_outbox, ctl_view_status, ctl_view_relays, ctl_view_hubs, ctl_view_sessions, ctl_view_accounts, ctl_view_audit, ctl_view_live;
+extern const struct ctl_view ctl_view_outbox, ctl_view_status, ctl_view_relays, ctl_view_hubs, ctl_view_sessions, ctl_view_accounts, ctl_view_audit, ctl_view_live, ctl_view_oauth_clients;
 
 /* Says something to the person at the console (stderr): one line. */
 void ctl_say(const char *fmt, ...) PL_PRINTF(1, 2);

@@ -15,6 +15,7 @@ const struct ctl_view ctl_view_hubs = { "/admin/v1/hubs", "hubs", { "serial", "r
 const struct ctl_view ctl_view_sessions = { "/admin/v1/sessions", "sessions", { "live_id", "state", "end_code", "camera_serial", "hub_serial", "viewers", "created_at", "ended_at" } };
 const struct ctl_view ctl_view_accounts = { "/admin/v1/accounts", "accounts", { "account_id", "email", "phone", "country", "region", "created_at" } };
 const struct ctl_view ctl_view_audit = { .path = "/admin/v1/audit/%s" };
+const struct ctl_view ctl_view_oauth_clients = { "/admin/v1/oauth-clients", "clients", { "client_id", "name", "public", "redirect_uris", "created_at" } };
 const struct ctl_view ctl_view_live = { .path = "/admin/v1/live/%s" };
 
 struct cells { struct pl_str v[10]; };
@@ -209,4 +210,42 @@ enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr)
     else
         printf("%.*s\n", PL_FMT(json_doc_str(d, "id")));
     return PL_OK;
+}
+
+enum pl_err ctl_oauth_client_add(struct ctl *c, struct pl_fail *reterr)
+{
+    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_buf b = pl_buf_init(c->arena, 65536);
+    struct jw w = jw_start(&b);
+    struct pl_str text = PL_STR_NONE;
+    jw_open(&w, NULL);
+    jw_z(&w, "name", c->args[0]);
+    jw_bool(&w, "public", c->public_client);
+    jw_array(&w, "redirect_uris");
+    for (int i = 1; i < c->n_args; i++)
+        jw_z(&w, NULL, c->args[i]);
+    jw_end_array(&w);
+    jw_close(&w);
+    enum pl_err e = ctl_admin(c, "POST", "/admin/v1/oauth-clients", pl_buf_view(&b), &text, reterr);
+    if (e == PL_OK)
+        e = json_parse(text, &d, reterr);
+    if (e != PL_OK)
+        return e;
+    if (c->json)
+        printf("%.*s\n", PL_FMT(text));
+    else
+        printf("client_id      %.*s\nclient_secret  %.*s\n", PL_FMT(json_doc_str(d, "client_id")), PL_FMT(json_doc_str(d, "client_secret")));
+    return PL_OK;
+}
+
+enum pl_err ctl_oauth_client_remove(struct ctl *c, struct pl_fail *reterr)
+{
+    struct pl_str text = PL_STR_NONE, path = pl_fmt(c->arena, "/admin/v1/oauth-clients/%s", c->args[0]);
+    enum pl_err e = PL_OK;
+    do
+        e = path.p ? ctl_admin(c, "DELETE", path.p, PL_STR_NONE, &text, reterr) : PL_NO_MEMORY;
+    while (e == PL_OK && pl_str_eqz(text, "{\"more\":true}"));
+    if (e == PL_OK && c->json)
+        printf("%.*s\n", PL_FMT(text));
+    return e;
 }

@@ -66,10 +66,11 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
         return e != PL_OK ? e : PL_NO_MEMORY;
     n->device = (struct device_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name, .account = n->account,
                                        .welcomed = live_hub_welcome, .welcomed_self = &n->live };
+    n->oauth = (struct oauth_ctx){ .settings = c->oauth, .account = n->account };
     n->system = (struct system_ctx){ .bus = n->bus };
     n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name };
     secure_derive(&n->master, "live-way", &n->live.way_key);
-    n->admin = (struct admin_ctx){ .notify = n->notify, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };
+    n->admin = (struct admin_ctx){ .notify = n->notify, .oauth = &n->oauth, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };
     return PL_OK;
 }
 
@@ -78,6 +79,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     const struct node_conf *c = n->conf;
     const struct { const struct http_route *routes; void *self; } mounts[] = {
         { node_routes, &n->status }, { account_routes, n->account }, { account_factor_routes, n->account }, { account_token_routes, n->account }, { system_routes, &n->system },
+        { oauth_routes, &n->oauth }, { oauth_page_routes, &n->oauth },
         { device_routes, &n->device }, { live_routes, &n->live },
         { live_whep_routes, &n->live }, { live_whip_routes, &n->live }, { notify_routes, n->notify },
     };

@@ -4,6 +4,7 @@
  */
 #pragma once
 #include "account.h"
+#include "oauth.h"
 #include "http.h"
 #include "notify.h"
 #include "pin.h"
@@ -23,6 +24,7 @@ struct node_conf {
     struct pin_conf pin;
     struct factor_conf factor;
     struct account_settings account;
+    struct oauth_settings oauth;
 };
 extern const char *const node_log_levels[]; /* by enum pl_level, NULL at the end */
 /* The whole table, CONF_END at its end; lives in the arena. */

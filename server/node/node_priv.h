@@ -8,6 +8,7 @@
 #include "node_http.h"
 #include "node_jobs.h"
 #include "notify.h"
+#include "oauth.h"
 #include "pin.h"
 #include "system.h"
 
@@ -23,6 +24,7 @@ struct node {
     struct bus *bus;
     struct notify *notify;
     struct account *account;
+    struct oauth_ctx oauth;
     struct system_ctx system;
     struct device_ctx device;
     struct live_ctx live;

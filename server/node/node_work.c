@@ -55,7 +55,7 @@ static enum pl_err work_account(struct node *n, struct db *db, struct pl_arena *
 static enum pl_err clean_account(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
-    IN_TX(n, db, a, account_expire(n->account, tx, now));
+    IN_TX(n, db, a, (e = account_expire(n->account, tx, now)) == PL_OK ? oauth_expire(tx, now) : e);
     return e;
 }
 

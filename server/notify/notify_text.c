@@ -10,7 +10,7 @@
 static const char *const about_only[] = { "about", NULL }, *const link_places[] = { "about", "minutes", NULL };
 static const char *const pin_places[] = { "pin", "ordinal", "count", "minutes", "about", NULL };
 static const char *const pin_words[] = { "sign_up", "log_in", "reset_password", "verify_email", "verify_phone", "change_password", "change_email", "change_phone", "delete_hub",
-    "replace_hub", "release_device", "transfer_device", "revoke_clients", "delete_account", "change_factors", "export_account", "make_token", NULL };
+    "replace_hub", "release_device", "transfer_device", "revoke_clients", "delete_account", "change_factors", "export_account", "make_token", "link_service", NULL };
 static const char *const factor_words[] = { "totp_added", "totp_removed", "recovery_codes_made", "recovery_code_used", "passkey_added", "passkey_removed", "passkey_copied", NULL };
 static const char *const access_words[] = { "token_given", "token_ended", "service_given", "service_ended", NULL };
 _Static_assert(PL_COUNT(pin_words) <= NOTIFY_WORDS_MOST && PL_COUNT(factor_words) <= NOTIFY_WORDS_MOST, "words of a message");

@@ -8,7 +8,7 @@ from simhub import add_camera, add_hub, make
 
 CONTRACT = openapi.Contract()
 # Whose object the first id of a path is. A route below none of these fails the test: say here what it names.
-OBJECTS = ("/v1/account/clients/", "/v1/account/tokens/", "/v1/account/factors/passkeys/", "/v1/systems/", "/v1/claims/", "/v1/devices/", "/v1/live/")
+OBJECTS = ("/v1/account/clients/", "/v1/account/tokens/", "/v1/account/services/", "/v1/account/factors/passkeys/", "/v1/systems/", "/v1/claims/", "/v1/devices/", "/v1/live/")
 ROUTES = [(method, template, operation) for method, template, operation in CONTRACT.operations() if "{" in template and operation.get("security") != []]
 
 
@@ -64,10 +64,12 @@ def theirs(porch):
         passkey = str(uuid.uuid4())
         db.execute("INSERT INTO factor_passkey (account_id, id, slot, name, credential_id, algorithm, public_key, sign_count, backed_up, created_at) "
                    "VALUES (%s, %s, 1, 'Phone', %s, -7, '', 0, false, now())", (them.id, passkey, uuid.UUID(passkey).bytes))
-        token = str(uuid.uuid4())
-        db.execute("INSERT INTO delegation (account_id, id, kind, name, hint, scopes, created_at) VALUES (%s, %s, 'token', 'Script', '', 'systems:read', now())", (them.id, token))
+        token, service = str(uuid.uuid4()), str(uuid.uuid4())
+        for one, what in ((token, "token"), (service, "service")):
+            db.execute("INSERT INTO delegation (account_id, id, kind, name, hint, scopes, created_at) VALUES (%s, %s, %s, 'Script', '', 'systems:read', now())", (them.id, one, what))
     assert them.api.get(f"/v1/live/{live}").ok(200)["state"] == "ended"
-    yield {"/v1/account/clients/": client, "/v1/account/tokens/": token, "/v1/account/factors/passkeys/": passkey, "/v1/systems/": system_id, "/v1/claims/": claim["id"], "/v1/devices/": device_id,
+    yield {"/v1/account/clients/": client, "/v1/account/tokens/": token, "/v1/account/services/": service,
+           "/v1/account/factors/passkeys/": passkey, "/v1/systems/": system_id, "/v1/claims/": claim["id"], "/v1/devices/": device_id,
            "/v1/live/": live}
     hub.close()
 

@@ -35,6 +35,8 @@ FOUND_OTHERWISE = {
     "voice_call": "the provider of calls knows only the message's id",
     "session_token": "a request tells only its token",
     "delegation_token": "a request tells only its token",
+    "oauth_code": "a service tells only the code",
+    "oauth_refresh": "a service tells only its token",
     "device_binding": "a small key table: one binding a serial",
     "device_claim": "the device knows only the claim's id",
     "passkey_credential": "who signs in with a passkey tells only which it is",

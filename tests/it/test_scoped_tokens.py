@@ -159,3 +159,11 @@ def test_a_token_is_in_no_log(porch, account):
     script, _ = token(porch, account, ["systems:read"])
     script.get("/v1/systems").ok(200)
     assert script.token not in porch.logs() and script.token not in json.dumps(porch.ctl("outbox"))
+
+
+def test_where_no_issuer_is_set_no_service_can_be_linked(porch):
+    api = rest.Api(porch)
+    for path in ("/.well-known/oauth-authorization-server", "/oauth/authorize?client_id=x"):
+        api.get(path).refused("not_offered")
+    api.post("/oauth/token", "grant_type=refresh_token", headers={"Content-Type": "application/x-www-form-urlencoded"}).refused("not_offered")
+    porch.ctl("oauth-client", "add", "Nobody", "https://nobody.example/", code=1)
