@@ -17,6 +17,8 @@ static struct pl_metric traffic[] = {
     PL_METRIC_COUNTER("porchlight_relay_handshakes_refused_total", "DTLS handshakes that were not begun because too many were open."),
     PL_METRIC_COUNTER("porchlight_relay_refused_full_total", "Sessions and viewers that the relays connected to this node did not take: no room, or too busy."),
     PL_METRIC_COUNTER("porchlight_relay_too_fast_total", "Packets of cameras that were dropped because one sent more than 100 Mbit/s."),
+    PL_METRIC_COUNTER("porchlight_relay_freezes_in_total", "Times that no whole picture came from a camera for three times as long as usual, and 150 ms longer than it."),
+    PL_METRIC_COUNTER("porchlight_relay_freezes_out_total", "The same of pictures that went out whole to a viewer."),
     PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_fingerprint_total", "DTLS handshakes that failed: another certificate than the peer's SDP names."),
     PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_no_profile_total", "DTLS handshakes that failed: no SRTP suite in common."),
     PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_alert_total", "DTLS handshakes that failed: the peer gave up and said so."),
@@ -59,7 +61,8 @@ const struct json_field live_stats_fields[] = { JSON_F(struct live_stats_msg, se
     JSON_F(struct live_stats_msg, viewers, J_INT, J_REQUIRED, .hi = 10000000), F_NAMED(struct live_stats_msg, "packets_in", traffic.packets_in),
     F_NAMED(struct live_stats_msg, "packets_out", traffic.packets_out), F_NAMED(struct live_stats_msg, "lost", traffic.lost), F_NAMED(struct live_stats_msg, "handshakes", traffic.handshakes),
     F_NAMED(struct live_stats_msg, "handshakes_refused", traffic.refused), F_NAMED(struct live_stats_msg, "refused_full", traffic.refused_full),
-    F_NAMED(struct live_stats_msg, "too_fast", traffic.too_fast), F_GROUP("failures", failures, failures_fields), F_GROUP("transit", transit, transit_fields),
+    F_NAMED(struct live_stats_msg, "too_fast", traffic.too_fast), F_NAMED(struct live_stats_msg, "freezes_in", traffic.freezes_in),
+    F_NAMED(struct live_stats_msg, "freezes_out", traffic.freezes_out), F_GROUP("failures", failures, failures_fields), F_GROUP("transit", transit, transit_fields),
     F_GROUP("paced", paced, paced_fields), F_GROUP("stages_us", stages, stages_fields), J_END };
 
 static struct pl_metric reports[] = {
@@ -95,10 +98,10 @@ enum pl_err live_measure(struct db_tx *tx)
 /* In the order of the metrics. */
 static void list(const struct live_traffic *t, int64_t ret[PL_COUNT(traffic)])
 {
-    const int64_t all[] = { t->packets_in, t->packets_out, t->lost, t->handshakes, t->refused, t->refused_full, t->too_fast, t->failures.fingerprint, t->failures.no_profile, t->failures.alert,
-        t->failures.timeout, t->failures.refused, t->failures.no_memory, t->transit.us50, t->transit.us150, t->transit.us500, t->transit.ms1, t->transit.ms5,
-        t->transit.longer, t->paced.us100, t->paced.ms5, t->paced.ms10, t->paced.ms20, t->paced.ms50, t->paced.longer, t->stages.receive, t->stages.verify,
-        t->stages.protect, t->stages.send };
+    const int64_t all[] = { t->packets_in, t->packets_out, t->lost, t->handshakes, t->refused, t->refused_full, t->too_fast, t->freezes_in, t->freezes_out,
+        t->failures.fingerprint, t->failures.no_profile, t->failures.alert, t->failures.timeout, t->failures.refused, t->failures.no_memory, t->transit.us50, t->transit.us150,
+        t->transit.us500, t->transit.ms1, t->transit.ms5, t->transit.longer, t->paced.us100, t->paced.ms5, t->paced.ms10, t->paced.ms20, t->paced.ms50, t->paced.longer,
+        t->stages.receive, t->stages.verify, t->stages.protect, t->stages.send };
     _Static_assert(PL_COUNT(all) == PL_COUNT(traffic), "a metric each");
     memcpy(ret, all, sizeof all);
 }

@@ -52,7 +52,7 @@ enum pl_err live_on_uplink(struct link_call *c, struct pl_fail *reterr);
 struct live_traffic {
     bool any;
     int64_t packets_in, packets_out, lost;
-    int64_t handshakes, refused, refused_full, too_fast;
+    int64_t handshakes, refused, refused_full, too_fast, freezes_in, freezes_out;
     struct live_failures { int64_t fingerprint, no_profile, alert, timeout, refused, no_memory; } failures;
     struct live_transit { int64_t us50, us150, us500, ms1, ms5, longer; } transit;
     struct live_paced { int64_t us100, ms5, ms10, ms20, ms50, longer; } paced;

@@ -201,6 +201,7 @@ struct relay_stats {
     uint64_t lost;                    /**< source packets that never came, as far as numbers tell */
     uint64_t not_sent;                /**< encrypting failed, or the viewer fell out of the ring */
     uint64_t paced[RELAY_WAITS];      /**< V-B1: media packets by how long a viewer's pacer held them back, without what was replayed */
+    uint64_t freezes_in, freezes_out; /**< of sources; of viewers (relay_freezes) */
     uint64_t events_dropped;          /**< must stay 0 */
     unsigned sessions, viewers;
 };

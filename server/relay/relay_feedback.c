@@ -244,21 +244,20 @@ void relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono
 
 const int64_t relay_wait_us[RELAY_WAITS - 1] = { 100, 5000, 10000, 20000, 50000 };
 
-void relay_flow_picture(struct relay_flow *f, struct pl_mono now)
+bool relay_flow_picture(struct relay_flow *f, struct pl_mono now)
 {
     int64_t since = pl_mono_sub(now, f->at), limit = f->usual_us * 3 > f->usual_us + 150 * PL_MS ? f->usual_us * 3 : f->usual_us + 150 * PL_MS;
     bool first = f->at.us == 0;
     f->at = now;
     if (first)
-        return;
-    if (f->usual_us == 0) {
-        f->usual_us = since;
-    } else if (since < limit) {
-        f->usual_us += (since - f->usual_us) / 16;
-    } else {
-        f->freezes.count++;
-        f->freezes.us += (uint64_t)since;
+        return false;
+    if (f->usual_us == 0 || since < limit) {
+        f->usual_us = f->usual_us ? f->usual_us + (since - f->usual_us) / 16 : since;
+        return false;
     }
+    f->freezes.count++;
+    f->freezes.us += (uint64_t)since;
+    return true;
 }
 
 uint32_t relay_clock_of(const struct relay_session *s, unsigned track)

@@ -293,6 +293,8 @@ static void write_stats(const struct relay_news *n, struct pl_buf *out)
     jw_int(&w, "busy_percent", (n->stats.busy + 5) / 10);
     jw_int(&w, "refused_full", (int64_t)n->stats.refused_full);
     jw_int(&w, "too_fast", (int64_t)n->stats.too_fast);
+    jw_int(&w, "freezes_in", (int64_t)n->stats.freezes_in);
+    jw_int(&w, "freezes_out", (int64_t)n->stats.freezes_out);
     write_counts(&w, "transit", transit_names, n->io.transit, RELAY_TRANSITS);
     write_counts(&w, "paced", wait_names, n->stats.paced, RELAY_WAITS);
     write_counts(&w, "stages_us", stage_names, n->io.stage_us, RELAY_STAGES);

@@ -316,7 +316,7 @@ size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const str
 
 /* relay_feedback.c */
 uint32_t relay_clock_of(const struct relay_session *s, unsigned track); /* timestamp units a second */
-void relay_flow_picture(struct relay_flow *f, struct pl_mono now); /* one is whole */
+bool relay_flow_picture(struct relay_flow *f, struct pl_mono now); /* one is whole. True: that ends a freeze */
 /* What a source's timestamps mean in our own time, for those who are told by sender reports (V-A4). */
 void relay_map_arrived(struct relay_track *t, struct pl_mono now, uint32_t timestamp, uint32_t clock);
 void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned track, uint64_t ntp, uint32_t timestamp);

@@ -242,7 +242,7 @@ static void video(struct relay *r, struct relay_session *s, struct pl_mono now, 
     au_add(a, number, at, &scan, pkt->h.marker);
     if (a->marked && !a->counted && a->count == a->mark - a->low + 1) {
         a->counted = true;
-        relay_flow_picture(&s->flow, now);
+        r->stats.freezes_in += relay_flow_picture(&s->flow, now);
     }
     if (starts)
         key_started(r, s, now, a);

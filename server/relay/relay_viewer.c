@@ -134,7 +134,7 @@ static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
     r->stats.packets_out++;
     r->stats.bytes_out += n;
     if (e->track == RELAY_VIDEO && e->marker && !v->broken)
-        relay_flow_picture(&v->flow, now);
+        r->stats.freezes_out += relay_flow_picture(&v->flow, now);
     if (!v->media_said || !v->key_said || !o->sr_sent)
         said(r, v, now, e);
 }

@@ -55,6 +55,7 @@ def test_metrics_tell_of_every_part(porch, home, tmp_path):
                      and m.get("porchlight_viewer_reports_total", 0) > 0 and m, "the viewer is counted")
         for name in ("http_replies_2xx_total", "link_connections", "live_sessions", "relay_packets_in_total", "relays_connected", "notify_sent_total", "job_runs_total", "account_sessions_total"):
             assert seen["porchlight_" + name] >= 1, name
+        assert all(seen[f"porchlight_relay_{name}_total"] >= 0 for name in ("refused_full", "too_fast", "freezes_in", "freezes_out"))
         failures = [f"handshakes_failed_{why}_total" for why in ("fingerprint", "no_profile", "alert", "timeout", "refused", "no_memory")]
         for name in ("handshakes_total", "handshakes_refused_total", *failures):  # no browser is here
             assert seen["porchlight_relay_" + name] == 0, name

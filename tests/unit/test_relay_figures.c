@@ -163,6 +163,9 @@ static void v_e1_freezes_are_counted_where_they_happen(void **state)
     sim_hub_frame(&s, &hub, false, false, 3, -1);
     assert_int_equal(figures(&s).freezes.count, 2);
     sim_settle(&s);
+    struct relay_stats all;
+    relay_stats(s.relay, &all);
+    assert_true(all.freezes_in == 2 && all.freezes_out == figures(&s).viewers[0].freezes.count);
     sim_done(&s, &hub, &v, NULL);
 }
 
