@@ -162,6 +162,14 @@ static struct notify_listed *list(const struct notify *n, size_t *ret_n)
     return rows;
 }
 
+/* As C's own functions want it. */
+static char *z(struct pl_str s)
+{
+    char *text = pl_str_z(arena, s);
+    assert_non_null(text);
+    return text;
+}
+
 static int each_test(void **state)
 {
     (void)state;
@@ -194,9 +202,12 @@ static void a_webhook_message_is_signed_sent_once_and_wiped(void **state)
     notify_webhook_key(n, key_hex);
     assert_int_equal(pl_unhex(pl_str_of(key_hex), key.b, 32), PL_OK);
     struct pl_str signed_text = pl_fmt(arena, "%lld.%s", (long long)(T0 / PL_SECOND), provider.body);
+    assert_non_null(signed_text.p);
     secure_hmac_sha256(&key, signed_text, mac);
-    struct pl_str want = pl_fmt(arena, "Porchlight-Signature: t=%lld,v1=%.*s", (long long)(T0 / PL_SECOND), PL_FMT(pl_hex(arena, mac, 32)));
-    assert_non_null(strstr(provider.head, want.p));
+    struct pl_str hex = pl_hex(arena, mac, 32);
+    assert_non_null(hex.p);
+    struct pl_str want = pl_fmt(arena, "Porchlight-Signature: t=%lld,v1=%.*s", (long long)(T0 / PL_SECOND), PL_FMT(hex));
+    assert_non_null(strstr(provider.head, z(want)));
     notify_free(n);
 }
 
@@ -223,7 +234,7 @@ static void a_failing_provider_is_asked_again_later_with_the_same_id(void **stat
     provider.status = 503;
     assert_int_equal(run(n), 1);
     assert_rows("queued", 1, true);
-    char *first = pl_str_z(arena, pl_str_of(provider.body));
+    char *first = z(pl_str_of(provider.body));
     assert_int_equal(run(n), 0); /* not before 5 s */
     pl_clock_fixed_advance(&clk, 5 * PL_SECOND);
     provider.status = 200;
@@ -363,7 +374,7 @@ static void what_a_person_typed_makes_no_lines(void **state)
     struct notify *n = make("", false);
     struct notify_message m = { .kind = NOTIFY_HUB_DELETED, .channel = NOTIFY_EMAIL, .to = PL_STR("eve@example.org"), .about = PL_STR("My\r\nBcc: x {pin} home") };
     assert_int_equal(notify_render(n, &m, arena, &b), PL_OK);
-    assert_non_null(strstr(pl_str_z(arena, b.text), "\"My  Bcc: x {pin} home\""));
+    assert_non_null(strstr(z(b.text), "\"My  Bcc: x {pin} home\""));
     /* There is no text of it for a phone. */
     m.channel = NOTIFY_SMS;
     assert_int_equal(notify_render(n, &m, arena, &b), PL_CHANNEL_REFUSED);
@@ -418,6 +429,7 @@ static void a_text_is_found_by_the_lookup_of_rfc_4647(void **state)
     (void)state;
     struct pl_fail fail = PL_FAIL_INIT;
     struct notify *n = with_texts("de-AT", "account_deleted.txt", "[subject]\nServus\n[email]\nBaba.\n", &fail);
+    assert_non_null(n);
     assert_true(pl_str_eqz(text_in(n, NOTIFY_ACCOUNT_DELETED, "de-AT"), "Baba.\n"));
     assert_true(pl_str_eqz(text_in(n, NOTIFY_ACCOUNT_DELETED, "DE-at-1996-x-wien"), "Baba.\n"));
     static const struct { const char *asked, *found; } cases[] = { { "de-CH", "de" }, { "pt-BR", "pt" }, { "zh-Hant-TW", "en" }, { "", "en" }, { "fr", "fr" } };
@@ -475,7 +487,7 @@ static void s_p12_every_pin_fits_one_text_message_and_is_said_twice(void **state
             struct notify_message m = { .kind = NOTIFY_PIN, .channel = NOTIFY_SMS, .locale = pl_str_of(locales[l]), .about = pl_str_of(notify_rules[NOTIFY_PIN].words[w]),
                 .pin = PL_STR("012345"), .ordinal = 1 + w % 5, .life_us = LIFE };
             assert_int_equal(notify_render(n, &m, arena, &b), PL_OK);
-            const char *text = pl_str_z(arena, b.text), *last = strrchr(text, '\n');
+            const char *text = z(b.text), *last = strrchr(text, '\n');
             assert_true(pl_str_eqz(b.locale, locales[l]));
             assert_int_equal(notify_segments(b.text), 1);
             assert_non_null(last);
@@ -483,10 +495,10 @@ static void s_p12_every_pin_fits_one_text_message_and_is_said_twice(void **state
             assert_true(strstr(text, "012345") < last && strchr(text, '0' + m.ordinal) != NULL && !strchr(text, '{'));
             m.channel = NOTIFY_VOICE;
             assert_int_equal(notify_render(n, &m, arena, &b), PL_OK);
-            char *first = strstr(pl_str_z(arena, b.text), "0, 1, 2, 3, 4, 5");
+            char *first = strstr(z(b.text), "0, 1, 2, 3, 4, 5");
             assert_non_null(first);
             assert_non_null(strstr(first + 1, "0, 1, 2, 3, 4, 5"));
-            assert_non_null(strchr(pl_str_z(arena, b.ask), NOTIFY_CALL_KEY[0]));
+            assert_non_null(strchr(z(b.ask), NOTIFY_CALL_KEY[0]));
         }
     notify_free(n);
 }
@@ -530,7 +542,7 @@ static void ordinals_are_said_as_people_say_them(void **state)
         struct notify_message m = { .kind = NOTIFY_PIN, .channel = NOTIFY_SMS, .locale = pl_str_of(cases[i].locale), .pin = PL_STR("123456"), .ordinal = cases[i].n, .about = PL_STR("log_in"),
             .life_us = LIFE };
         assert_int_equal(notify_render(n, &m, arena, &b), PL_OK);
-        assert_non_null(strstr(pl_str_z(arena, b.text), cases[i].said));
+        assert_non_null(strstr(z(b.text), cases[i].said));
         m.about = PL_STR("sleeping");
         assert_int_equal(notify_render(n, &m, arena, &b), PL_INTERNAL);
     }
