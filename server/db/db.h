@@ -54,8 +54,11 @@ PL_MUST enum pl_err db_ping(struct db *db);
  * file is refused, and one with a lower number than the last. One process at a time, by a lease row, on which others wait at most ten minutes.
  * *ret_applied counts the new ones. */
 PL_MUST enum pl_err db_migrate(struct db *db, const char *folder, struct pl_arena *a, unsigned *ret_applied, struct pl_fail *reterr);
-/* PL_UNAVAILABLE with a sentence when the schema is older or newer than the files. */
-PL_MUST enum pl_err db_schema_check(struct db *db, const char *folder, struct pl_arena *a, struct pl_fail *reterr);
+/* What the files of a folder say now, in the arena: a process reads them once, at its start, for a newer release may be installed under it while it runs. */
+struct db_schema;
+PL_MUST enum pl_err db_schema_read(const char *folder, struct pl_arena *a, const struct db_schema **ret, struct pl_fail *reterr);
+/* PL_UNAVAILABLE with a sentence when the database's schema is older or newer than that. */
+PL_MUST enum pl_err db_schema_check(struct db *db, const struct db_schema *schema, struct pl_arena *a, struct pl_fail *reterr);
 /* S (Nothing lost): refuses a PostgreSQL whose fsync, full_page_writes or synchronous_commit is off. */
 PL_MUST enum pl_err db_durability_check(struct db *db, struct pl_arena *a, struct pl_fail *reterr);
 

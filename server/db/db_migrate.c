@@ -18,7 +18,7 @@ struct file {
     struct pl_str name; /* NUL-terminated */
     uint8_t sha256[32];
 };
-struct folder {
+struct db_schema {
     const char *path;
     struct file *files;
     size_t n;
@@ -105,7 +105,7 @@ static bool is_sql(const struct dirent *entry, struct pl_str *ret_name)
     return name.n >= 4 && memcmp(name.p + name.n - 4, ".sql", 4) == 0;
 }
 
-static enum pl_err list_folder(struct folder *f, struct pl_arena *a, struct pl_fail *reterr)
+static enum pl_err list_folder(struct db_schema *f, struct pl_arena *a, struct pl_fail *reterr)
 {
     DIR *d PL_CLEANUP(close_dirp) = opendir(f->path);
     struct pl_str name;
@@ -132,9 +132,9 @@ static enum pl_err list_folder(struct folder *f, struct pl_arena *a, struct pl_f
     return PL_OK;
 }
 
-static enum pl_err read_folder(const char *path, struct pl_arena *a, struct folder *ret, struct pl_fail *reterr)
+static enum pl_err read_folder(const char *path, struct pl_arena *a, struct db_schema *ret, struct pl_fail *reterr)
 {
-    struct folder f = { .path = path };
+    struct db_schema f = { .path = path };
     enum pl_err e = list_folder(&f, a, reterr);
     for (size_t i = 0; i < f.n && e == PL_OK; i++) {
         if (i > 0 && f.files[i].version == f.files[i - 1].version)
@@ -151,7 +151,7 @@ static enum pl_err read_folder(const char *path, struct pl_arena *a, struct fold
 /* ---- what was applied ---- */
 
 /* The applied ones must be the first files, unchanged. A database that is ahead of the files is left to the caller: *ret_n > f->n. */
-static enum pl_err applied(struct db_tx *tx, const struct folder *f, size_t *ret_n, struct pl_fail *reterr)
+static enum pl_err applied(struct db_tx *tx, const struct db_schema *f, size_t *ret_n, struct pl_fail *reterr)
 {
     struct db_sql_has_migrations_row has = { 0 };
     struct db_sql_migrations_row *rows = NULL;
@@ -174,7 +174,7 @@ static enum pl_err applied(struct db_tx *tx, const struct folder *f, size_t *ret
     return PL_OK;
 }
 
-static enum pl_err newer(const struct folder *f, size_t n, struct pl_fail *reterr)
+static enum pl_err newer(const struct db_schema *f, size_t n, struct pl_fail *reterr)
 {
     return pl_fail(reterr, PL_UNAVAILABLE, "The database has %zu migrations and this program knows %zu: it belongs to a newer release.", n, f->n);
 }
@@ -204,7 +204,7 @@ static enum pl_err apply(struct db_tx *tx, const char *folder, const struct file
 }
 
 /* Applies the next one, if any. The lease row is locked first and held to the commit, so that others wait, and then find this one applied. */
-static enum pl_err step(struct db *db, const struct folder *f, struct pl_arena *a, bool *ret_applied, struct pl_fail *reterr)
+static enum pl_err step(struct db *db, const struct db_schema *f, struct pl_arena *a, bool *ret_applied, struct pl_fail *reterr)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct db_sql_long_statements_row set;
@@ -235,7 +235,7 @@ static enum pl_err step(struct db *db, const struct folder *f, struct pl_arena *
 
 enum pl_err db_migrate(struct db *db, const char *folder, struct pl_arena *a, unsigned *ret_applied, struct pl_fail *reterr)
 {
-    struct folder f;
+    struct db_schema f;
     unsigned count = 0;
     int lost_races = 0;
     enum pl_err e = read_folder(folder, a, &f, reterr);
@@ -257,22 +257,29 @@ enum pl_err db_migrate(struct db *db, const char *folder, struct pl_arena *a, un
     return e;
 }
 
-enum pl_err db_schema_check(struct db *db, const char *folder, struct pl_arena *a, struct pl_fail *reterr)
+enum pl_err db_schema_read(const char *folder, struct pl_arena *a, const struct db_schema **ret, struct pl_fail *reterr)
+{
+    struct db_schema *f = PL_NEW(a, struct db_schema);
+    const char *path = pl_str_z(a, pl_str_of(folder));
+    enum pl_err e = f && path ? read_folder(path, a, f, reterr) : PL_NO_MEMORY;
+    if (e == PL_OK)
+        *ret = f;
+    return e;
+}
+
+enum pl_err db_schema_check(struct db *db, const struct db_schema *f, struct pl_arena *a, struct pl_fail *reterr)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
-    struct folder f;
     size_t n = 0;
-    enum pl_err e = read_folder(folder, a, &f, reterr);
+    enum pl_err e = db_begin(db, a, &tx);
     if (e != PL_OK)
-        return e;
-    if ((e = db_begin(db, a, &tx)) != PL_OK)
         return pl_fail(reterr, e, "The database does not answer.");
-    if ((e = applied(tx, &f, &n, reterr)) != PL_OK)
+    if ((e = applied(tx, f, &n, reterr)) != PL_OK)
         return e;
-    if (n > f.n)
-        return newer(&f, n, reterr);
-    if (n < f.n)
-        return pl_fail(reterr, PL_UNAVAILABLE, "The database lacks %zu of %zu migrations: run `porchctl migrate`.", f.n - n, f.n);
+    if (n > f->n)
+        return newer(f, n, reterr);
+    if (n < f->n)
+        return pl_fail(reterr, PL_UNAVAILABLE, "The database lacks %zu of %zu migrations: run `porchctl migrate`.", f->n - n, f->n);
     return PL_OK;
 }
 

@@ -20,12 +20,20 @@ static char *copy(const char *z)
     return p;
 }
 
+static void daemon_stop(struct daemon *d)
+{
+    if (d->mhd)
+        MHD_stop_daemon(d->mhd);
+    *d = (struct daemon){ NULL, -1 };
+}
+
 static struct http *http_free(struct http *h)
 {
     if (!h)
         return NULL;
-    if (h->mhd)
-        MHD_stop_daemon(h->mhd);
+    daemon_stop(&h->now);
+    daemon_stop(&h->before);
+    daemon_stop(&h->next);
     /* The workers' last calls look at the engine's lock, so they end before it does. */
     pl_pool_free(h->pool);
     pl_pool_free(h->heavy);
@@ -42,10 +50,6 @@ static struct http *http_free(struct http *h)
     pl_heap_free(h->listen);
     pl_heap_free(h->origins);
     pl_heap_free(h->proxies);
-    if (h->tls_key)
-        secure_wipe(h->tls_key, strlen(h->tls_key));
-    pl_heap_free(h->tls_key);
-    pl_heap_free(h->tls_cert);
     return pl_heap_free(h);
 }
 
@@ -57,7 +61,7 @@ enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_
     if (!h)
         return PL_NO_MEMORY;
     h->conf = *conf;
-    h->listen_fd = h->wake_fd = h->epoll_fd = -1;
+    h->listen_fd = h->wake_fd = h->now.epoll_fd = h->before.epoll_fd = h->next.epoll_fd = -1;
     pthread_mutex_init(&h->lock, NULL);
     h->listen = copy(conf->listen);
     h->type_base = copy(conf->type_base);
@@ -159,19 +163,47 @@ static bool drain(struct http *h, struct pl_mono now)
     return !h->links || pl_mono_cmp(now, pl_mono_add(h->grace_until, LAST_WORDS)) >= 0;
 }
 
-static void wait_for_work(struct http *h, struct pl_mono now)
+/* Who came under the last certificate stays with it; who comes from now on gets the new one. */
+static void change_daemons(struct http *h)
+{
+    const union MHD_DaemonInfo *info = h->before.mhd ? MHD_get_daemon_info(h->before.mhd, MHD_DAEMON_INFO_CURRENT_CONNECTIONS) : NULL;
+    if (info && info->num_connections == 0)
+        daemon_stop(&h->before);
+    PL_LOCK(&h->lock);
+    if (!h->next.mhd || h->before.mhd)
+        return;
+    h->before = h->now;
+    h->now = h->next;
+    h->next = (struct daemon){ NULL, -1 };
+}
+
+static void run_daemons(struct http *h)
+{
+    MHD_run(h->now.mhd);
+    if (h->before.mhd)
+        MHD_run(h->before.mhd);
+}
+
+/* libmicrohttpd's own wish, where it is sooner. Milliseconds, -1: no end. */
+static int sooner(const struct daemon *d, int timeout)
 {
     MHD_UNSIGNED_LONG_LONG ms = 0;
+    bool wants = d->mhd && MHD_get_timeout(d->mhd, &ms) == MHD_YES;
+    return wants && (timeout < 0 || ms < (MHD_UNSIGNED_LONG_LONG)timeout) ? (int)ms : timeout;
+}
+
+static void wait_for_work(struct http *h, struct pl_mono now)
+{
     bool accepting = h->listen_fd >= 0 && pl_mono_cmp(now, h->accept_from) >= 0;
-    struct pollfd fds[3] = { { .fd = h->epoll_fd, .events = POLLIN },
+    struct pollfd fds[4] = { { .fd = h->now.epoll_fd, .events = POLLIN },
                              { .fd = h->wake_fd, .events = POLLIN },
-                             { .fd = accepting ? h->listen_fd : -1, .events = POLLIN } };
+                             { .fd = accepting ? h->listen_fd : -1, .events = POLLIN },
+                             { .fd = h->before.epoll_fd, .events = POLLIN } };
     /* With links there are deadlines, on a clock that a test may move: look again soon. */
-    int timeout = h->links || !accepting ? (int)(SWEEP_EVERY / PL_MS) : -1;
+    int timeout = h->links || h->before.mhd || !accepting ? (int)(SWEEP_EVERY / PL_MS) : -1;
     if (h->draining && !h->links)
         return;
-    if (MHD_get_timeout(h->mhd, &ms) == MHD_YES && (timeout < 0 || ms < (MHD_UNSIGNED_LONG_LONG)timeout))
-        timeout = (int)ms;
+    timeout = sooner(&h->before, sooner(&h->now, timeout));
     if (poll(fds, PL_COUNT(fds), timeout) <= 0)
         return;
     if (fds[1].revents) {
@@ -208,19 +240,19 @@ static void *engine(void *arg)
         if (over)
             break;
         /* After the above: libmicrohttpd's own timeout does not tell that connections were resumed. */
-        MHD_run(h->mhd);
+        run_daemons(h);
+        change_daemons(h);
         wait_for_work(h, now);
     }
     resume_all(h);
-    MHD_run(h->mhd);
+    run_daemons(h);
     return NULL;
 }
 
 enum pl_err http_start(struct http *h, struct pl_fail *reterr)
 {
-    enum pl_err e = http_tls_load(h, reterr);
-    if (e == PL_OK)
-        e = http_daemon(h, reterr);
+    h->tls = h->conf.tls_cert && h->conf.tls_cert[0];
+    enum pl_err e = http_daemon(h, &h->now, reterr);
     if (e != PL_OK)
         return e;
     h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -243,6 +275,21 @@ enum pl_err http_start(struct http *h, struct pl_fail *reterr)
         return PL_NO_MEMORY;
     pthread_setname_np(h->thread, "http");
     h->running = true;
+    return PL_OK;
+}
+
+enum pl_err http_reload(struct http *h, struct pl_fail *reterr)
+{
+    struct daemon made = { NULL, -1 };
+    enum pl_err e = h->tls ? http_daemon(h, &made, reterr) : PL_OK;
+    if (!made.mhd)
+        return e;
+    pthread_mutex_lock(&h->lock);
+    struct daemon late = h->next; /* nobody came to it yet */
+    h->next = made;
+    pthread_mutex_unlock(&h->lock);
+    daemon_stop(&late);
+    http_wake(h);
     return PL_OK;
 }
 

@@ -178,6 +178,8 @@ PL_MUST enum pl_err http_mount(struct http *h, const struct http_route *routes, 
 PL_MUST enum pl_err http_start(struct http *h, struct pl_fail *reterr);
 /* "127.0.0.1:41233": the address in fact listened on. */
 const char *http_address(const struct http *h);
+/* Reads certificate and key again: connections from now on get them, those that are there stay as they are. Any thread, one at a time. On an error all goes on as before. */
+PL_MUST enum pl_err http_reload(struct http *h, struct pl_fail *reterr);
 /* Takes no new calls (503), answers those under way within `grace_us` (the rest 503), closes, frees; waits for handlers that still run. Takes NULL; returns NULL. */
 struct http *http_stop(struct http *h, int64_t grace_us);
 /* For the OpenAPI lint and /openapi.json: visits every mounted row. */

@@ -58,7 +58,14 @@ static enum pl_err read_file(const char *path, char **ret, struct pl_fail *reter
     return PL_OK;
 }
 
-enum pl_err http_tls_load(struct http *h, struct pl_fail *reterr)
+void http_key_free(char *key)
+{
+    if (key)
+        secure_wipe(key, strlen(key));
+    pl_heap_free(key);
+}
+
+enum pl_err http_tls_load(const struct http *h, char **ret_cert, char **ret_key, struct pl_fail *reterr)
 {
     const char *cert = h->conf.tls_cert, *key = h->conf.tls_key;
     bool has_cert = cert && cert[0], has_key = key && key[0];
@@ -66,8 +73,8 @@ enum pl_err http_tls_load(struct http *h, struct pl_fail *reterr)
         return pl_fail(reterr, PL_INVALID_REQUEST, "TLS needs both: a certificate (--tls-cert) and its key (--tls-key).");
     if (!has_cert)
         return PL_OK;
-    enum pl_err e = read_file(cert, &h->tls_cert, reterr);
-    return e == PL_OK ? read_file(key, &h->tls_key, reterr) : e;
+    enum pl_err e = read_file(cert, ret_cert, reterr);
+    return e == PL_OK ? read_file(key, ret_key, reterr) : e;
 }
 
 bool http_address_parse(const char *text, struct address *ret)
@@ -101,7 +108,7 @@ static enum pl_err listen_tcp(struct http *h, const struct addrinfo *at, struct 
     struct sockaddr_storage got;
     socklen_t n = sizeof got;
     char host[INET6_ADDRSTRLEN], port[8];
-    if (!h->tls_cert && !h->conf.behind_proxy && !is_loopback(at->ai_addr))
+    if (!h->tls && !h->conf.behind_proxy && !is_loopback(at->ai_addr))
         return pl_fail(reterr, PL_INVALID_REQUEST,
                        "%s is not loopback: give --tls-cert and --tls-key, or say --insecure-behind-proxy when a proxy with TLS stands in front.", h->listen);
     h->listen_fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -173,7 +180,7 @@ static void turn_away(struct http *h, int fd, enum pl_err e)
     pl_buf_fmt(&t, "HTTP/1.1 %d Refused\r\nContent-Type: application/problem+json\r\nContent-Length: %zu\r\n", pl_err_table[e].status, b.n);
     pl_buf_fmt(&t, "Retry-After: 1\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n%s", body);
     /* With TLS there is nothing that this caller could read. */
-    if (!h->tls_cert && pl_buf_err(&t) == PL_OK && send(fd, t.p, t.n, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
+    if (!h->tls && pl_buf_err(&t) == PL_OK && send(fd, t.p, t.n, MSG_NOSIGNAL | MSG_DONTWAIT) > 0)
         shutdown(fd, SHUT_WR);
     close(fd);
     pl_count(&http_metrics[M_REFUSED], 1);
@@ -198,7 +205,7 @@ static void take_in(struct http *h, int fd, const struct sockaddr_storage *from,
     http_phase(k, PHASE_HEADERS, HEADERS_DEADLINE);
     /* libmicrohttpd calls back from inside, which takes the link over; it closes the socket if it fails. */
     h->adopting = k;
-    if (MHD_add_connection(h->mhd, fd, (const struct sockaddr *)from, n) != MHD_YES && h->adopting)
+    if (MHD_add_connection(h->now.mhd, fd, (const struct sockaddr *)from, n) != MHD_YES && h->adopting)
         pl_heap_free(k);
     h->adopting = NULL;
 }

@@ -108,6 +108,12 @@ struct refusal {
     bool close; /* the connection is not to be used further: its framing is in doubt, or we drain */
 };
 
+/* libmicrohttpd with one certificate. */
+struct daemon {
+    struct MHD_Daemon *mhd; /* NULL: none */
+    int epoll_fd;
+};
+
 /* A connection. All of it belongs to the engine's thread. */
 struct link {
     struct link *prev, *next;
@@ -131,14 +137,15 @@ struct http {
     struct http_rates limits;
     struct http_rate_table *rates; /* NULL: calls are not counted */
     char *bearer, *type_base, *listen; /* copies */
-    char *tls_cert, *tls_key;          /* what the files hold; NULL: no TLS */
+    bool tls;
     char *proxies;                     /* copy */
     char *origins;                     /* copy: each origin ends with a zero byte, an empty one ends the list; NULL: none */
     struct mounted routes[MAX_ROUTES];
     size_t nroutes;
     struct pl_pool *pool, *heavy; /* heavy NULL: one for all */
-    struct MHD_Daemon *mhd;
-    int listen_fd, wake_fd, epoll_fd;
+    struct daemon now, before;    /* engine; before: what came under the last certificate, until it has gone */
+    struct daemon next;           /* LOCK: lock; under a new certificate, waits for `before` */
+    int listen_fd, wake_fd;
     bool unix_socket;
     char address[160];
     pthread_t thread;
@@ -162,8 +169,9 @@ enum { M_1XX, M_2XX, M_3XX, M_4XX, M_5XX, M_IN_FLIGHT, M_CONNECTIONS, M_REFUSED,
 
 /* http_listen.c */
 PL_MUST enum pl_err http_listen(struct http *h, struct pl_fail *reterr);
-/* Reads certificate and key, if TLS is wanted. */
-PL_MUST enum pl_err http_tls_load(struct http *h, struct pl_fail *reterr);
+/* Reads certificate and key, if TLS is wanted; NULL: it is not. The caller frees both, the key with http_key_free. */
+PL_MUST enum pl_err http_tls_load(const struct http *h, char **ret_cert, char **ret_key, struct pl_fail *reterr);
+void http_key_free(char *key);
 /* Is it the address of a proxy that is believed? */
 bool http_from_proxy(const struct http *h, struct pl_str address);
 /* Address from text, for the caller that a proxy names. */
@@ -172,7 +180,8 @@ bool http_address_parse(const char *text, struct address *ret);
 void http_accept(struct http *h);
 
 /* http_request.c */
-PL_MUST enum pl_err http_daemon(struct http *h, struct pl_fail *reterr);
+/* With the certificate that the files hold now. */
+PL_MUST enum pl_err http_daemon(struct http *h, struct daemon *ret, struct pl_fail *reterr);
 void http_phase(struct link *k, enum phase p, int64_t us);
 /* Answers a suspended call without its worker. */
 void http_abandon(struct link *k);

@@ -343,17 +343,25 @@ static size_t keep_escaped(void *self, struct MHD_Connection *mhd, char *s)
     return strlen(s);
 }
 
-enum pl_err http_daemon(struct http *h, struct pl_fail *reterr)
+enum pl_err http_daemon(struct http *h, struct daemon *ret, struct pl_fail *reterr)
 {
-    struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_MEM_CERT, 0, h->tls_cert }, { MHD_OPTION_HTTPS_MEM_KEY, 0, h->tls_key },
-                                    { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES }, { MHD_OPTION_END, 0, NULL } };
-    h->mhd = MHD_start_daemon((h->tls_cert ? MHD_USE_TLS : 0) | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
-                              MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, h->conf.max_connections + 1,
-                              MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
-                              MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, h, MHD_OPTION_ARRAY, h->tls_cert ? tls : tls + PL_COUNT(tls) - 1, MHD_OPTION_END);
-    const union MHD_DaemonInfo *info = h->mhd ? MHD_get_daemon_info(h->mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
-    if (!info)
-        return pl_fail(reterr, PL_INTERNAL, h->tls_cert ? "libmicrohttpd cannot be started: is the key that of the certificate?" : "libmicrohttpd cannot be started.");
-    h->epoll_fd = info->epoll_fd;
-    return PL_OK;
+    char *cert = NULL, *key = NULL;
+    enum pl_err e = http_tls_load(h, &cert, &key, reterr);
+    if (e == PL_OK) {
+        struct MHD_OptionItem tls[] = { { MHD_OPTION_HTTPS_MEM_CERT, 0, cert }, { MHD_OPTION_HTTPS_MEM_KEY, 0, key },
+                                        { MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES }, { MHD_OPTION_END, 0, NULL } };
+        struct MHD_Daemon *mhd =
+            MHD_start_daemon((cert ? MHD_USE_TLS : 0) | MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES, MHD_OPTION_CONNECTION_LIMIT, h->conf.max_connections + 1,
+                             MHD_OPTION_NOTIFY_COMPLETED, on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+                             MHD_OPTION_UNESCAPE_CALLBACK, keep_escaped, h, MHD_OPTION_ARRAY, cert ? tls : tls + PL_COUNT(tls) - 1, MHD_OPTION_END);
+        const union MHD_DaemonInfo *info = mhd ? MHD_get_daemon_info(mhd, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+        if (info)
+            *ret = (struct daemon){ mhd, info->epoll_fd };
+        else
+            e = pl_fail(reterr, PL_INTERNAL, cert ? "libmicrohttpd cannot be started: is the key that of the certificate?" : "libmicrohttpd cannot be started.");
+    }
+    pl_heap_free(cert);
+    http_key_free(key);
+    return e;
 }

@@ -169,6 +169,20 @@ enum pl_err link_start(struct link *l, struct pl_fail *reterr)
 
 const char *link_address(const struct link *l) { return l->address; }
 
+enum pl_err link_reload(struct link *l, struct pl_fail *reterr)
+{
+    SSL_CTX *made = NULL;
+    enum pl_err e = l->over_tls ? link_tls_serve(l->conf.tls_cert, l->conf.tls_key, &made, reterr) : PL_OK;
+    if (!made)
+        return e;
+    pthread_mutex_lock(&l->lock);
+    SSL_CTX *old = l->tls;
+    l->tls = made;
+    pthread_mutex_unlock(&l->lock);
+    SSL_CTX_free(old); /* whoever shook hands with it holds it */
+    return PL_OK;
+}
+
 static void each_thread(struct link *l, void (*fn)(struct link_thread *t))
 {
     for (unsigned i = 0; i < l->nclasses; i++)

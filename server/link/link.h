@@ -93,6 +93,8 @@ struct link_conf {
 PL_MUST enum pl_err link_new(const struct link_conf *conf, struct link **ret, struct pl_fail *reterr);
 PL_MUST enum pl_err link_start(struct link *l, struct pl_fail *reterr);
 const char *link_address(const struct link *l);
+/* Reads certificate and key again: handshakes from now on get them. Any thread. On an error all goes on as before. */
+PL_MUST enum pl_err link_reload(struct link *l, struct pl_fail *reterr);
 /* Closes the door and empties the house: `say` (at most 200 bytes) goes to everybody who is past LINK_NEW, per_s a second in each thread, so that they do not
  * come to the other nodes at once; who is not is closed as by link_stop, and so is whoever is let in late. A connection that was told and then goes ended with
  * "cloud_restart". Does not wait: link_connections says who is left, link_stop ends it. */

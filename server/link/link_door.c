@@ -157,12 +157,19 @@ static void route(struct link_door *d, struct pending *w, enum pl_err e, const s
         hand_over(d, w, p, unread);
 }
 
+/* With the certificate of now. */
+static SSL *begin_tls(struct link *l, int fd)
+{
+    PL_LOCK(&l->lock);
+    return link_tls_new(l->tls, fd);
+}
+
 /* The handshake, then the request, as far as they have come. */
 static void look_inside(struct link_door *d, struct pending *w)
 {
     const struct link_protocol *p = NULL;
     size_t n;
-    enum pl_err e = w->ssl || (w->ssl = link_tls_new(d->engine->tls, w->fd)) ? PL_OK : PL_NO_MEMORY;
+    enum pl_err e = w->ssl || (w->ssl = begin_tls(d->engine, w->fd)) ? PL_OK : PL_NO_MEMORY;
     if (e == PL_OK && !w->head)
         e = link_tls_shake(w->ssl);
     if (e == PL_OK && !w->head && !(w->head = pl_heap(MAX_HEAD)))
@@ -186,7 +193,7 @@ static void look(struct link_door *d, struct pending *w)
 {
     char head[MAX_HEAD];
     const struct link_protocol *p = NULL;
-    if (d->engine->tls) {
+    if (d->engine->over_tls) {
         look_inside(d, w);
         return;
     }
@@ -247,15 +254,15 @@ static void rest(struct link_door *d, bool on)
 static bool welcome(struct link_door *d, struct pending *w, int fd, const struct sockaddr_storage *sa)
 {
     struct link *l = d->engine;
-    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET | (l->tls ? EPOLLOUT : 0), .data.ptr = w };
+    struct epoll_event ev = { .events = EPOLLIN | EPOLLRDHUP | EPOLLET | (l->over_tls ? EPOLLOUT : 0), .data.ptr = w };
     name_peer(w, sa);
     forgive_proxy(l, w);
     w->fd = fd;
     w->since = pl_now_mono(l->conf.clock);
     w->slot = link_slot_take(l, &w->address);
-    if (l->tls && w->slot != PL_OK)
+    if (l->over_tls && w->slot != PL_OK)
         link_metric(LINK_M_FULL, 1);
-    if ((l->tls && w->slot != PL_OK) || epoll_ctl(d->poll, EPOLL_CTL_ADD, fd, &ev) != 0) {
+    if ((l->over_tls && w->slot != PL_OK) || epoll_ctl(d->poll, EPOLL_CTL_ADD, fd, &ev) != 0) {
         if (w->slot == PL_OK)
             link_slot_free(l, &w->address);
         return false;
@@ -310,8 +317,8 @@ static void *run(void *arg)
             else if (ev[i].events != EPOLLOUT || ((struct pending *)ev[i].data.ptr)->ssl)
                 look(d, ev[i].data.ptr);
         }
-        while (d->first && pl_mono_sub(pl_now_mono(d->engine->conf.clock), d->first->since) >= (d->engine->tls ? SHAKE_US : HEAD_US)) {
-            if (d->engine->tls && !d->first->head)
+        while (d->first && pl_mono_sub(pl_now_mono(d->engine->conf.clock), d->first->since) >= (d->engine->over_tls ? SHAKE_US : HEAD_US)) {
+            if (d->engine->over_tls && !d->first->head)
                 link_metric(LINK_M_TLS, 1);
             drop(d, d->first, true);
         }
@@ -342,7 +349,7 @@ static enum pl_err bind_to(struct link_door *d, struct pl_fail *reterr)
     bool v4 = good && inet_pton(AF_INET, host, &sa4.sin_addr) == 1, v6 = good && !v4 && inet_pton(AF_INET6, host, &sa6.sin6_addr) == 1;
     if (!v4 && !v6)
         return pl_fail(reterr, PL_INVALID_REQUEST, "The address to listen on must look like 127.0.0.1:8081 or [::1]:8081.");
-    if (!d->engine->tls && !d->engine->conf.behind_proxy && !(v4 ? ntohl(sa4.sin_addr.s_addr) >> 24 == 127 : IN6_IS_ADDR_LOOPBACK(&sa6.sin6_addr)))
+    if (!d->engine->over_tls && !d->engine->conf.behind_proxy && !(v4 ? ntohl(sa4.sin_addr.s_addr) >> 24 == 127 : IN6_IS_ADDR_LOOPBACK(&sa6.sin6_addr)))
         return pl_fail(reterr, PL_INVALID_REQUEST, "%s is not loopback: give --tls-cert and --tls-key, or say --insecure-behind-proxy when a proxy with TLS stands in front.",
                        d->engine->conf.listen);
     sa4.sin_port = sa6.sin6_port = htons((uint16_t)port);
@@ -363,6 +370,7 @@ enum pl_err link_door_tls(struct link *l, struct pl_fail *reterr)
     bool has_cert = cert && cert[0], has_key = key && key[0];
     if (has_cert != has_key)
         return pl_fail(reterr, PL_INVALID_REQUEST, "TLS needs both: a certificate (--tls-cert) and its key (--tls-key).");
+    l->over_tls = has_cert;
     return has_cert ? link_tls_serve(cert, key, &l->tls, reterr) : PL_OK;
 }
 

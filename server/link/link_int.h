@@ -136,7 +136,8 @@ struct link_class {
 struct link_door;
 struct link {
     struct link_conf conf;
-    struct ssl_ctx_st *tls;            /**< NULL: none */
+    bool over_tls;
+    struct ssl_ctx_st *tls;            /* LOCK: lock; NULL: none */
     struct link_class *classes;
     unsigned nclasses;
     struct link_door *door;

@@ -39,7 +39,9 @@ static enum pl_err check_database(struct node *n, struct pl_fail *reterr)
     struct db *db = NULL;
     enum pl_err e = database_wait(n, &db, reterr);
     if (e == PL_OK)
-        e = db_schema_check(db, n->status.migrations_dir, n->arena, reterr);
+        e = db_schema_read(pl_str_z(n->arena, n->conf->migrations_dir), n->arena, &n->status.schema, reterr);
+    if (e == PL_OK)
+        e = db_schema_check(db, n->status.schema, n->arena, reterr);
     if (e == PL_OK)
         e = db_durability_check(db, n->arena, reterr);
     if (e == PL_OK)
@@ -172,6 +174,19 @@ static bool drain(struct node *n, const sigset_t *signals)
     return false;
 }
 
+/* SIGHUP: a renewed certificate is taken by both listeners, and nobody who is connected notices. */
+static void reload(struct node *n)
+{
+    struct pl_fail f = PL_FAIL_INIT;
+    enum pl_err e = http_reload(n->http, &f);
+    if (e == PL_OK)
+        e = link_reload(n->link, &f);
+    if (e == PL_OK)
+        PL_LOG(&n->log, PL_INFO, "node.certificate-read");
+    else
+        PL_LOG(&n->log, PL_ERROR, "node.certificate-refused", PL_F_ERR(e), PL_F_Z("why", f.detail));
+}
+
 static void say_ready(const struct node *n)
 {
     char mem[1024];
@@ -205,7 +220,7 @@ static void lease_stop(struct node *n)
 enum pl_err node_run(const struct node_conf *conf, struct pl_arena *a, struct pl_fail *reterr)
 {
     struct node *n = PL_NEW(a, struct node);
-    sigset_t signals;
+    sigset_t signals, ends;
     int got = 0;
     bool at_once = false;
     if (!n)
@@ -214,11 +229,13 @@ enum pl_err node_run(const struct node_conf *conf, struct pl_arena *a, struct pl
     n->id = pl_uuid7(n->rand, pl_now_utc(n->clock));
     n->log = pl_log_child(NULL, PL_F_UUID("node", n->id));
     n->db_conf = (struct db_conf){ .conninfo = pl_str_z(a, conf->db), .clock = n->clock };
-    n->status = (struct node_status){ .started_at = pl_now_utc(n->clock), .migrations_dir = pl_str_z(a, conf->migrations_dir) };
+    n->status = (struct node_status){ .started_at = pl_now_utc(n->clock) };
 
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    ends = signals;
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* inherited by every thread: only sigwait sees them */
     signal(SIGPIPE, SIG_IGN);
 
@@ -226,8 +243,9 @@ enum pl_err node_run(const struct node_conf *conf, struct pl_arena *a, struct pl
     if (e == PL_OK) {
         say_ready(n);
         PL_LOG(&n->log, PL_INFO, "node.ready", PL_F_Z("http", http_address(n->http)), PL_F_Z("ws", link_address(n->link)));
-        sigwait(&signals, &got);
-        at_once = drain(n, &signals);
+        while (sigwait(&signals, &got) == 0 && got == SIGHUP)
+            reload(n);
+        at_once = drain(n, &ends);
         PL_LOG(&n->log, PL_INFO, "node.stopping", PL_F_INT("signal", got), PL_F_INT("connections", link_connections(n->link)));
     }
     bool leased = n->bus != NULL;

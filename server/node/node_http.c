@@ -24,7 +24,7 @@ static enum pl_err on_readyz(struct http_call *c, struct pl_fail *reterr)
         return PL_UNAVAILABLE;
     enum pl_err e = db_ping(c->db);
     if (e == PL_OK)
-        e = db_schema_check(c->db, status->migrations_dir, c->arena, reterr);
+        e = db_schema_check(c->db, status->schema, c->arena, reterr);
     if (e != PL_OK)
         return PL_UNAVAILABLE;
     jw_z(&c->out, "status", "ok");

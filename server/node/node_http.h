@@ -5,7 +5,7 @@
 extern const struct http_route node_routes[]; /* self: struct node_status */
 struct node_status {
     struct pl_utc started_at;
-    const char *migrations_dir;
+    const struct db_schema *schema; /**< that it was built for; NULL: not yet read */
     bool draining; /**< atomic */
 };
 extern const struct pl_str node_openapi; /* proto/openapi.yaml as JSON */

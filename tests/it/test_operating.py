@@ -2,10 +2,12 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 
 import pytest
+from lib import openapi
 from lib.household import Household, Viewer, new_serial
 from lib.porch import program
 from lib.wait import until
@@ -134,8 +136,11 @@ def test_audit_verify(porch, home):
     assert said["whole"] is True and said["rows"] > 0 and said["subject"] == home.account.id
 
 
-def test_status_says_that_the_database_is_away(own_porch):
-    porch = own_porch()
+def test_ready_by_its_own_release_and_its_database(own_porch, tmp_path):
+    folder = shutil.copytree(os.path.join(openapi.ROOT, "migrations"), tmp_path / "migrations")
+    porch = own_porch(extra=("--migrations", str(folder)))
+    (folder / "9999_of_the_next_release.sql").write_text("SELECT 1;\n")
+    assert porch.api().get("/readyz").status == 200  # the next release is being installed; this node is of the one before
     postmaster = porch.pids()["postgres"]
     os.kill(postmaster, signal.SIGSTOP)  # takes no new connection; those that are there end
     try:
@@ -148,3 +153,4 @@ def test_status_says_that_the_database_is_away(own_porch):
     finally:
         os.kill(postmaster, signal.SIGCONT)
     until(lambda: porch.ctl("status")["database"] == "ok", "the database is there again")
+    porch.wait_ready()

@@ -1,5 +1,8 @@
 """The whole way over TLS with an authority of our own: sign-up by https, hub, relay and app by wss, a live picture; and who is not believed."""
+import http.client
 import json
+import os
+import shutil
 import signal
 import socket
 import ssl
@@ -12,7 +15,7 @@ from lib.events import Events
 from lib.household import Household, watch
 from lib.porch import program
 from lib.wait import until
-from simhub import make
+from simhub import SimHub, make
 from test_demo import watch as watch_demo
 from test_relay_lock import Relay, status
 from test_up import UP, refused
@@ -135,3 +138,47 @@ def test_a_hub_that_floods_handshakes_has_its_share(own_porch, tls):
             s.close()
         until(lambda: porch.api().get("/readyz").status == 200, "all is well")
         assert hub.close_code is None
+
+
+def test_a_renewed_certificate_is_taken_and_nobody_is_dropped(own_porch, authority, tmp_path):
+    """SIGHUP: both listeners show the new one; a WebSocket and a kept connection of before go on under the old; a pair that is none changes nothing."""
+    pairs = [authority.issue(name, "IP:127.0.0.1") for name in ("renewed-0", "renewed-1")]
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    trusts = ssl.create_default_context(cafile=authority.cert)
+
+    def install(pair):
+        shutil.copy(pair[0], cert)
+        shutil.copy(pair[1], key)
+
+    def shown(address):
+        host, port = address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=20) as plain, trusts.wrap_socket(plain, server_hostname=host) as s:
+            return s.getpeercert()["subject"][0][0][1]
+
+    install(pairs[0])
+    porch = own_porch(extra=("--tls-cert", str(cert), "--tls-key", str(key), "--tls-ca", authority.cert))
+    assert shown(porch.http) == shown(porch.ws) == "renewed-0"
+    (device,) = make(porch, "hub")
+    kept = http.client.HTTPSConnection(porch.http, context=trusts, timeout=20)
+    kept.connect()
+    socket_of_before = kept.sock
+
+    def still_answers():
+        kept.request("GET", "/healthz")
+        return kept.getresponse().read() and kept.sock is socket_of_before
+
+    with SimHub(porch, device) as hub:
+        hub.hello()
+        install(pairs[1])
+        os.kill(porch.pids()["porchlightd"], signal.SIGHUP)
+        until(lambda: still_answers() and shown(porch.http) == shown(porch.ws) == "renewed-1", "both listeners show the new certificate")
+        assert kept.sock.getpeercert()["subject"][0][0][1] == "renewed-0"
+        key.write_text("no key\n")
+        os.kill(porch.pids()["porchlightd"], signal.SIGHUP)
+        until(lambda: still_answers() and "node.certificate-refused" in porch.logs(100000), "it says that this is no key")
+        assert shown(porch.http) == shown(porch.ws) == "renewed-1"
+        install(pairs[0])
+        os.kill(porch.pids()["porchlightd"], signal.SIGHUP)
+        kept.close()  # the last of the first certificate; the next waits for it
+        until(lambda: shown(porch.http) == shown(porch.ws) == "renewed-0", "and a third is taken")
+        assert hub.expect("error", re=hub.send("uplink.wanted", command_id="01a1fd7f-6100-7aaa-8bbb-0ccc0ddd0eee"))["code"] == "not_found"
