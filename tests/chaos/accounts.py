@@ -144,8 +144,11 @@ class Person(Worker):
     def late(self, reply, sent, path):
         """A refusal that is explained by time, or by tries that died after they were counted and before they were compared (S-P5: they stay counted); else a finding."""
         moved = self.world.clock.offset - sent
+        if reply.code == "challenge_budget":
+            self.score.budgets += 1
+            return None
         late = reply.code in ("pin_expired", "not_found") and moved >= PIN_LIFE - 60
-        if not late and not (reply.code in ("pin_exhausted", "challenge_budget") and self.tries[path + "/verify"] > 5):
+        if not late and not (reply.code == "pin_exhausted" and self.tries[path + "/verify"] > 5):
             self.ledger.bad("register", f"the right PIN of an open challenge was refused: {reply.status} {reply.body}; the clock moved {moved:.0f} s since it was sent")
         return None
 
@@ -211,6 +214,7 @@ class Person(Worker):
             self.ledger.bad("set", f"account {a['id']} was acknowledged; its log-in: {reply.status} {reply.body}")
             return
         if known:
+            self.ledger.clients[a["id"]] += a["refresh"] is None  # that client had been signed out
             a.update(refresh=reply["refresh_token"], access=reply["access_token"])
         else:
             reply = self.answer(api, reply["challenge"], self.some_resends())
@@ -398,5 +402,5 @@ def main(seed, ops):
     told = ledger.totals()
     line = (f"accounts, seed {seed}: {sum(score.counts.values())} operations ({', '.join(f'{k} {n}' for k, n in sorted(score.counts.items()))}) in {told['ok']} calls that were "
             f"acknowledged, {told['no']} refused, {told['unknown']} unknown; faults: {', '.join(f'{k} {n}' for k, n in sorted(ledger.faults.items()))}; "
-            f"{len(ledger.messages)} messages; {score.budgets} accounts that ran out of tries; {len(ledger.broken)} findings, {time.monotonic() - began:.0f} s")
+            f"{len(ledger.messages)} messages; {score.budgets} challenges refused because ten tries had died or been wrong; {len(ledger.broken)} findings, {time.monotonic() - began:.0f} s")
     return not ledger.broken, line
