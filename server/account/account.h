@@ -91,7 +91,6 @@ struct account_delegation {
     struct pl_str name;
     struct pl_str hint;    /**< by what its owner knows it again */
     struct pl_str scopes;  /**< of account_scopes_take */
-    struct pl_str systems; /**< 16 bytes each; .p NULL: all of the account's */
     struct pl_utc ends_at; /**< us 0: until it is taken back */
 };
 /* Both tell the owner by e-mail and event; account_nudge or notify_wake comes after the commit. PL_TOO_MANY: fifty of a kind. */

@@ -101,7 +101,7 @@ enum pl_err account_delegation_add(struct account *ctx, struct db_tx *tx, struct
     if (e == PL_OK && !found)
         return PL_UNAUTHENTICATED;
     if (e == PL_OK)
-        e = account_sql_delegation_add(tx, account_id, id, pl_str_of(kinds[d->kind].name), d->name, d->hint, d->scopes, d->systems, now, d->ends_at, MOST, &count);
+        e = account_sql_delegation_add(tx, account_id, id, pl_str_of(kinds[d->kind].name), d->name, d->hint, d->scopes, now, d->ends_at, MOST, &count);
     if (e == PL_OK && count != 1)
         return PL_TOO_MANY;
     *ret_id = id;
