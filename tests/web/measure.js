@@ -36,7 +36,8 @@ class Seen {
 
   // Every decoded picture of a track, shown or not.
   async pictures(track) {
-    const reader = new MediaStreamTrackProcessor({ track, maxBufferSize: 60 }).readable.getReader();
+    // The page may be held up for ten seconds before a picture is dropped that was decoded.
+    const reader = new MediaStreamTrackProcessor({ track, maxBufferSize: 250 }).readable.getReader();
     for (;;) {
       const { value: frame, done } = await reader.read();
       if (done) return;
