@@ -388,12 +388,16 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, 'accepted', $8, $9) ON CONFLICT ON CONSTRAIN
 SELECT id, name, stage, code, deadline, accepted_at, sent_at, acknowledged_at, ended_at FROM device_command
 WHERE account_id = $1 AND device_id = $2 AND (id = $3 OR idempotency_key = $4);
 
+-- name: commands_again :exec
+-- in: gateway_serial text
+-- Its hello has taken an epoch: what older connections were given and has no result is to be handed over again; acknowledged or not, it or the result may have been lost with them.
+UPDATE device_command SET stage = 'accepted', sent_at = NULL, acknowledged_at = NULL WHERE gateway_serial = $1 AND ended_at IS NULL AND stage <> 'accepted';
+
 -- name: commands_due :many 50
--- in: gateway_serial text, now timestamptz, since timestamptz
--- To be handed to the gateway; also what was sent before `since`, over another connection, and has no result: acknowledged or not, the result may have been lost with that connection.
-UPDATE device_command SET stage = 'sent', sent_at = $2, acknowledged_at = NULL
-WHERE (account_id, id) IN (SELECT account_id, id FROM device_command WHERE gateway_serial = $1 AND ended_at IS NULL AND deadline > $2
-AND (stage = 'accepted' OR sent_at < $3) ORDER BY id LIMIT 50)
+-- in: gateway_serial text, now timestamptz
+-- To be handed to the gateway.
+UPDATE device_command SET stage = 'sent', sent_at = $2
+WHERE (account_id, id) IN (SELECT account_id, id FROM device_command WHERE gateway_serial = $1 AND ended_at IS NULL AND deadline > $2 AND stage = 'accepted' ORDER BY id LIMIT 50)
 RETURNING id, account_id, device_id, name, camera_serial, deadline;
 
 -- name: commands_untold :many 1000

@@ -327,11 +327,10 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     unsigned suites = suites_of(&m->suites);
     e = device_sql_link_hello(c->tx, m->serial, ctx->node_id, pl_str_of(roles[m->role]), m->firmware, m->boot.id, pl_str_of(reasons[m->boot.reason]), m->boot.reset_count,
                               (int32_t)suites, c->now, &taken, NULL);
-    if (e != PL_OK || (e = device_sql_bound(c->tx, m->serial, &b, &bound)) != PL_OK)
+    if (e != PL_OK || (e = device_sql_commands_again(c->tx, m->serial, NULL)) != PL_OK || (e = device_sql_bound(c->tx, m->serial, &b, &bound)) != PL_OK)
         return e;
     snprintf(d->serial, sizeof d->serial, "%.*s", PL_FMT(m->serial));
     d->epoch = taken.epoch;
-    d->since = c->now;
     d->suites = suites;
     d->is_hub = m->role == 0;
     d->device_id = bound ? b.id : (struct pl_uuid){ { 0 } };
@@ -411,7 +410,7 @@ static enum pl_err tell_commands(struct link_call *c, const struct device_conn *
     struct device_sql_commands_due_row *rows;
     size_t n;
     struct jw w;
-    enum pl_err e = device_sql_commands_due(c->tx, device_conn_serial(d), c->now, d->since, &rows, &n);
+    enum pl_err e = device_sql_commands_due(c->tx, device_conn_serial(d), c->now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         if (!say(c, "command", &w))
             return PL_NO_MEMORY;

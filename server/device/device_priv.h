@@ -103,7 +103,6 @@ struct device_conn {
     struct bus_server *server;
     struct bus_watch *watch;
     struct pl_uuid device_id; /* of the binding that the device was last told of; zero: free. Only on the connection's lane */
-    struct pl_utc since;      /* its hello: what was sent before went over another connection. Only on its lane */
     bool posted;              /* LOCK: lock; a delivery is queued and has not begun */
 };
 struct device_conn *device_conn_new(struct device_ctx *ctx);

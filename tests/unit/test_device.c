@@ -373,7 +373,7 @@ static void a_freed_hub_takes_no_commands_along(void **state)
     assert_int_equal(device_sql_command_add(tx, h.account, new_id(), seen.device_id, hub.serial, camera.serial, PL_STR("refresh"), PL_STR("k"), at(4), at(3600), NULL), PL_OK);
     assert_int_equal(device_view_one(tx, h.account, bound.device_id, &d), PL_OK);
     assert_int_equal(device_free(&ctx, tx, at(5), h.account, h.account, d, "deleted", &freed), PL_OK);
-    assert_int_equal(device_sql_commands_due(tx, hub.serial, at(6), at(6), &due, &n), PL_OK);
+    assert_int_equal(device_sql_commands_due(tx, hub.serial, at(6), &due, &n), PL_OK);
     assert_int_equal(n, 0);
     db_rollbackp(&tx);
 }
