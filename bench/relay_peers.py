@@ -3,6 +3,7 @@
 Each is as good as it gets here: rtpengine in user space on one thread, AES-128-GCM on both sides, from the hub by SDES, to viewers by DTLS; the streaming plugin of
 Janus, which takes AES_CM_128_HMAC_SHA1_80 from a hub and sends AES-128-GCM to viewers by DTLS. Both are checked every 2 s where they do ICE, as our relay is. Ports and
 addresses are of this machine alone."""
+import base64
 import json
 import os
 import re
