@@ -162,6 +162,7 @@ CREATE TABLE device_claim (
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
     ended_at timestamp with time zone,
+    by_id uuid NOT NULL,
     CONSTRAINT device_claim_state_check CHECK ((state = ANY (ARRAY['waiting_device'::text, 'pairing'::text, 'wifi_failed'::text, 'connected'::text, 'bound'::text, 'refused'::text, 'expired'::text])))
 );
 
@@ -354,7 +355,8 @@ CREATE TABLE live (
     hard_end_at timestamp with time zone NOT NULL,
     ended_at timestamp with time zone,
     figures jsonb,
-    figures_at timestamp with time zone
+    figures_at timestamp with time zone,
+    system_id uuid
 );
 
 CREATE TABLE live_place (
@@ -377,7 +379,12 @@ CREATE TABLE live_stage (
 CREATE TABLE live_viewer (
     account_id uuid NOT NULL,
     live_id uuid NOT NULL,
-    client_id uuid NOT NULL
+    client_id uuid NOT NULL,
+    viewer_id uuid NOT NULL,
+    member_id uuid NOT NULL,
+    kind text DEFAULT 'viewer'::text NOT NULL,
+    revoked_at timestamp with time zone,
+    CONSTRAINT live_viewer_kind_check CHECK ((kind = ANY (ARRAY['viewer'::text, 'opener'::text, 'source'::text])))
 );
 
 CREATE TABLE migration (
@@ -566,6 +573,33 @@ CREATE TABLE system (
     created_at timestamp with time zone NOT NULL
 );
 
+CREATE TABLE system_invitation (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    system_id uuid NOT NULL,
+    email text NOT NULL,
+    role text NOT NULL,
+    by_id uuid NOT NULL,
+    token_hash bytea NOT NULL,
+    sends integer NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    access_until timestamp with time zone,
+    CONSTRAINT system_invitation_role_check CHECK ((role = ANY (ARRAY['viewer'::text, 'talker'::text, 'manager'::text, 'owner'::text])))
+);
+
+CREATE TABLE system_member (
+    account_id uuid NOT NULL,
+    system_id uuid NOT NULL,
+    home_id uuid NOT NULL,
+    id uuid NOT NULL,
+    role text NOT NULL,
+    by_id uuid,
+    since timestamp with time zone NOT NULL,
+    expires_at timestamp with time zone,
+    CONSTRAINT system_member_role_check CHECK ((role = ANY (ARRAY['viewer'::text, 'talker'::text, 'manager'::text, 'owner'::text])))
+);
+
 CREATE TABLE voice_call (
     id uuid NOT NULL,
     account_id uuid,
@@ -689,7 +723,7 @@ ALTER TABLE ONLY live_stage
     ADD CONSTRAINT live_stage_pkey PRIMARY KEY (account_id, live_id, name);
 
 ALTER TABLE ONLY live_viewer
-    ADD CONSTRAINT live_viewer_pkey PRIMARY KEY (account_id, live_id, client_id);
+    ADD CONSTRAINT live_viewer_pkey PRIMARY KEY (account_id, live_id, viewer_id);
 
 ALTER TABLE ONLY migration_lease
     ADD CONSTRAINT migration_lease_pkey PRIMARY KEY (lease_id);
@@ -757,8 +791,17 @@ ALTER TABLE ONLY signup
 ALTER TABLE ONLY step_up_grant
     ADD CONSTRAINT step_up_grant_key PRIMARY KEY (account_id, grant_hash);
 
+ALTER TABLE ONLY system_invitation
+    ADD CONSTRAINT system_invitation_email_key UNIQUE (system_id, email);
+
+ALTER TABLE ONLY system_invitation
+    ADD CONSTRAINT system_invitation_key PRIMARY KEY (account_id, id);
+
 ALTER TABLE ONLY system
     ADD CONSTRAINT system_key PRIMARY KEY (account_id, id);
+
+ALTER TABLE ONLY system_member
+    ADD CONSTRAINT system_member_key PRIMARY KEY (account_id, system_id);
 
 ALTER TABLE ONLY voice_call
     ADD CONSTRAINT voice_call_key PRIMARY KEY (id);
@@ -781,6 +824,8 @@ CREATE INDEX delegation_token_delegation ON delegation_token USING btree (accoun
 
 CREATE INDEX delegation_token_expires ON delegation_token USING btree (expires_at);
 
+CREATE INDEX device_claim_by ON device_claim USING btree (by_id);
+
 CREATE INDEX device_claim_ended ON device_claim USING btree (ended_at);
 
 CREATE INDEX device_claim_expiry ON device_claim USING btree (expires_at) WHERE (ended_at IS NULL);
@@ -794,6 +839,8 @@ CREATE INDEX device_command_deadline ON device_command USING btree (deadline) WH
 CREATE INDEX device_command_ended ON device_command USING btree (ended_at);
 
 CREATE INDEX device_command_open ON device_command USING btree (gateway_serial) WHERE (ended_at IS NULL);
+
+CREATE UNIQUE INDEX device_id_key ON device USING btree (id);
 
 CREATE INDEX device_link_mistaken ON device_link USING btree (node_id) WHERE ((NOT connected) AND (cause = 'cloud_restart'::text));
 
@@ -825,11 +872,17 @@ CREATE INDEX live_ended ON live USING btree (ended_at) WHERE (ended_at IS NOT NU
 
 CREATE INDEX live_expiry ON live USING btree (expires_at) WHERE (ended_at IS NULL);
 
+CREATE UNIQUE INDEX live_id_key ON live USING btree (id);
+
 CREATE UNIQUE INDEX live_one_per_device ON live USING btree (account_id, device_id) WHERE (ended_at IS NULL);
 
 CREATE INDEX live_place_hub ON live_place USING btree (hub_serial);
 
 CREATE INDEX live_place_relay ON live_place USING btree (relay_id);
+
+CREATE INDEX live_viewer_member ON live_viewer USING btree (member_id);
+
+CREATE INDEX live_viewer_revoked ON live_viewer USING btree (revoked_at) WHERE (revoked_at IS NOT NULL);
 
 CREATE INDEX oauth_code_account ON oauth_code USING btree (account_id);
 
@@ -872,6 +925,18 @@ CREATE INDEX session_token_expires ON session_token USING btree (expires_at);
 CREATE INDEX signup_ends ON signup USING btree (ends_at);
 
 CREATE INDEX step_up_grant_expires ON step_up_grant USING btree (expires_at);
+
+CREATE INDEX system_invitation_by ON system_invitation USING btree (by_id);
+
+CREATE INDEX system_invitation_expiry ON system_invitation USING btree (expires_at);
+
+CREATE UNIQUE INDEX system_invitation_token_key ON system_invitation USING btree (token_hash);
+
+CREATE INDEX system_member_by ON system_member USING btree (by_id);
+
+CREATE INDEX system_member_expiry ON system_member USING btree (expires_at) WHERE (expires_at IS NOT NULL);
+
+CREATE UNIQUE INDEX system_member_id_key ON system_member USING btree (system_id, id);
 
 CREATE UNIQUE INDEX system_name_key ON system USING btree (account_id, lower(name));
 

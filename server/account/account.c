@@ -37,7 +37,7 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
     struct account *ctx = pl_heap(sizeof *ctx);
     if (!ctx)
         return PL_NO_MEMORY;
-    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .parts = conf->parts, .clock = conf->clock, .rand = conf->rand,
+    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .parts = conf->parts, .follows = conf->follows, .clock = conf->clock, .rand = conf->rand,
         .log = pl_log_child(conf->log, PL_F_Z("part", "account")) };
     pin_init(&ctx->pin, &conf->pin, conf->master, conf->notify, conf->rand);
     factor_init(&ctx->factor, &conf->factor, conf->master, conf->rand);
@@ -90,6 +90,15 @@ enum pl_err account_tell_with(struct account *ctx, struct db_tx *tx, struct pl_u
 enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, enum notify_kind kind, struct pl_str about)
 {
     return account_tell_with(ctx, tx, now, account_id, &(struct notify_message){ .kind = kind, .about = about });
+}
+
+enum pl_err account_email(struct db_tx *tx, struct pl_uuid account_id, struct pl_str *ret)
+{
+    struct account_sql_by_id_row row;
+    enum pl_err e = account_sql_by_id(tx, account_id, &row, NULL);
+    if (e == PL_OK)
+        *ret = row.email;
+    return e;
 }
 
 enum pl_err account_link(const struct account *ctx, struct pl_arena *a, const char *page, const char *token, struct pl_str *ret)

@@ -44,6 +44,8 @@ struct account_part {
 };
 
 struct account_conf {
+    /* Other accounts whose nudges concern this one's event sockets (system_homes). May be NULL. */
+    enum pl_err (*follows)(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
     const struct account_part *parts; /**< outlives the context; NULL: none */
     struct account_settings settings;
     struct pin_conf pin;
@@ -118,6 +120,10 @@ PL_MUST enum pl_err account_tell(struct account *ctx, struct db_tx *tx, struct p
 /* The same with more to say: of `said` the kind, about, name and ordinal. */
 PL_MUST enum pl_err account_tell_with(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const struct notify_message *said);
 struct notify *account_notify(struct account *ctx);
+/* The address that the account has proved. PL_NOT_FOUND: no such account. */
+PL_MUST enum pl_err account_email(struct db_tx *tx, struct pl_uuid account_id, struct pl_str *ret);
+/* "<account.link_url>/reset#<token>": what stands behind # is not sent to the server of the page. */
+PL_MUST enum pl_err account_link(const struct account *ctx, struct pl_arena *a, const char *page, const char *token, struct pl_str *ret);
 
 /* For the admin listener: writes member "accounts", the newest 1000, e-mail and phone masked. */
 PL_MUST enum pl_err account_list(struct db_tx *tx, struct jw *w);

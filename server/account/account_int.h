@@ -22,6 +22,7 @@ struct account {
     struct account_events *events;
     struct account_used *used;
     const struct account_part *parts;
+    enum pl_err (*follows)(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
     struct account_where *where; /* NULL: no database of addresses */
 };
 
@@ -29,8 +30,6 @@ struct account {
 enum account_metric { ACCOUNT_M_SIGN_UPS, ACCOUNT_M_SESSIONS, ACCOUNT_M_LOG_IN_FAILURES, ACCOUNT_M_PINS_WRONG, ACCOUNT_M_TOKENS_REUSED };
 void account_count(enum account_metric m);
 
-/* "<account.link_url>/reset#<token>": what stands behind # is not sent to the server of the page. */
-PL_MUST enum pl_err account_link(const struct account *ctx, struct pl_arena *a, const char *page, const char *token, struct pl_str *ret);
 /* After a commit: account_work has something to do. `ctx` as void * so that it fits http_after. */
 void account_work_wake(void *ctx);
 

@@ -41,7 +41,7 @@ enum pl_err device_inventory_add(struct db_tx *tx, struct pl_utc now, const stru
 
 /* ---- What happened ---- */
 
-enum pl_err device_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_uuid device_id, const char *name1, struct pl_str value1,
+enum pl_err device_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid system_id, const char *type, struct pl_uuid device_id, const char *name1, struct pl_str value1,
                          const char *name2, struct pl_str value2)
 {
     struct pl_buf b = pl_buf_init(db_arena(tx), 4096);
@@ -54,7 +54,7 @@ enum pl_err device_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid acc
         jw_str(&w, name2, value2);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
-    return e == PL_OK ? journal_event(tx, now, account_id, type, pl_buf_view(&b)) : e;
+    return e == PL_OK ? system_event(tx, now, system_id, SYSTEM_SEE, type, pl_buf_view(&b)) : e;
 }
 
 enum pl_err device_audit(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_uuid actor, const char *action, struct pl_str serial, const char *why)
@@ -95,7 +95,7 @@ enum pl_err device_free(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc 
     enum pl_err e = f ? pl_buf_err(&b) : PL_NO_MEMORY;
     if (e != PL_OK || (e = drop_rows(tx, now, account_id, d)) != PL_OK ||
         (e = journal_fact(tx, ctx->rand, now, JOURNAL_DEVICE_FREED, account_id, d->id, pl_buf_view(&b))) != PL_OK ||
-        (e = device_event(tx, now, account_id, "device.freed", d->id, "serial", d->serial, "why", pl_str_of(why))) != PL_OK)
+        (e = device_event(tx, now, d->system_id, "device.freed", d->id, "serial", d->serial, "why", pl_str_of(why))) != PL_OK)
         return e;
     *f = (struct device_freed){ d->serial, d->via_hub ? d->gateway_serial : PL_STR_NONE, *freed };
     *freed = f;
@@ -118,16 +118,25 @@ enum pl_err device_free_system(struct device_ctx *ctx, struct db_tx *tx, struct 
     return system_delete(tx, ctx->rand, now, account_id, system_id);
 }
 
+enum pl_err device_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to)
+{
+    /* Claims first: a proof under way is waited for, and what it has bound is moved with the rest. */
+    static enum pl_err (*const whole[])(struct db_tx *, struct pl_uuid, struct pl_uuid, struct pl_uuid, int64_t *) = { device_sql_move_claims, device_sql_move_bindings,
+        device_sql_move_status, device_sql_move_commands, device_sql_move_slots, device_sql_move_devices };
+    enum pl_err e = PL_OK;
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(whole); i++)
+        e = whole[i](tx, home_id, system_id, to, NULL);
+    return e;
+}
+
 enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct device_freed **freed)
 {
-    struct system_row *systems, locked;
+    struct system_row *systems;
     size_t n;
-    enum pl_err e = system_list(tx, account_id, &systems, &n);
-    for (size_t i = 0; e == PL_OK && i < n; i++) {
-        e = system_lock(tx, account_id, systems[i].id, &locked);
-        if (e == PL_OK)
-            e = device_free_system(ctx, tx, now, account_id, (struct pl_uuid){ { 0 } }, systems[i].id, "account_deleted", freed);
-    }
+    enum pl_err e = system_account_deleted(ctx->system, tx, now, account_id, &systems, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        if ((e = system_tell_deleted(ctx->account, tx, now, &systems[i], account_id)) == PL_OK)
+            e = device_free_system(ctx, tx, now, systems[i].home_id, (struct pl_uuid){ { 0 } }, systems[i].id, "account_deleted", freed);
     if (e != PL_OK || (e = device_sql_claims_drop(tx, account_id, NULL)) != PL_OK)
         return e;
     return device_sql_meter_drop(tx, account_id, NULL);
@@ -186,7 +195,7 @@ static enum pl_err expire_links(struct device_ctx *ctx, struct db_tx *tx, struct
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         e = device_sql_bound(tx, rows[i].serial, &bound, &found);
         if (e == PL_OK && found)
-            e = device_event(tx, now, bound.account_id, "device.connectivity", bound.id, "connectivity", PL_STR("offline"), "cause", PL_STR("cloud_restart"));
+            e = device_event(tx, now, bound.system_id, "device.connectivity", bound.id, "connectivity", PL_STR("offline"), "cause", PL_STR("cloud_restart"));
     }
     return e;
 }
@@ -209,7 +218,7 @@ enum pl_err device_expire(struct device_ctx *ctx, struct db_tx *tx, struct pl_ut
     if (e != PL_OK || (e = device_sql_commands_expire(tx, now, &rows, &n)) != PL_OK)
         return e;
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = device_command_event(tx, now, rows[i].account_id, rows[i].device_id, rows[i].id, "failed", PL_STR("command_expired"));
+        e = device_command_event(tx, now, rows[i].device_id, rows[i].id, "failed", PL_STR("command_expired"));
     if (e != PL_OK || (e = device_sql_commands_forget(tx, pl_utc_add(now, -7 * PL_DAY), NULL)) != PL_OK)
         return e;
     return expire_links(ctx, tx, now);

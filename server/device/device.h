@@ -9,7 +9,7 @@
  * Three state machines, never mixed: binding (free, bound), onboarding (ready, reset_detected), connectivity (online, offline, unreachable_via_hub).
  * Not here: live sessions (live.h), names of systems (system.h).
  * Threads: any, state is in PostgreSQL; a device_conn has its own lock.  Memory: outputs live in the transaction's arena.
- *     e = device_find_for_view(tx, now, account_id, device_id, &view);      whose camera, and which hub reaches it
+ *     e = device_may_view(tx, now, account_id, device_id, SYSTEM_WATCH, &view, reterr);      whose camera, and which hub reaches it
  *     e = bus_ask(bus, "hub.<view.hub_serial>", message, PL_SECOND, arena, &answer, &fail);      puts a message into that hub's socket; PL_HUB_OFFLINE
  */
 #pragma once
@@ -29,6 +29,7 @@ struct device_ctx {
     struct pl_uuid node_id;  /**< presence hangs on this node's lease */
     const char *server_name; /**< devices sign for this name */
     struct account *account; /**< tells owners */
+    struct system_ctx *system;
     /* What a capability above wants to do after a hub's welcome, in the hello's transaction; what it sends by link_after comes after the welcome. May be NULL. */
     enum pl_err (*welcomed)(void *self, struct link_call *c, const struct device_conn *hub);
     void *welcomed_self;
@@ -47,7 +48,7 @@ unsigned device_conn_suites(const struct device_conn *d);
 
 /* What live needs to know of a device that is to be watched. */
 struct device_view {
-    struct pl_uuid device_id, system_id;
+    struct pl_uuid device_id, system_id, home_id; /**< home_id: the account under which its rows stand */
     struct pl_str camera_serial, hub_serial; /**< hub_serial: whom to ask; the camera itself when it stands without a hub; .p NULL: nobody */
     struct pl_str kind;
     struct pl_str video, audio, talk;        /**< codecs as its hello named them; .p NULL: not said */
@@ -56,12 +57,17 @@ struct device_view {
     bool battery;                            /**< runs on a battery */
     bool can_keyframe, can_bitrate;          /**< makes a key frame, changes its rate, when asked: else it is not asked */
     int64_t gop_ms;                          /**< between two key frames, as its last stream showed; 0: not known */
+    bool may_talk;                           /**< who asked has the right to (device_may_view) */
 };
-/* PL_NOT_FOUND: not this account's. PL_WRONG_KIND: a hub shows no picture. */
-PL_MUST enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);
+/* PL_NOT_FOUND: not of this home. PL_WRONG_KIND: a hub shows no picture. */
+PL_MUST enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid device_id, struct device_view *ret);
+/* The same for an account that has that right in the device's system; also as system_may. */
+PL_MUST enum pl_err device_may_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+                                    struct pl_fail *reterr);
 
-/* The same, and until the end of the transaction the device is not freed and its system's hub not changed: whoever frees takes the system first. */
-PL_MUST enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret);
+/* As device_may_view, and until the end of the transaction the device is not freed and its system's hub not changed: whoever frees takes the system first. */
+PL_MUST enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+                                         struct pl_fail *reterr);
 
 /* Everything that the home screen shows: writes members as_of, systems, claims. Also part of the account's export. */
 PL_MUST enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
@@ -94,7 +100,10 @@ PL_MUST enum pl_err device_setup_code_hash(struct pl_arena *a, struct pl_str ser
 PL_MUST enum pl_err device_expire(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
 /* Job, every few seconds: commands and claims of cameras that a hub of this node was not told of (the node that accepted them died before its nudge, the bus was away) are told again. */
 PL_MUST enum pl_err device_sweep(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now);
-/* Handler of the fact: frees all devices and deletes all systems of the account; *freed grows by them. After the commit device_tell_freed tells who spoke for them. */
+/* Of JOURNAL_SYSTEM_LEFT: the rows of a system's devices stand under another account from now on (system_move_home). */
+PL_MUST enum pl_err device_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to);
+/* Handler of the fact: ends the account's memberships; systems without another owner are deleted and their devices freed; *freed grows by
+ * them. After the commit device_tell_freed tells who spoke for them. */
 struct device_freed;
 PL_MUST enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct device_freed **freed);
 void device_tell_freed(struct device_ctx *ctx, struct pl_arena *a, struct pl_uuid account_id, struct device_freed *freed);

@@ -115,21 +115,26 @@ SELECT d.id, d.serial FROM device_slot s JOIN device d ON d.account_id = s.accou
 -- Claims.
 
 -- name: claim_add :exec
--- in: id uuid, account_id uuid, client_id uuid, system_id uuid, serial text, kind text, name text?, challenge text, device_id uuid?, now timestamptz, expires_at timestamptz
+-- in: id uuid, account_id uuid, by_id uuid, client_id uuid, system_id uuid, serial text, kind text, name text?, challenge text, device_id uuid?, now timestamptz, expires_at timestamptz
 -- A new claim.
-INSERT INTO device_claim (id, account_id, client_id, system_id, serial, kind, name, challenge, state, device_id, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waiting_device', $9, $10, $11);
+INSERT INTO device_claim (id, account_id, by_id, client_id, system_id, serial, kind, name, challenge, state, device_id, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'waiting_device', $10, $11, $12);
+
+-- name: claim_of :one
+-- in: id uuid
+-- Whose a claim is. No row: there is none.
+SELECT account_id, system_id FROM device_claim WHERE id = $1;
 
 -- name: claim_find :one
 -- in: id uuid, account_id uuid
--- No row: not this account's. With the device's factory key, by which the app knows it in the home.
+-- No row: not of this home. With the device's factory key, by which the app knows it in the home.
 SELECT c.id, c.system_id, c.serial, c.kind, c.name, c.challenge, c.state, c.code, c.wifi_error, c.device_id, c.created_at, c.expires_at, c.ended_at, i.public_key
 FROM device_claim c JOIN inventory i ON i.serial = c.serial WHERE c.id = $1 AND c.account_id = $2;
 
 -- name: claim_take :one
 -- in: id uuid
 -- A claim by what its device knows of it, held until the end of the transaction.
-SELECT id, account_id, client_id, system_id, serial, kind, name, challenge, state, code, device_id, expires_at, ended_at FROM device_claim WHERE id = $1 FOR UPDATE;
+SELECT id, account_id, by_id, client_id, system_id, serial, kind, name, challenge, state, code, device_id, expires_at, ended_at FROM device_claim WHERE id = $1 FOR UPDATE;
 
 -- name: claims_replace :many 100
 -- in: account_id uuid, serial text, now timestamptz
@@ -161,7 +166,7 @@ WHERE c.ended_at IS NULL AND c.state = 'waiting_device' AND c.kind <> 'hub' AND 
 -- name: claims_of_serial :many 20
 -- in: serial text, now timestamptz
 -- Who waits for this device.
-SELECT id, account_id, state FROM device_claim WHERE serial = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY id LIMIT 20;
+SELECT id, account_id, system_id, state FROM device_claim WHERE serial = $1 AND ended_at IS NULL AND expires_at > $2 ORDER BY id LIMIT 20;
 
 -- name: claims_open :many 500
 -- in: account_id uuid, now timestamptz
@@ -193,8 +198,8 @@ DELETE FROM device_claim WHERE ended_at < $1;
 
 -- name: claims_drop :exec
 -- in: account_id uuid
--- The account is being deleted.
-DELETE FROM device_claim WHERE account_id = $1;
+-- The account is being deleted: its own claims, and those in its systems.
+DELETE FROM device_claim WHERE account_id = $1 OR by_id = $1;
 
 -- Devices.
 
@@ -229,6 +234,11 @@ LEFT JOIN node n ON n.node_id = g.node_id
 WHERE d.account_id = $1 AND ($2::uuid IS NULL OR d.system_id = $2) AND ($3::uuid IS NULL OR d.id = $3)
 ORDER BY d.created_at, d.id;
 
+-- name: system_of :one
+-- in: id uuid
+-- Whose a device is, by its own id. No row: there is none.
+SELECT account_id, system_id FROM device WHERE id = $1;
+
 -- name: rename :exec
 -- in: account_id uuid, id uuid, name text
 -- None affected: not this account's.
@@ -247,7 +257,7 @@ DELETE FROM device_status WHERE account_id = $1 AND device_id = $2;
 -- name: name_of :one
 -- in: account_id uuid, id uuid
 -- What an owner knows it by.
-SELECT name, serial FROM device WHERE account_id = $1 AND id = $2;
+SELECT name, serial, system_id FROM device WHERE account_id = $1 AND id = $2;
 
 -- name: set_reset :exec
 -- in: account_id uuid, id uuid
@@ -437,3 +447,35 @@ UPDATE device_command SET stage = 'failed', code = 'hub_offline', ended_at = $3 
 -- in: account_id uuid, device_id uuid
 -- The device is being freed.
 DELETE FROM device_command WHERE account_id = $1 AND device_id = $2;
+
+-- Moving to another home.
+
+-- name: move_claims :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- The claims of a system.
+UPDATE device_claim SET account_id = $3 WHERE account_id = $1 AND system_id = $2;
+
+-- name: move_bindings :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- The bindings of its devices.
+UPDATE device_binding b SET account_id = $3 FROM device d WHERE d.account_id = $1 AND d.system_id = $2 AND b.serial = d.serial;
+
+-- name: move_status :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- Their readings.
+UPDATE device_status s SET account_id = $3 FROM device d WHERE d.account_id = $1 AND d.system_id = $2 AND s.account_id = $1 AND s.device_id = d.id;
+
+-- name: move_commands :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- Their commands.
+UPDATE device_command c SET account_id = $3 FROM device d WHERE d.account_id = $1 AND d.system_id = $2 AND c.account_id = $1 AND c.device_id = d.id;
+
+-- name: move_slots :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- Their slots.
+UPDATE device_slot SET account_id = $3 WHERE account_id = $1 AND system_id = $2;
+
+-- name: move_devices :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- The devices themselves: last, because the others are found by them.
+UPDATE device SET account_id = $3 WHERE account_id = $1 AND system_id = $2;

@@ -1,7 +1,8 @@
 /* Claims: the app's intent, and the device's own proof (S-D2, S-D4, S-D5, S-D8). */
 #include "device_priv.h"
 
-static enum pl_err claim_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, const char *state, struct pl_str code)
+/* For those who may add devices. */
+static enum pl_err claim_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid system_id, struct pl_uuid id, const char *state, struct pl_str code)
 {
     struct pl_buf b = pl_buf_init(db_arena(tx), 1024);
     struct jw w = jw_start(&b);
@@ -12,7 +13,7 @@ static enum pl_err claim_event(struct db_tx *tx, struct pl_utc now, struct pl_uu
         jw_str(&w, "code", code);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
-    return e == PL_OK ? journal_event(tx, now, account_id, "claim.state", pl_buf_view(&b)) : e;
+    return e == PL_OK ? system_event(tx, now, system_id, SYSTEM_MANAGE, "claim.state", pl_buf_view(&b)) : e;
 }
 
 enum pl_err device_claim_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, struct pl_uuid id, const char *state, const char *code)
@@ -20,14 +21,14 @@ enum pl_err device_claim_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid
     enum pl_err e = device_sql_claim_end(tx, id, pl_str_of(state), pl_str_of(code), (struct pl_uuid){ { 0 } }, now, NULL);
     if (e != PL_OK || (e = device_sql_slot_drop_claim(tx, account_id, system_id, id, NULL)) != PL_OK)
         return e;
-    return claim_event(tx, now, account_id, id, state, pl_str_of(code));
+    return claim_event(tx, now, system_id, id, state, pl_str_of(code));
 }
 
-enum pl_err device_claim_state(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, const char *state, struct pl_str wifi_error)
+enum pl_err device_claim_state(struct db_tx *tx, struct pl_utc now, struct pl_uuid system_id, struct pl_uuid id, const char *state, struct pl_str wifi_error)
 {
     int64_t changed;
     enum pl_err e = device_sql_claim_progress(tx, id, pl_str_of(state), wifi_error, &changed);
-    return e == PL_OK && changed ? claim_event(tx, now, account_id, id, state, wifi_error) : e;
+    return e == PL_OK && changed ? claim_event(tx, now, system_id, id, state, wifi_error) : e;
 }
 
 void device_claim_members(struct jw *w, const struct device_sql_claim_find_row *r, struct pl_utc now)
@@ -50,10 +51,10 @@ void device_claim_members(struct jw *w, const struct device_sql_claim_find_row *
     jw_utc(w, "created_at", r->created_at);
 }
 
-enum pl_err device_claim_write(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id)
+enum pl_err device_claim_write(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid id)
 {
     struct device_sql_claim_find_row r;
-    enum pl_err e = device_sql_claim_find(tx, id, account_id, &r, NULL);
+    enum pl_err e = device_sql_claim_find(tx, id, home_id, &r, NULL);
     if (e == PL_OK)
         device_claim_members(w, &r, now);
     return e;
@@ -68,8 +69,8 @@ struct start {
     struct pl_utc now;
     const struct device_claim_ask *ask;
     struct device_sql_inventory_find_row made;
-    struct device_sql_bound_row own; /* id zero: not bound to this account */
-    struct pl_uuid system_id;        /* asked for, or where the device is already */
+    struct device_sql_bound_row own; /* id zero: not bound where who asks may add devices */
+    struct pl_uuid home_id, system_id; /* asked for, or where the device is already */
     struct pl_uuid hub_id;           /* of that system; zero: none */
     struct pl_str hub_serial;
     bool counted;
@@ -102,7 +103,7 @@ static enum pl_err check_meter(struct start *s, struct pl_fail *reterr)
     return PL_RATE_LIMITED;
 }
 
-/* S-D4: the owner hears of it, once a day at most; the caller learns only that it is taken. */
+/* S-D4: the owners hear of it, once a day at most; the caller learns only that it is taken. */
 static enum pl_err tell_owner(struct start *s)
 {
     struct device_sql_binding_tried_row owner;
@@ -111,8 +112,7 @@ static enum pl_err tell_owner(struct start *s)
     enum pl_err e = device_sql_binding_tried(s->tx, s->ask->serial, s->now, pl_utc_add(s->now, -PL_DAY), &owner, &found);
     if (e != PL_OK || !found || (e = device_sql_name_of(s->tx, owner.account_id, owner.device_id, &name, &found)) != PL_OK || !found)
         return e;
-    e = account_tell(s->ctx->account, s->tx, s->now, owner.account_id, NOTIFY_DEVICE_TRIED, name.name);
-    return e == PL_NOT_FOUND ? PL_OK : e; /* an account that is being deleted */
+    return system_tell_owners(s->ctx->account, s->tx, s->now, name.system_id, NOTIFY_DEVICE_TRIED, name.name);
 }
 
 static enum pl_err check_setup_code(struct start *s, bool own, struct pl_fail *reterr)
@@ -130,6 +130,22 @@ static enum pl_err check_setup_code(struct start *s, bool own, struct pl_fail *r
     return PL_OK;
 }
 
+/* Is it bound in a system in which who asks may add devices? Everywhere else it is somebody else's, though it be the same home's. */
+static enum pl_err find_own(struct start *s)
+{
+    struct system_row system;
+    struct device_sql_bound_row b;
+    bool found;
+    enum pl_err e = device_sql_bound(s->tx, s->ask->serial, &b, &found);
+    if (e != PL_OK || !found)
+        return e;
+    e = system_may(s->tx, s->now, s->ask->account_id, b.system_id, SYSTEM_MANAGE, &system, /* reterr= */ NULL);
+    if (e == PL_NOT_FOUND || e == PL_FORBIDDEN)
+        return PL_OK;
+    s->own = b;
+    return e;
+}
+
 /* Whose is it? */
 static enum pl_err check_serial(struct start *s, struct pl_fail *reterr)
 {
@@ -140,31 +156,32 @@ static enum pl_err check_serial(struct start *s, struct pl_fail *reterr)
         return e;
     if (!found)
         return refuse(s, false, PL_SERIAL_UNKNOWN);
-    if ((e = device_sql_binding_find(s->tx, s->ask->serial, &binding, &bound)) != PL_OK)
+    if ((e = device_sql_binding_find(s->tx, s->ask->serial, &binding, &bound)) != PL_OK || (bound && (e = find_own(s)) != PL_OK))
         return e;
-    bool own = bound && pl_uuid_eq(binding.account_id, s->ask->account_id);
+    bool own = !pl_uuid_is_zero(s->own.id);
     if ((e = check_setup_code(s, own, reterr)) != PL_OK)
         return e;
     if (pl_str_eqz(s->made.kind, "hub") != s->ask->hub)
         return pl_fail_field(reterr, PL_WRONG_KIND, "serial", s->ask->hub ? "This serial number is a camera's." : "This serial number is a hub's.");
     if (bound && !own)
         return (e = tell_owner(s)) == PL_OK ? refuse(s, true, PL_ALREADY_REGISTERED) : e;
-    if (own)
-        e = device_sql_bound(s->tx, s->ask->serial, &s->own, NULL);
-    s->system_id = own ? s->own.system_id : s->ask->system_id;
-    return e;
+    if (own) {
+        s->home_id = s->own.account_id;
+        s->system_id = s->own.system_id;
+    }
+    return PL_OK;
 }
 
-/* The account's earlier tries to add this device end; what they held is free for this one. */
+/* The home's earlier tries to add this device end; what they held is free for this one. */
 static enum pl_err replace_earlier(struct start *s)
 {
     struct device_sql_claims_replace_row *rows;
     size_t n;
-    enum pl_err e = device_sql_claims_replace(s->tx, s->ask->account_id, s->ask->serial, s->now, &rows, &n);
+    enum pl_err e = device_sql_claims_replace(s->tx, s->home_id, s->ask->serial, s->now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
-        e = device_sql_slot_drop_claim(s->tx, s->ask->account_id, rows[i].system_id, rows[i].id, NULL);
+        e = device_sql_slot_drop_claim(s->tx, s->home_id, rows[i].system_id, rows[i].id, NULL);
         if (e == PL_OK)
-            e = claim_event(s->tx, s->now, s->ask->account_id, rows[i].id, "refused", PL_STR("replaced"));
+            e = claim_event(s->tx, s->now, rows[i].system_id, rows[i].id, "refused", PL_STR("replaced"));
     }
     return e;
 }
@@ -175,8 +192,8 @@ static enum pl_err take_place(struct start *s, struct pl_uuid id, struct pl_utc 
     struct device_sql_hub_of_row hub;
     int64_t taken;
     bool found;
-    enum pl_err e = device_sql_slots_clear(s->tx, s->ask->account_id, s->system_id, s->now, NULL);
-    if (e != PL_OK || (e = device_sql_hub_of(s->tx, s->ask->account_id, s->system_id, &hub, &found)) != PL_OK)
+    enum pl_err e = device_sql_slots_clear(s->tx, s->home_id, s->system_id, s->now, NULL);
+    if (e != PL_OK || (e = device_sql_hub_of(s->tx, s->home_id, s->system_id, &hub, &found)) != PL_OK)
         return e;
     if (found && !s->ask->hub)
         s->hub_serial = hub.serial;
@@ -185,12 +202,12 @@ static enum pl_err take_place(struct start *s, struct pl_uuid id, struct pl_utc 
     if (!pl_uuid_is_zero(s->own.id))
         return PL_OK; /* it has its place */
     if (s->ask->hub) {
-        e = device_sql_slot_take_hub(s->tx, s->ask->account_id, s->system_id, id, until, &taken);
+        e = device_sql_slot_take_hub(s->tx, s->home_id, s->system_id, id, until, &taken);
         if (e == PL_OK && !taken)
             e = found ? PL_SYSTEM_HAS_HUB : pl_fail(reterr, PL_SYSTEM_HAS_HUB, "Another hub is being added to this system: wait for it, or delete that claim.");
         return e;
     }
-    e = device_sql_slot_take(s->tx, s->ask->account_id, s->system_id, id, until, &taken);
+    e = device_sql_slot_take(s->tx, s->home_id, s->system_id, id, until, &taken);
     return e == PL_OK && !taken ? PL_SYSTEM_FULL : e;
 }
 
@@ -200,20 +217,24 @@ static enum pl_err start(struct start *s, struct pl_uuid id, struct pl_fail *ret
     struct system_row system;
     uint8_t raw[16];
     struct pl_utc until = pl_utc_add(s->now, DEVICE_CLAIM_LIFE);
-    enum pl_err e = system_lock(s->tx, ask->account_id, ask->system_id, &system);
-    if (e != PL_OK || (e = check_meter(s, reterr)) != PL_OK || (e = check_serial(s, reterr)) != PL_OK || (e = replace_earlier(s)) != PL_OK ||
+    enum pl_err e = system_take(s->tx, s->now, ask->account_id, ask->system_id, SYSTEM_MANAGE, &system, reterr);
+    if (e != PL_OK)
+        return e;
+    s->home_id = system.home_id;
+    s->system_id = system.id;
+    if ((e = check_meter(s, reterr)) != PL_OK || (e = check_serial(s, reterr)) != PL_OK || (e = replace_earlier(s)) != PL_OK ||
         (e = take_place(s, id, until, reterr)) != PL_OK)
         return e;
     pl_rand_fill(s->ctx->rand, raw, sizeof raw);
     struct pl_str challenge = pl_b64url(db_arena(s->tx), raw, sizeof raw);
     if (!challenge.p)
         return PL_NO_MEMORY;
-    if ((e = device_sql_claim_add(s->tx, id, ask->account_id, ask->client_id, s->system_id, ask->serial, s->made.kind, ask->name, challenge, s->own.id, s->now, until, NULL)) != PL_OK)
+    if ((e = device_sql_claim_add(s->tx, id, s->home_id, ask->account_id, ask->client_id, s->system_id, ask->serial, s->made.kind, ask->name, challenge, s->own.id, s->now, until, NULL)) != PL_OK)
         return e;
-    return claim_event(s->tx, s->now, ask->account_id, id, "waiting_device", PL_STR_NONE);
+    return claim_event(s->tx, s->now, s->system_id, id, "waiting_device", PL_STR_NONE);
 }
 
-enum pl_err device_claim_start(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, const struct device_claim_ask *ask, struct pl_uuid *ret_id, struct pl_str *ret_hub,
+enum pl_err device_claim_start(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, const struct device_claim_ask *ask, struct device_claim_started *ret,
                                bool *ret_count_it, struct pl_fail *reterr)
 {
     struct start s = { .ctx = ctx, .tx = tx, .now = now, .ask = ask };
@@ -222,8 +243,7 @@ enum pl_err device_claim_start(struct device_ctx *ctx, struct db_tx *tx, struct 
     *ret_count_it = s.counted;
     if (e != PL_OK)
         return e;
-    *ret_id = id;
-    *ret_hub = s.hub_serial;
+    *ret = (struct device_claim_started){ id, s.home_id, s.hub_serial };
     return PL_OK;
 }
 
@@ -234,8 +254,8 @@ static enum pl_err burn(struct db_tx *tx, struct pl_utc now, const struct device
 {
     struct device_sql_meter_take_row meter;
     enum pl_err e = device_claim_end(tx, now, c->account_id, c->system_id, c->id, "refused", pl_err_code(why));
-    if (e != PL_OK || (e = device_sql_meter_take(tx, c->account_id, now, pl_utc_add(now, -PL_HOUR), &meter, NULL)) != PL_OK ||
-        (e = device_sql_meter_failed(tx, c->account_id, NULL)) != PL_OK || (e = device_sql_inventory_failed(tx, c->serial, now, pl_utc_add(now, -PL_DAY), NULL)) != PL_OK)
+    if (e != PL_OK || (e = device_sql_meter_take(tx, c->by_id, now, pl_utc_add(now, -PL_HOUR), &meter, NULL)) != PL_OK ||
+        (e = device_sql_meter_failed(tx, c->by_id, NULL)) != PL_OK || (e = device_sql_inventory_failed(tx, c->serial, now, pl_utc_add(now, -PL_DAY), NULL)) != PL_OK)
         return e;
     *ret_keep = true;
     return why;
@@ -283,7 +303,7 @@ static enum pl_err make_device(struct device_ctx *ctx, struct db_tx *tx, struct 
         (e = device_sql_status_add(tx, c->account_id, id, now, NULL)) != PL_OK ||
         (e = journal_fact(tx, ctx->rand, now, JOURNAL_DEVICE_BOUND, c->account_id, id, PL_STR("{}"))) != PL_OK)
         return e;
-    return device_event(tx, now, c->account_id, "device.bound", id, "serial", c->serial, "name", name);
+    return device_event(tx, now, c->system_id, "device.bound", id, "serial", c->serial, "name", name);
 }
 
 /* The owner proved a device again that is bound to this account: nothing changes but that it is ready. */
@@ -293,7 +313,7 @@ static enum pl_err prove_again(struct db_tx *tx, struct pl_utc now, const struct
     enum pl_err e = device_sql_again(tx, c->account_id, c->device_id, !pl_str_eq(p->by, p->serial), &still);
     if (e == PL_OK && !still) /* freed meanwhile: nothing is bound */
         return PL_CLAIM_REFUSED;
-    return e == PL_OK ? device_event(tx, now, c->account_id, "device.onboarding", c->device_id, "onboarding", PL_STR("ready"), NULL, PL_STR_NONE) : e;
+    return e == PL_OK ? device_event(tx, now, c->system_id, "device.onboarding", c->device_id, "onboarding", PL_STR("ready"), NULL, PL_STR_NONE) : e;
 }
 
 static enum pl_err bind_it(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, const struct device_proof *p, const struct device_sql_claim_take_row *c, struct pl_uuid id,
@@ -305,7 +325,7 @@ static enum pl_err bind_it(struct device_ctx *ctx, struct db_tx *tx, struct pl_u
     if (e == PL_OK && !again)
         e = bound ? make_device(ctx, tx, now, p, c, id) : burn(tx, now, c, PL_ALREADY_REGISTERED, ret_keep);
     if (e != PL_OK || (e = device_sql_claim_end(tx, c->id, PL_STR("bound"), PL_STR_NONE, id, now, NULL)) != PL_OK ||
-        (e = claim_event(tx, now, c->account_id, c->id, "bound", PL_STR_NONE)) != PL_OK)
+        (e = claim_event(tx, now, c->system_id, c->id, "bound", PL_STR_NONE)) != PL_OK)
         return e;
     return device_audit(tx, now, id, c->client_id, again ? "device.proved_again" : "device.bound", c->serial, /* why= */ NULL);
 }

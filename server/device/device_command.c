@@ -11,7 +11,7 @@ const struct json_field device_command_fields[] = {
 };
 #define DEADLINE_S 60
 
-enum pl_err device_command_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_uuid id, const char *stage, struct pl_str code)
+enum pl_err device_command_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_uuid id, const char *stage, struct pl_str code)
 {
     struct pl_buf b = pl_buf_init(db_arena(tx), 1024);
     struct jw w = jw_start(&b);
@@ -22,8 +22,12 @@ enum pl_err device_command_event(struct db_tx *tx, struct pl_utc now, struct pl_
     if (code.p)
         jw_str(&w, "code", code);
     jw_close(&w);
+    struct device_sql_system_of_row of;
+    bool found;
     enum pl_err e = pl_buf_err(&b);
-    return e == PL_OK ? journal_event(tx, now, account_id, "command.stage", pl_buf_view(&b)) : e;
+    if (e != PL_OK || (e = device_sql_system_of(tx, device_id, &of, &found)) != PL_OK || !found)
+        return e;
+    return system_event(tx, now, of.system_id, SYSTEM_SEE, "command.stage", pl_buf_view(&b));
 }
 
 static void write_stage(struct jw *w, const char *name, struct pl_utc at)
@@ -73,13 +77,15 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
     struct device_ctx *ctx = c->self;
     struct device_sql_command_find_row row;
     struct device_sql_views_row *d;
+    struct system_row system;
     struct pl_uuid device_id, id = pl_uuid7(c->rand, c->now);
     struct pl_str gateway, camera, key = b->idempotency_key;
     char own_key[PL_UUID_TEXT];
     int64_t added;
     int64_t deadline_s = b->deadline_s ? b->deadline_s : DEADLINE_S;
     enum pl_err e = http_param_uuid(c, "id", &device_id);
-    if (e != PL_OK || (e = device_view_one(c->tx, c->actor.account_id, device_id, &d)) != PL_OK || (e = target(d, b->name, &gateway, &camera, reterr)) != PL_OK)
+    if (e != PL_OK || (e = device_may(c->tx, c->now, c->actor.account_id, device_id, SYSTEM_MANAGE, &system, &d, reterr)) != PL_OK ||
+        (e = target(d, b->name, &gateway, &camera, reterr)) != PL_OK)
         return e;
     if (!key.p)
         key = http_header(c, "Idempotency-Key");
@@ -87,8 +93,8 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
         pl_uuid_text(id, own_key);
         key = pl_str_of(own_key);
     }
-    e = device_sql_command_add(c->tx, c->actor.account_id, id, device_id, gateway, camera, pl_str_of(names[b->name]), key, c->now, pl_utc_add(c->now, deadline_s * PL_SECOND), &added);
-    if (e != PL_OK || (e = device_sql_command_find(c->tx, c->actor.account_id, device_id, (struct pl_uuid){ { 0 } }, key, &row, NULL)) != PL_OK)
+    e = device_sql_command_add(c->tx, system.home_id, id, device_id, gateway, camera, pl_str_of(names[b->name]), key, c->now, pl_utc_add(c->now, deadline_s * PL_SECOND), &added);
+    if (e != PL_OK || (e = device_sql_command_find(c->tx, system.home_id, device_id, (struct pl_uuid){ { 0 } }, key, &row, NULL)) != PL_OK)
         return e;
     if (!added && !pl_str_eqz(row.name, names[b->name]))
         return PL_IDEMPOTENCY_CONFLICT;
@@ -96,9 +102,9 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
         struct device_tell *t = PL_NEW(c->arena, struct device_tell);
         if (!t)
             return PL_NO_MEMORY;
-        if ((e = device_command_event(c->tx, c->now, c->actor.account_id, device_id, id, "accepted", PL_STR_NONE)) != PL_OK)
+        if ((e = device_command_event(c->tx, c->now, device_id, id, "accepted", PL_STR_NONE)) != PL_OK)
             return e;
-        *t = (struct device_tell){ .ctx = ctx, .arena = c->arena, .account_id = c->actor.account_id, .nudge = gateway };
+        *t = (struct device_tell){ .ctx = ctx, .arena = c->arena, .account_id = system.home_id, .nudge = gateway };
         http_after(c, device_tell, t);
     }
     c->status = 202;
@@ -110,12 +116,14 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
 
 enum pl_err device_on_command_read(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
     struct device_sql_command_find_row row;
+    struct device_sql_views_row *d;
+    struct system_row system;
     struct pl_uuid device_id, id;
     enum pl_err e = http_param_uuid(c, "id", &device_id);
     if (e != PL_OK || (e = http_param_uuid(c, "command", &id)) != PL_OK ||
-        (e = device_sql_command_find(c->tx, c->actor.account_id, device_id, id, PL_STR_NONE, &row, NULL)) != PL_OK)
+        (e = device_may(c->tx, c->now, c->actor.account_id, device_id, SYSTEM_SEE, &system, &d, reterr)) != PL_OK ||
+        (e = device_sql_command_find(c->tx, system.home_id, device_id, id, PL_STR_NONE, &row, NULL)) != PL_OK)
         return e;
     write_command(&c->out, &row, c->now);
     return PL_OK;

@@ -31,7 +31,7 @@ static enum pl_err add(struct http_call *c, bool hub, struct pl_fail *reterr)
     const struct add_body *b = c->body;
     struct device_claim_ask ask = { .account_id = c->actor.account_id, .client_id = c->actor.client_id, .serial = b->serial, .setup_code = b->setup_code, .name = b->name, .hub = hub };
     struct device_tell *t = tell_new(c);
-    struct pl_uuid id;
+    struct device_claim_started started = { 0 };
     bool count_it = false;
     char text[PL_UUID_TEXT];
     enum pl_err e = t ? http_param_uuid(c, "id", &ask.system_id) : PL_NO_MEMORY;
@@ -39,15 +39,17 @@ static enum pl_err add(struct http_call *c, bool hub, struct pl_fail *reterr)
         return e;
     t->mail = true;
     http_after(c, device_tell, t);
-    e = device_claim_start(c->self, c->tx, c->now, &ask, &id, &t->nudge, &count_it, reterr);
+    e = device_claim_start(c->self, c->tx, c->now, &ask, &started, &count_it, reterr);
     c->keep_on_error = count_it; /* S-D5: a failure that counts is committed */
     if (e != PL_OK)
         return e;
-    pl_uuid_text(id, text);
+    t->nudge = started.hub;
+    t->account_id = started.home_id;
+    pl_uuid_text(started.id, text);
     http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/claims/%s", text));
     c->status = 202;
     jw_open(&c->out, "claim");
-    e = device_claim_write(c->tx, &c->out, c->now, c->actor.account_id, id);
+    e = device_claim_write(c->tx, &c->out, c->now, started.home_id, started.id);
     jw_close(&c->out);
     return e;
 }
@@ -57,14 +59,13 @@ static enum pl_err on_add_camera(struct http_call *c, struct pl_fail *reterr) { 
 
 static enum pl_err on_cameras(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
     struct device_sql_views_row *rows;
     struct system_row system;
     struct pl_uuid id;
     size_t n;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = system_find(c->tx, c->actor.account_id, id, &system)) != PL_OK ||
-        (e = device_sql_views(c->tx, c->actor.account_id, id, (struct pl_uuid){ { 0 } }, &rows, &n)) != PL_OK)
+    if (e != PL_OK || (e = system_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &system, reterr)) != PL_OK ||
+        (e = device_sql_views(c->tx, system.home_id, id, (struct pl_uuid){ { 0 } }, &rows, &n)) != PL_OK)
         return e;
     jw_array(&c->out, "cameras");
     for (size_t i = 0; i < n; i++)
@@ -79,31 +80,39 @@ static enum pl_err on_cameras(struct http_call *c, struct pl_fail *reterr)
 
 /* ---- Claims ---- */
 
-static enum pl_err on_claim(struct http_call *c, struct pl_fail *reterr)
+/* The claim of the path, for who may add devices to its system. */
+static enum pl_err find_claim(struct http_call *c, struct pl_uuid *ret_home, struct device_sql_claim_find_row *ret, struct pl_fail *reterr)
 {
-    (void)reterr;
+    struct device_sql_claim_of_row of;
+    struct system_row system;
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    return e == PL_OK ? device_claim_write(c->tx, &c->out, c->now, c->actor.account_id, id) : e;
+    if (e != PL_OK || (e = device_sql_claim_of(c->tx, id, &of, NULL)) != PL_OK ||
+        (e = system_may(c->tx, c->now, c->actor.account_id, of.system_id, SYSTEM_MANAGE, &system, reterr)) != PL_OK)
+        return e;
+    *ret_home = system.home_id;
+    return device_sql_claim_find(c->tx, id, system.home_id, ret, NULL);
 }
 
-/* The claim of the path, if it can still go on. */
-static enum pl_err open_claim(struct http_call *c, struct device_sql_claim_find_row *ret)
+static enum pl_err on_claim(struct http_call *c, struct pl_fail *reterr)
 {
-    struct pl_uuid id;
-    enum pl_err e = http_param_uuid(c, "id", &id);
-    return e == PL_OK ? device_sql_claim_find(c->tx, id, c->actor.account_id, ret, NULL) : e;
+    struct device_sql_claim_find_row r;
+    struct pl_uuid home_id;
+    enum pl_err e = find_claim(c, &home_id, &r, reterr);
+    if (e == PL_OK)
+        device_claim_members(&c->out, &r, c->now);
+    return e;
 }
 
 static enum pl_err on_claim_cancel(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
     struct device_sql_claim_find_row r;
-    enum pl_err e = open_claim(c, &r);
+    struct pl_uuid home_id;
+    enum pl_err e = find_claim(c, &home_id, &r, reterr);
     if (e != PL_OK || r.ended_at.us)
         return e; /* ended already: nothing to give up */
-    e = device_claim_end(c->tx, c->now, c->actor.account_id, r.system_id, r.id, "refused", "cancelled");
-    return e == PL_OK ? system_nudge_after(c, ((struct device_ctx *)c->self)->bus) : e;
+    e = device_claim_end(c->tx, c->now, home_id, r.system_id, r.id, "refused", "cancelled");
+    return e == PL_OK ? system_nudge_after(c, ((struct device_ctx *)c->self)->bus, home_id) : e;
 }
 
 static const char *const steps[] = { "pairing", "wifi_joined", "wifi_failed", NULL };
@@ -125,7 +134,8 @@ static enum pl_err on_progress(struct http_call *c, struct pl_fail *reterr)
 {
     const struct progress_body *b = c->body;
     struct device_sql_claim_find_row r;
-    enum pl_err e = open_claim(c, &r);
+    struct pl_uuid home_id;
+    enum pl_err e = find_claim(c, &home_id, &r, reterr);
     if (e != PL_OK)
         return e;
     if ((b->step == WIFI_FAILED) != b->has_wifi_error)
@@ -135,26 +145,26 @@ static enum pl_err on_progress(struct http_call *c, struct pl_fail *reterr)
     if (pl_utc_cmp(c->now, r.expires_at) >= 0)
         return PL_CLAIM_EXPIRED;
     struct pl_str why = b->has_wifi_error ? pl_str_of(wifi_errors[b->wifi_error]) : PL_STR_NONE;
-    if ((e = device_claim_state(c->tx, c->now, c->actor.account_id, r.id, step_states[b->step], why)) != PL_OK ||
-        (e = system_nudge_after(c, ((struct device_ctx *)c->self)->bus)) != PL_OK)
+    if ((e = device_claim_state(c->tx, c->now, r.system_id, r.id, step_states[b->step], why)) != PL_OK ||
+        (e = system_nudge_after(c, ((struct device_ctx *)c->self)->bus, home_id)) != PL_OK)
         return e;
-    return device_claim_write(c->tx, &c->out, c->now, c->actor.account_id, r.id);
+    return device_claim_write(c->tx, &c->out, c->now, home_id, r.id);
 }
 
 /* ---- Devices ---- */
 
-static enum pl_err find(struct http_call *c, struct device_sql_views_row **ret)
+static enum pl_err find(struct http_call *c, enum system_right right, struct system_row *ret_system, struct device_sql_views_row **ret, struct pl_fail *reterr)
 {
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    return e == PL_OK ? device_view_one(c->tx, c->actor.account_id, id, ret) : e;
+    return e == PL_OK ? device_may(c->tx, c->now, c->actor.account_id, id, right, ret_system, ret, reterr) : e;
 }
 
 static enum pl_err on_device(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
     struct device_sql_views_row *d;
-    enum pl_err e = find(c, &d);
+    struct system_row system;
+    enum pl_err e = find(c, SYSTEM_SEE, &system, &d, reterr);
     if (e != PL_OK)
         return e;
     http_etag(c, http_tag(c->arena, d->name));
@@ -175,12 +185,12 @@ static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
     if (name.n == 0)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "name", "name: some letters are expected");
     struct system_row system;
-    enum pl_err e = find(c, &d);
+    enum pl_err e = find(c, SYSTEM_MANAGE, &system, &d, reterr);
     /* Read again behind the lock: another who renames it came first or waits. */
-    if (e != PL_OK || (e = system_lock(c->tx, c->actor.account_id, d->system_id, &system)) != PL_OK || (e = find(c, &d)) != PL_OK ||
-        (e = http_if_match(c, http_tag(c->arena, d->name), reterr)) != PL_OK || (e = device_sql_rename(c->tx, c->actor.account_id, d->id, name, NULL)) != PL_OK ||
-        (e = device_event(c->tx, c->now, c->actor.account_id, "device.renamed", d->id, "name", name, NULL, PL_STR_NONE)) != PL_OK ||
-        (e = system_nudge_after(c, ((struct device_ctx *)c->self)->bus)) != PL_OK)
+    if (e != PL_OK || (e = system_lock(c->tx, system.home_id, d->system_id, &system)) != PL_OK || (e = find(c, SYSTEM_MANAGE, &system, &d, reterr)) != PL_OK ||
+        (e = http_if_match(c, http_tag(c->arena, d->name), reterr)) != PL_OK || (e = device_sql_rename(c->tx, system.home_id, d->id, name, NULL)) != PL_OK ||
+        (e = device_event(c->tx, c->now, d->system_id, "device.renamed", d->id, "name", name, NULL, PL_STR_NONE)) != PL_OK ||
+        (e = system_nudge_after(c, ((struct device_ctx *)c->self)->bus, system.home_id)) != PL_OK)
         return e;
     d->name = name;
     http_etag(c, http_tag(c->arena, name));
@@ -195,14 +205,15 @@ static enum pl_err on_delete(struct http_call *c, struct pl_fail *reterr)
     struct device_tell *t = tell_new(c);
     struct device_sql_views_row *d;
     struct system_row system;
-    enum pl_err e = t ? find(c, &d) : PL_NO_MEMORY;
+    enum pl_err e = t ? find(c, SYSTEM_OWN, &system, &d, reterr) : PL_NO_MEMORY;
     if (e != PL_OK)
         return e;
     if (pl_str_eqz(d->kind, "hub"))
         return pl_fail(reterr, PL_WRONG_KIND, "A hub is deleted by POST /v1/systems/{id}/hub/delete, with its serial number and a step-up.");
-    if ((e = system_lock(c->tx, c->actor.account_id, d->system_id, &system)) != PL_OK ||
-        (e = device_free(c->self, c->tx, c->now, c->actor.account_id, c->actor.client_id, d, "deleted", &t->freed)) != PL_OK)
+    if ((e = system_take(c->tx, c->now, c->actor.account_id, d->system_id, SYSTEM_OWN, &system, reterr)) != PL_OK ||
+        (e = device_free(c->self, c->tx, c->now, system.home_id, c->actor.client_id, d, "deleted", &t->freed)) != PL_OK)
         return e;
+    t->account_id = system.home_id;
     http_after(c, device_tell, t);
     return PL_OK;
 }
@@ -215,7 +226,6 @@ static const struct json_field serial_fields[] = { JSON_F(struct serial_body, se
 /* S-D7: the serial again, compared in constant time, and a step-up (the engine spent its grant). The system and its cameras stay. */
 static enum pl_err on_delete_hub(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
     const struct serial_body *b = c->body;
     struct device_ctx *ctx = c->self;
     struct device_tell *t = tell_new(c);
@@ -224,14 +234,16 @@ static enum pl_err on_delete_hub(struct http_call *c, struct pl_fail *reterr)
     struct system_row system;
     struct pl_uuid id;
     enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = system_lock(c->tx, c->actor.account_id, id, &system)) != PL_OK || (e = device_sql_hub_of(c->tx, c->actor.account_id, id, &hub, NULL)) != PL_OK)
+    if (e != PL_OK || (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_OWN, &system, reterr)) != PL_OK ||
+        (e = device_sql_hub_of(c->tx, system.home_id, id, &hub, NULL)) != PL_OK)
         return e;
     if (!secure_eq(b->serial.p, b->serial.n, hub.serial.p, hub.serial.n))
         return PL_SERIAL_MISMATCH;
-    if ((e = device_view_one(c->tx, c->actor.account_id, hub.id, &d)) != PL_OK ||
-        (e = device_free(ctx, c->tx, c->now, c->actor.account_id, c->actor.client_id, d, "deleted", &t->freed)) != PL_OK ||
-        (e = account_tell(ctx->account, c->tx, c->now, c->actor.account_id, NOTIFY_HUB_DELETED, system.name)) != PL_OK)
+    if ((e = device_view_one(c->tx, system.home_id, hub.id, &d)) != PL_OK ||
+        (e = device_free(ctx, c->tx, c->now, system.home_id, c->actor.client_id, d, "deleted", &t->freed)) != PL_OK ||
+        (e = system_tell_owners(ctx->account, c->tx, c->now, id, NOTIFY_HUB_DELETED, system.name)) != PL_OK)
         return e;
+    t->account_id = system.home_id;
     t->mail = true;
     http_after(c, device_tell, t);
     return PL_OK;
@@ -247,18 +259,20 @@ static enum pl_err on_delete_system(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid id;
     bool has_hub;
     enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = system_lock(c->tx, c->actor.account_id, id, &system)) != PL_OK)
+    if (e != PL_OK || (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_OWN, &system, reterr)) != PL_OK)
         return e;
     if (!pl_str_eq(http_query(c, "confirm"), system.name))
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "confirm", "This deletes the system and frees its devices: say so with ?confirm= and its name.");
-    if ((e = device_sql_hub_of(c->tx, c->actor.account_id, id, &hub, &has_hub)) != PL_OK)
+    if ((e = device_sql_hub_of(c->tx, system.home_id, id, &hub, &has_hub)) != PL_OK)
         return e;
     struct http_hooks hooks = account_hooks(ctx->account);
     if (has_hub && ((e = hooks.spend_grant(hooks.self, c->tx, c->now, &c->actor, "delete_hub", http_header(c, "Step-Up-Grant"))) != PL_OK ||
-                    (e = account_tell(ctx->account, c->tx, c->now, c->actor.account_id, NOTIFY_HUB_DELETED, system.name)) != PL_OK))
+                    (e = system_tell_owners(ctx->account, c->tx, c->now, id, NOTIFY_HUB_DELETED, system.name)) != PL_OK))
         return e;
-    t->mail = has_hub;
-    if ((e = device_free_system(ctx, c->tx, c->now, c->actor.account_id, c->actor.client_id, id, "system_deleted", &t->freed)) != PL_OK)
+    t->account_id = system.home_id;
+    t->mail = true;
+    if ((e = system_tell_deleted(ctx->account, c->tx, c->now, &system, c->actor.account_id)) != PL_OK ||
+        (e = device_free_system(ctx, c->tx, c->now, system.home_id, c->actor.client_id, id, "system_deleted", &t->freed)) != PL_OK)
         return e;
     http_after(c, device_tell, t);
     return PL_OK;

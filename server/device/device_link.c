@@ -71,7 +71,7 @@ static enum pl_err fence(struct link_call *c)
 
 static enum pl_err connectivity(struct link_call *c, const struct device_sql_bound_row *b, const char *state, struct pl_str cause)
 {
-    enum pl_err e = device_event(c->tx, c->now, b->account_id, "device.connectivity", b->id, "connectivity", pl_str_of(state), cause.p ? "cause" : NULL, cause);
+    enum pl_err e = device_event(c->tx, c->now, b->system_id, "device.connectivity", b->id, "connectivity", pl_str_of(state), cause.p ? "cause" : NULL, cause);
     return e == PL_OK ? nudge_account(c, b->account_id) : e;
 }
 
@@ -186,7 +186,7 @@ static enum pl_err note_reset(struct link_call *c, const struct hello_msg *m, co
     if (!known || m->boot.reset_count <= before->reset_count || pl_str_eqz(b->onboarding, "reset_detected"))
         return PL_OK;
     if ((e = device_sql_set_reset(c->tx, b->account_id, b->id, NULL)) != PL_OK ||
-        (e = device_event(c->tx, c->now, b->account_id, "device.onboarding", b->id, "onboarding", PL_STR("reset_detected"), NULL, PL_STR_NONE)) != PL_OK ||
+        (e = device_event(c->tx, c->now, b->system_id, "device.onboarding", b->id, "onboarding", PL_STR("reset_detected"), NULL, PL_STR_NONE)) != PL_OK ||
         (e = device_audit(c->tx, c->now, b->id, (struct pl_uuid){ { 0 } }, "device.reset_detected", m->serial, /* why= */ NULL)) != PL_OK)
         return e;
     return nudge_account(c, b->account_id);
@@ -270,7 +270,7 @@ static enum pl_err tell_claims(struct link_call *c, struct pl_str serial)
     size_t n;
     enum pl_err e = device_sql_claims_of_serial(c->tx, serial, c->now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
-        e = device_claim_state(c->tx, c->now, rows[i].account_id, rows[i].id, "connected", PL_STR_NONE);
+        e = device_claim_state(c->tx, c->now, rows[i].system_id, rows[i].id, "connected", PL_STR_NONE);
         if (e == PL_OK)
             e = nudge_account(c, rows[i].account_id);
     }
@@ -423,7 +423,7 @@ static enum pl_err tell_commands(struct link_call *c, const struct device_conn *
         jw_close(&w);
         jw_utc(&w, "deadline", rows[i].deadline);
         jw_close(&w);
-        e = device_command_event(c->tx, c->now, rows[i].account_id, rows[i].device_id, rows[i].id, "sent", PL_STR_NONE);
+        e = device_command_event(c->tx, c->now, rows[i].device_id, rows[i].id, "sent", PL_STR_NONE);
         if (e == PL_OK)
             e = nudge_account(c, rows[i].account_id);
     }
@@ -541,7 +541,7 @@ static enum pl_err camera_status(struct link_call *c, const struct device_sql_bo
         return PL_NO_MEMORY;
     enum pl_err e = device_sql_status_changes(c->tx, b->account_id, b->system_id, cameras, &changed, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = connectivity(c, &(struct device_sql_bound_row){ .account_id = b->account_id, .id = changed[i].id }, changed[i].online ? "online" : "offline",
+        e = connectivity(c, &(struct device_sql_bound_row){ .account_id = b->account_id, .system_id = b->system_id, .id = changed[i].id }, changed[i].online ? "online" : "offline",
                          changed[i].online ? PL_STR_NONE : PL_STR("camera_silent"));
     return e == PL_OK ? device_sql_status_cameras(c->tx, b->account_id, b->system_id, cameras, c->now, NULL) : e;
 }
@@ -585,12 +585,12 @@ static enum pl_err on_ack(struct link_call *c, struct pl_fail *reterr)
     if ((e = device_sql_command_acknowledged(c->tx, device_conn_serial(d), id, c->now, &r, &found)) != PL_OK)
         return e;
     if (found)
-        return (e = device_command_event(c->tx, c->now, r.account_id, r.device_id, id, "acknowledged", PL_STR_NONE)) == PL_OK ? nudge_account(c, r.account_id) : e;
+        return (e = device_command_event(c->tx, c->now, r.device_id, id, "acknowledged", PL_STR_NONE)) == PL_OK ? nudge_account(c, r.account_id) : e;
     if ((e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || !bound || (e = device_sql_claim_take(c->tx, id, &claim, &found)) != PL_OK || !found)
         return e;
     if (!pl_uuid_eq(claim.account_id, b.account_id) || !pl_uuid_eq(claim.system_id, b.system_id) || claim.ended_at.us)
         return PL_OK;
-    e = device_claim_state(c->tx, c->now, b.account_id, id, "pairing", PL_STR_NONE);
+    e = device_claim_state(c->tx, c->now, b.system_id, id, "pairing", PL_STR_NONE);
     return e == PL_OK ? nudge_account(c, b.account_id) : e;
 }
 
@@ -618,7 +618,7 @@ static enum pl_err on_result(struct link_call *c, struct pl_fail *reterr)
     enum pl_err e = fence(c);
     if (e != PL_OK || (e = device_sql_command_ended(c->tx, device_conn_serial(d), m->command_id, pl_str_of(stage), code, c->now, &r, &found)) != PL_OK || !found)
         return e;
-    e = device_command_event(c->tx, c->now, r.account_id, r.device_id, m->command_id, stage, code);
+    e = device_command_event(c->tx, c->now, r.device_id, m->command_id, stage, code);
     return e == PL_OK ? nudge_account(c, r.account_id) : e;
 }
 

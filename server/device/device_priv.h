@@ -14,12 +14,15 @@ struct device_connectivity {
     struct pl_utc as_of;
 };
 struct device_connectivity device_connectivity(const struct device_sql_views_row *r, struct pl_utc now);
-PL_MUST enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, struct device_sql_views_row **ret);
+PL_MUST enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid id, struct device_sql_views_row **ret);
+/* The same, as a member of its system sees it (system_may). */
+PL_MUST enum pl_err device_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret_system,
+                               struct device_sql_views_row **ret, struct pl_fail *reterr);
 void device_write(struct jw *w, const struct device_sql_views_row *r, struct pl_utc now);
 
 /* ---- device.c: freeing, events ---- */
-/* An event about a device: {device_id, serial, system_id} and up to two more words. */
-PL_MUST enum pl_err device_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_uuid device_id, const char *name1, struct pl_str value1,
+/* An event about a device for all members of its system: {device_id} and up to two more words. */
+PL_MUST enum pl_err device_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid system_id, const char *type, struct pl_uuid device_id, const char *name1, struct pl_str value1,
                                  const char *name2, struct pl_str value2);
 PL_MUST enum pl_err device_audit(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_uuid actor, const char *action, struct pl_str serial, const char *why);
 /* After the commit whoever speaks for a freed device is told. */
@@ -50,19 +53,23 @@ void device_subject(struct pl_str serial, char ret[DEVICE_SUBJECT]);
 
 /* ---- device_claim.c ---- */
 struct device_claim_ask {
-    struct pl_uuid account_id, client_id, system_id;
+    struct pl_uuid account_id, client_id, system_id; /* account_id: who asks */
     struct pl_str serial, setup_code, name;
     bool hub;
 };
-/* Starts a claim. *ret_count_it: the failure was counted, so that the transaction must be committed though it failed. *ret_hub: the hub to nudge, .p NULL: none. */
-PL_MUST enum pl_err device_claim_start(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, const struct device_claim_ask *ask, struct pl_uuid *ret_id, struct pl_str *ret_hub,
+struct device_claim_started {
+    struct pl_uuid id, home_id;
+    struct pl_str hub; /**< to nudge; .p NULL: none */
+};
+/* Starts a claim. *ret_count_it: the failure was counted, so that the transaction must be committed though it failed. */
+PL_MUST enum pl_err device_claim_start(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, const struct device_claim_ask *ask, struct device_claim_started *ret,
                                        bool *ret_count_it, struct pl_fail *reterr);
 /* Ends a claim that is open: state, slot, event. */
 PL_MUST enum pl_err device_claim_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, struct pl_uuid id, const char *state, const char *code);
 /* Its state is another one now, if it is open. */
-PL_MUST enum pl_err device_claim_state(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, const char *state, struct pl_str wifi_error);
-/* Members of the claim resource, into the open object. PL_NOT_FOUND: not this account's. */
-PL_MUST enum pl_err device_claim_write(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id);
+PL_MUST enum pl_err device_claim_state(struct db_tx *tx, struct pl_utc now, struct pl_uuid system_id, struct pl_uuid id, const char *state, struct pl_str wifi_error);
+/* Members of the claim resource, into the open object. PL_NOT_FOUND: not of this home. */
+PL_MUST enum pl_err device_claim_write(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid id);
 void device_claim_members(struct jw *w, const struct device_sql_claim_find_row *r, struct pl_utc now);
 
 struct device_proof {
@@ -80,7 +87,7 @@ PL_MUST enum pl_err device_claim_prove(struct device_ctx *ctx, struct db_tx *tx,
                                        struct pl_fail *reterr);
 
 /* ---- device_command.c ---- */
-PL_MUST enum pl_err device_command_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_uuid id, const char *stage, struct pl_str code);
+PL_MUST enum pl_err device_command_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_uuid id, const char *stage, struct pl_str code);
 enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr);
 enum pl_err device_on_command_read(struct http_call *c, struct pl_fail *reterr);
 struct device_command_body {

@@ -32,19 +32,29 @@ struct device_connectivity device_connectivity(const struct device_sql_views_row
     return c;
 }
 
-enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, struct device_sql_views_row **ret)
+enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid id, struct device_sql_views_row **ret)
 {
     struct device_sql_views_row *rows;
     size_t n;
     if (pl_uuid_is_zero(id))
         return PL_NOT_FOUND;
-    enum pl_err e = device_sql_views(tx, account_id, (struct pl_uuid){ { 0 } }, id, &rows, &n);
+    enum pl_err e = device_sql_views(tx, home_id, (struct pl_uuid){ { 0 } }, id, &rows, &n);
     if (e != PL_OK)
         return e;
     if (n == 0)
         return PL_NOT_FOUND;
     *ret = rows;
     return PL_OK;
+}
+
+enum pl_err device_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret_system,
+                       struct device_sql_views_row **ret, struct pl_fail *reterr)
+{
+    struct device_sql_system_of_row of;
+    enum pl_err e = device_sql_system_of(tx, id, &of, NULL);
+    if (e != PL_OK || (e = system_may(tx, now, account_id, of.system_id, right, ret_system, reterr)) != PL_OK)
+        return e;
+    return device_view_one(tx, ret_system->home_id, id, ret);
 }
 
 static void write_number(struct jw *w, const char *name, bool has, int64_t v)
@@ -133,16 +143,19 @@ static void write_system(struct jw *w, const struct system_row *s, const struct 
     jw_close(w);
 }
 
-static enum pl_err write_claims(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id)
+/* The claims that wait, of the systems in which the account may add devices. */
+static enum pl_err write_claims(struct db_tx *tx, struct jw *w, struct pl_utc now, const struct system_row *systems, size_t n_systems, struct pl_uuid home_id)
 {
     struct device_sql_claims_open_row *rows;
     size_t n;
-    enum pl_err e = device_sql_claims_open(tx, account_id, now, &rows, &n);
-    if (e != PL_OK)
-        return e;
-    jw_array(w, "claims");
-    for (size_t i = 0; i < n; i++) {
+    enum pl_err e = device_sql_claims_open(tx, home_id, now, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++) {
         const struct device_sql_claims_open_row *r = &rows[i];
+        bool may = false;
+        for (size_t s = 0; s < n_systems && !may; s++)
+            may = pl_uuid_eq(systems[s].id, r->system_id) && system_role_may(systems[s].role, SYSTEM_MANAGE);
+        if (!may)
+            continue;
         jw_open(w, NULL);
         device_claim_members(w, &(struct device_sql_claim_find_row){ .id = r->id, .system_id = r->system_id, .serial = r->serial, .kind = r->kind, .name = r->name,
                                                                      .challenge = r->challenge, .state = r->state, .code = r->code, .wifi_error = r->wifi_error,
@@ -150,39 +163,83 @@ static enum pl_err write_claims(struct db_tx *tx, struct jw *w, struct pl_utc no
                                                                      .public_key = r->public_key }, now);
         jw_close(w);
     }
-    jw_end_array(w);
-    return PL_OK;
+    return e;
+}
+
+/* Is this the first system of its home in the list? */
+static bool first_of_home(const struct system_row *systems, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (pl_uuid_eq(systems[k].home_id, systems[i].home_id))
+            return false;
+    return true;
+}
+
+/* A home is asked for once: most people have one. */
+static enum pl_err write_systems(struct db_tx *tx, struct jw *w, struct pl_utc now, const struct system_row *systems, size_t n_systems)
+{
+    static const struct pl_uuid all = { { 0 } };
+    struct device_sql_views_row *rows;
+    size_t n;
+    enum pl_err e = PL_OK;
+    for (size_t i = 0; e == PL_OK && i < n_systems; i++) {
+        if (!first_of_home(systems, i))
+            continue;
+        if ((e = device_sql_views(tx, systems[i].home_id, all, all, &rows, &n)) != PL_OK)
+            return e;
+        for (size_t k = i; k < n_systems; k++)
+            if (pl_uuid_eq(systems[k].home_id, systems[i].home_id))
+                write_system(w, &systems[k], rows, n, now);
+    }
+    return e;
 }
 
 enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id)
 {
-    static const struct pl_uuid all = { { 0 } };
-    struct device_sql_views_row *rows;
     struct system_row *systems;
-    size_t n, n_systems;
-    enum pl_err e = system_list(tx, account_id, &systems, &n_systems);
-    if (e != PL_OK || (e = device_sql_views(tx, account_id, all, all, &rows, &n)) != PL_OK)
+    size_t n;
+    enum pl_err e = system_list(tx, now, account_id, &systems, &n);
+    if (e != PL_OK)
         return e;
     jw_utc(w, "as_of", now);
     jw_array(w, "systems");
-    for (size_t i = 0; i < n_systems; i++)
-        write_system(w, &systems[i], rows, n, now);
+    e = write_systems(tx, w, now, systems, n);
     jw_end_array(w);
-    return write_claims(tx, w, now, account_id);
+    jw_array(w, "claims");
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        if (first_of_home(systems, i))
+            e = write_claims(tx, w, now, systems, n, systems[i].home_id);
+    jw_end_array(w);
+    return e;
 }
 
-enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret)
+static enum pl_err view_of(const struct device_sql_views_row *r, struct pl_utc now, struct pl_uuid home_id, struct device_view *ret)
 {
-    struct device_sql_views_row *r;
-    enum pl_err e = device_view_one(tx, account_id, device_id, &r);
-    if (e != PL_OK)
-        return e;
     if (pl_str_eqz(r->kind, "hub"))
         return PL_WRONG_KIND;
-    *ret = (struct device_view){ .device_id = r->id, .system_id = r->system_id, .camera_serial = r->serial, .hub_serial = r->gateway_serial, .kind = r->kind, .video = r->video,
-                                 .audio = r->audio, .talk = r->talk, .suites = (unsigned)r->suites, .battery = pl_str_eqz(r->kind, "wireless"),
+    *ret = (struct device_view){ .device_id = r->id, .system_id = r->system_id, .home_id = home_id, .camera_serial = r->serial, .hub_serial = r->gateway_serial, .kind = r->kind,
+                                 .video = r->video, .audio = r->audio, .talk = r->talk, .suites = (unsigned)r->suites, .battery = pl_str_eqz(r->kind, "wireless"),
                                  .can_keyframe = r->can_keyframe, .can_bitrate = r->can_bitrate, .gop_ms = r->has_gop_ms ? r->gop_ms : 0 };
     ret->online = strcmp(device_connectivity(r, now).state, "online") == 0;
+    return PL_OK;
+}
+
+enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid device_id, struct device_view *ret)
+{
+    struct device_sql_views_row *r;
+    enum pl_err e = device_view_one(tx, home_id, device_id, &r);
+    return e == PL_OK ? view_of(r, now, home_id, ret) : e;
+}
+
+enum pl_err device_may_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+                            struct pl_fail *reterr)
+{
+    struct device_sql_views_row *r;
+    struct system_row system;
+    enum pl_err e = device_may(tx, now, account_id, device_id, right, &system, &r, reterr);
+    if (e != PL_OK || (e = view_of(r, now, system.home_id, ret)) != PL_OK)
+        return e;
+    ret->may_talk = system_role_may(system.role, SYSTEM_TALK);
     return PL_OK;
 }
 
@@ -212,12 +269,14 @@ enum pl_err device_uplink(struct db_tx *tx, struct pl_str gateway_serial, int64_
     return e;
 }
 
-enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct device_view *ret)
+enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+                                 struct pl_fail *reterr)
 {
     struct device_view before;
     struct system_row system;
-    enum pl_err e = device_find_for_view(tx, now, account_id, device_id, &before);
-    if (e != PL_OK || (e = system_lock(tx, account_id, before.system_id, &system)) != PL_OK || (e = device_find_for_view(tx, now, account_id, device_id, ret)) != PL_OK)
+    enum pl_err e = device_may_view(tx, now, account_id, device_id, right, &before, reterr);
+    if (e != PL_OK || (e = system_take(tx, now, account_id, before.system_id, right, &system, reterr)) != PL_OK ||
+        (e = device_may_view(tx, now, account_id, device_id, right, ret, reterr)) != PL_OK)
         return e;
     return pl_uuid_eq(ret->system_id, before.system_id) ? PL_OK : PL_RETRY; /* it was moved meanwhile: another system is to be held */
 }

@@ -9,7 +9,8 @@
 /* As the rows say it: names stay, numbers of an enum do not. */
 static const char *const fact_kinds[] = {
     [JOURNAL_ACCOUNT_DELETED] = "account_deleted", [JOURNAL_SESSION_REVOKED] = "session_revoked", [JOURNAL_SYSTEM_DELETED] = "system_deleted",
-    [JOURNAL_DEVICE_FREED] = "device_freed",       [JOURNAL_DEVICE_BOUND] = "device_bound",
+    [JOURNAL_DEVICE_FREED] = "device_freed",       [JOURNAL_DEVICE_BOUND] = "device_bound",   [JOURNAL_MEMBER_CHANGED] = "member_changed",
+    [JOURNAL_SYSTEM_LEFT] = "system_left",
 };
 _Static_assert(PL_COUNT(fact_kinds) == JOURNAL_FACT_KINDS, "each kind of fact has a name");
 

@@ -13,6 +13,8 @@ const struct conf_row limit_conf_rows[] = {
     CONF_NUM("limit.voice_cost", struct limit_settings, voice_cost, 1, 10000, "15", "What a call counts as, in cents."),
     CONF_NUM("limit.money_day", struct limit_settings, money_day, 1, 1000000000, "10000", "What messages to phones may cost a day, in cents."),
     CONF_NUM("limit.new_money_day", struct limit_settings, new_money_day, 1, 1000000000, "7500", "Of that, what may go to numbers that are no account's yet."),
+    CONF_NUM("limit.invites_account_day", struct limit_settings, invites_account_day, 1, 100000, "20", "Invitations that one account may send a day."),
+    CONF_NUM("limit.invites_address_day", struct limit_settings, invites_address_day, 1, 100000, "5", "Invitations to one e-mail address a day, whoever sends them."),
     CONF_NUM("limit.wrong_of_pair", struct limit_settings, wrong_of_pair, 0, 10000000, "4", "Wrong passwords of an e-mail from one address prefix that cost no wait; then 1 s, doubling to 15m."),
     CONF_NUM("limit.wrong_of_prefix", struct limit_settings, wrong_of_prefix, 0, 10000000, "99", "The same of one address prefix over all e-mails."),
     CONF_NUM("limit.failures_kept", struct limit_settings, failures_kept, 1000, 100000000, "500000",

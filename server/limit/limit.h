@@ -28,6 +28,7 @@ struct limit_settings {
     int64_t wrong_of_pair, wrong_of_prefix;  /* passwords that cost no wait */
     int64_t new_money_day;                   /* of money_day, for numbers that nobody has proved */
     int64_t failures_kept;                   /* rows */
+    int64_t invites_account_day, invites_address_day;
 };
 extern const struct conf_row limit_conf_rows[];
 
@@ -43,6 +44,8 @@ struct limit_send {
 };
 /* PL_RATE_LIMITED with retry_after; then the caller's transaction must not commit, or what was taken is gone. */
 PL_MUST enum pl_err limit_send(const struct limit_settings *s, struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, const struct limit_send *m, struct pl_fail *reterr);
+/* An invitation by this account to that address, whether somebody has it or not. As limit_send. */
+PL_MUST enum pl_err limit_invite(const struct limit_settings *s, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_str email, struct pl_fail *reterr);
 /* The PIN of this challenge came back. */
 PL_MUST enum pl_err limit_answered(struct db_tx *tx, struct pl_uuid challenge_id);
 /* The account is being deleted. */

@@ -135,5 +135,17 @@ enum pl_err limit_send(const struct limit_settings *s, struct db_tx *tx, struct 
     return e == PL_OK ? limit_sql_sent_add(tx, block_of(m->destination), pl_uuid7(rand, now), m->challenge_id, now, m->proved ? m->account_id : (struct pl_uuid){ 0 }, NULL) : e;
 }
 
+enum pl_err limit_invite(const struct limit_settings *s, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_str email, struct pl_fail *reterr)
+{
+    const struct bucket buckets[] = {
+        { "invite account", { (const char *)account_id.b, sizeof account_id.b }, 1, s->invites_account_day, PL_DAY, "You have sent as many invitations as you may for now." },
+        { "invite address", email, 1, s->invites_address_day, PL_DAY, "This address was sent as many invitations as it may be for now." },
+    };
+    enum pl_err e = PL_OK;
+    for (size_t i = 0; e == PL_OK && i < PL_COUNT(buckets); i++)
+        e = take(tx, now, &buckets[i], reterr);
+    return e;
+}
+
 enum pl_err limit_answered(struct db_tx *tx, struct pl_uuid challenge_id) { return limit_sql_sent_answered(tx, challenge_id, NULL); }
 enum pl_err limit_forget(struct db_tx *tx, struct pl_uuid account_id) { return limit_sql_owner_forget(tx, account_id, NULL); }

@@ -13,7 +13,17 @@ enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct p
     return live_sql_stage(tx, account_id, live_id, pl_str_of(stage), at, NULL);
 }
 
-enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *state, const char *code)
+static enum pl_err tell_members(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *event, const struct pl_buf *b)
+{
+    struct live_sql_system_of_row of;
+    bool found;
+    enum pl_err e = pl_buf_err(b);
+    if (e != PL_OK || (e = live_sql_system_of(tx, live_id, &of, &found)) != PL_OK || !found)
+        return e;
+    return system_event(tx, now, of.system_id, SYSTEM_SEE, event, pl_buf_view(b));
+}
+
+enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *state, const char *code)
 {
     struct pl_buf b = pl_buf_init(db_arena(tx), 1024);
     struct jw w = jw_start(&b);
@@ -23,9 +33,7 @@ enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid accou
     if (code)
         jw_z(&w, "end_code", code);
     jw_close(&w);
-    if (pl_buf_err(&b) != PL_OK)
-        return PL_NO_MEMORY;
-    return journal_event(tx, now, account_id, "live.state", pl_buf_view(&b));
+    return tell_members(tx, now, live_id, "live.state", &b);
 }
 
 enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *code, struct live_ending **endings)
@@ -37,7 +45,7 @@ enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account
         return e;
     if ((e = live_sql_place_drop(tx, live_id, NULL)) != PL_OK || (e = live_sql_viewers_drop(tx, account_id, live_id, NULL)) != PL_OK ||
         (e = live_stage_add(tx, account_id, live_id, "ended", now)) != PL_OK ||
-        (e = live_event(tx, now, account_id, live_id, "ended", code)) != PL_OK)
+        (e = live_event(tx, now, live_id, "ended", code)) != PL_OK)
         return e;
     struct live_ending *ending = PL_NEW(db_arena(tx), struct live_ending);
     if (!ending)
@@ -87,6 +95,7 @@ void live_tell_later(void *told)
 {
     const struct live_told *t = told;
     live_tell(t->ctx, t->arena, t->endings);
+    live_tell_cut(t->ctx, t->db, t->arena, t->cuts);
 }
 
 enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings)
@@ -100,21 +109,11 @@ enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uui
     return e;
 }
 
-enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings)
-{
-    struct live_sql_watched_by_row *rows;
-    size_t n;
-    enum pl_err e = live_sql_watched_by(tx, account_id, client_id, &rows, &n);
-    for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = live_end(tx, now, account_id, rows[i].id, "revoked", endings);
-    return e;
-}
-
 enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings)
 {
-    struct live_sql_of_account_row *rows;
+    struct live_sql_of_nobody_row *rows;
     size_t n;
-    enum pl_err e = live_sql_of_account(tx, account_id, &rows, &n);
+    enum pl_err e = live_sql_of_nobody(tx, account_id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = live_end(tx, now, account_id, rows[i].id, "revoked", endings);
     if (e == PL_OK)
@@ -134,9 +133,7 @@ static enum pl_err warn(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
         jw_uuid(&w, "live_id", rows[i].id);
         jw_utc(&w, "expires_at", rows[i].expires_at);
         jw_close(&w);
-        e = pl_buf_err(&b);
-        if (e == PL_OK)
-            e = journal_event(tx, now, rows[i].account_id, "live.expiring", pl_buf_view(&b));
+        e = tell_members(tx, now, rows[i].id, "live.expiring", &b);
         if (e == PL_OK)
             live_nudge_account(ctx, rows[i].account_id);
     }
@@ -150,6 +147,8 @@ enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
     enum pl_err e = live_sql_overdue(tx, now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = live_end(tx, now, rows[i].account_id, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
+    if (e == PL_OK)
+        e = live_end_uncut(tx, now, endings);
     return e == PL_OK ? warn(ctx, tx, now) : e;
 }
 

@@ -5,7 +5,7 @@
  * relay, hub and viewer in messages, and stand in no row: a generation's keys die with it (S-M6). A session ends in exactly one coded state, which the app
  * sees as event `live.state` and in the live resource: ended_by_user, hub_offline, hub_lost, hub_failed, relay_restarted, relay_lost, expired, device_freed,
  * revoked, control_lost, start_timeout.
- * A viewer is no row: it is asked of the relay, which must hold it before the 201 leaves. Which clients have keys to a session is (live_viewer): a revocation cuts them.
+ * A viewer is asked of the relay, which must hold it before the 201 leaves; before that it is written down whose it is (live_viewer), so that a revocation finds it.
  * A plain session is sent by whoever holds the source's key, by SSRC and without ICE (ffmpeg, GStreamer): for makers; no hub is asked, or told.
  * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
  * Memory: the transaction's arena.
@@ -59,10 +59,24 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
 /* For the account's export: writes member "sessions", every one that is kept (30 days), oldest first. */
 PL_MUST enum pl_err live_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
 
-/* Handlers of facts (node's table). A revoked client's sessions are those that it opened or joined: what it has keys to ends for all, and who may still watch starts anew.
+/* Viewers that a transaction marked as to be gone and that their relay still serves. Lives in the transaction's arena. */
+struct live_cut {
+    struct pl_uuid home_id, live_id, viewer_id, relay_id;
+    struct live_cut *next;
+};
+/* After the commit: the relay stops to serve them. What it does not confirm ends with its whole session, by live_expire two seconds later or by live.sync when the relay comes back. */
+void live_tell_cut(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, const struct live_cut *cuts);
+
+/* Handlers of facts (node's table). Whoever is revoked is cut from what it watches; a session that nobody else has keys to ends, and so does one whose plain source it had the key of.
  * `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. */
 PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings);
-PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings);
+PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings,
+                                         struct live_cut **cuts);
+/* A member of a system was removed, or has less rights than before: what it may not have any more is cut. */
+PL_MUST enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, struct live_ending **endings, struct live_cut **cuts);
+/* Of JOURNAL_SYSTEM_LEFT: the rows of a system's sessions stand under another account from now on. */
+PL_MUST enum pl_err live_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to);
+/* After device_account_deleted. */
 PL_MUST enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings);
 /* Job, once a second: ends what is past its time or whose relay has been away for ten minutes, warns of ends that are near. Nudges what it warned. */
 PL_MUST enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings);

@@ -64,10 +64,15 @@ SELECT (SELECT count(*) FROM relay WHERE revoked_at IS NULL) AS relays, (SELECT 
 SELECT COALESCE(media_host, '') AS media_host, COALESCE(media_port, 0) AS media_port, connected, fingerprint FROM relay WHERE id = $1;
 
 -- name: add :exec
--- in: account_id uuid, id uuid, device_id uuid, camera_serial text, hub_serial text, relay_id uuid, client_id uuid, generation integer, suite text, now timestamptz, expires_at timestamptz, hard_end_at timestamptz
+-- in: account_id uuid, id uuid, device_id uuid, system_id uuid, camera_serial text, hub_serial text, relay_id uuid, client_id uuid, generation integer, suite text, now timestamptz, expires_at timestamptz, hard_end_at timestamptz
 -- A session that its relay holds already. live_one_per_device refuses a second one for the device.
-INSERT INTO live (account_id, id, device_id, camera_serial, hub_serial, relay_id, client_id, generation, state, suite, created_at, expires_at, hard_end_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'waking_hub', $9, $10, $11, $12);
+INSERT INTO live (account_id, id, device_id, system_id, camera_serial, hub_serial, relay_id, client_id, generation, state, suite, created_at, expires_at, hard_end_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'waking_hub', $10, $11, $12, $13);
+
+-- name: system_of :one
+-- in: id uuid
+-- Whose a session is, by its own id. No row: there is none, or its device was gone before that was written down.
+SELECT account_id, system_id FROM live WHERE id = $1 AND system_id IS NOT NULL;
 
 -- name: place_add :exec
 -- in: live_id uuid, account_id uuid, relay_id uuid, hub_serial text, generation integer
@@ -91,21 +96,56 @@ RETURNING account_id, relay_id, hub_serial, generation;
 DELETE FROM live_place WHERE live_id = $1;
 
 -- name: viewer_add :exec
--- in: account_id uuid, live_id uuid, client_id uuid
--- A client gets keys to a session that runs. None affected: it has ended, or the client has some already.
-INSERT INTO live_viewer (account_id, live_id, client_id) SELECT l.account_id, l.id, $3 FROM live l WHERE l.account_id = $1 AND l.id = $2 AND l.ended_at IS NULL
-ON CONFLICT DO NOTHING;
+-- in: account_id uuid, live_id uuid, viewer_id uuid, member_id uuid, client_id uuid, kind text
+-- A client gets keys to a session that runs. None affected: it has ended.
+INSERT INTO live_viewer (account_id, live_id, viewer_id, member_id, client_id, kind)
+SELECT l.account_id, l.id, $3, $4, $5, $6 FROM live l WHERE l.account_id = $1 AND l.id = $2 AND l.ended_at IS NULL;
+
+-- name: viewer_gone :exec
+-- in: account_id uuid, live_id uuid, viewer_id uuid
+-- The relay has forgotten it, and its keys.
+DELETE FROM live_viewer WHERE account_id = $1 AND live_id = $2 AND viewer_id = $3;
 
 -- name: viewers_drop :exec
 -- in: account_id uuid, live_id uuid
 -- The session has ended.
 DELETE FROM live_viewer WHERE account_id = $1 AND live_id = $2;
 
--- name: watched_by :many 256
--- in: account_id uuid, client_id uuid
--- The running sessions that a client has keys to.
-SELECT l.id FROM live l JOIN live_viewer v ON v.account_id = l.account_id AND v.live_id = l.id
-WHERE l.account_id = $1 AND l.ended_at IS NULL AND v.client_id = $2 ORDER BY l.id LIMIT 256;
+-- name: cut_client :many 256
+-- in: member_id uuid, client_id uuid, now timestamptz
+-- null: nothing
+-- What a client has keys to in sessions that run, marked as to be gone.
+UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
+WHERE v.member_id = $1 AND v.client_id = $2 AND l.account_id = v.account_id AND l.id = v.live_id AND l.ended_at IS NULL
+RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
+
+-- name: cut_member :many 256
+-- in: member_id uuid, system_id uuid, now timestamptz, viewers boolean, sources boolean
+-- null: nothing
+-- The same of a member of a system: what it watches by, what it sends by.
+UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
+WHERE v.member_id = $1 AND l.account_id = v.account_id AND l.id = v.live_id AND l.system_id = $2 AND l.ended_at IS NULL
+AND CASE v.kind WHEN 'source' THEN $5 ELSE $4 END
+RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
+
+-- name: cut_here :many 256
+-- in: member_id uuid, live_id uuid, now timestamptz
+-- null: nothing
+-- The same of one who leaves a session.
+UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
+WHERE v.member_id = $1 AND v.live_id = $2 AND l.account_id = v.account_id AND l.id = v.live_id AND l.ended_at IS NULL
+RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
+
+-- name: watched :one
+-- in: account_id uuid, live_id uuid
+-- null: nothing
+-- Has anybody keys to the session that are not to be taken?
+SELECT EXISTS (SELECT 1 FROM live_viewer WHERE account_id = $1 AND live_id = $2 AND revoked_at IS NULL) AS any;
+
+-- name: uncut :many 100
+-- in: before timestamptz
+-- Sessions with a viewer that should be gone and of which the relay has not said that it is.
+SELECT DISTINCT account_id, live_id FROM live_viewer WHERE revoked_at < $1 LIMIT 100;
 
 -- name: place :one
 -- in: live_id uuid
@@ -193,6 +233,11 @@ DELETE FROM live WHERE (account_id, id) IN (SELECT account_id, id FROM live WHER
 UPDATE live SET warned = true WHERE (account_id, id) IN (SELECT account_id, id FROM live WHERE ended_at IS NULL AND NOT warned AND expires_at < $1 ORDER BY expires_at LIMIT 1000)
 RETURNING account_id, id, expires_at;
 
+-- name: of_nobody :many 256
+-- in: account_id uuid
+-- Running sessions whose home is being deleted, and their system with it.
+SELECT l.id FROM live l WHERE l.account_id = $1 AND l.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM system s WHERE s.account_id = l.account_id AND s.id = l.system_id) LIMIT 256;
+
 -- name: of_account :many 256
 -- in: account_id uuid
 -- The running sessions of an account.
@@ -206,7 +251,6 @@ FROM live ORDER BY ended_at DESC NULLS FIRST, created_at DESC LIMIT 1000;
 
 -- name: find_any :one
 -- in: id uuid
--- scan: an operator knows only the session's id; asked for by hand
 -- One session of any account, for operators (explain): ended ones have no place row.
 SELECT account_id FROM live WHERE id = $1;
 
@@ -218,9 +262,30 @@ SELECT id, device_id, client_id, camera_serial, state, end_code, viewers, create
 -- name: forget :exec
 -- in: account_id uuid
 -- The account is erased: nothing of its sessions stays.
-DELETE FROM live WHERE account_id = $1 AND ended_at IS NOT NULL;
+DELETE FROM live l WHERE l.account_id = $1 AND l.ended_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM system s WHERE s.account_id = l.account_id AND s.id = l.system_id);
 
 -- name: forget_stages :exec
 -- in: account_id uuid
 -- The stages of an erased account.
-DELETE FROM live_stage WHERE account_id = $1;
+DELETE FROM live_stage WHERE account_id = $1
+AND NOT EXISTS (SELECT 1 FROM live l JOIN system s ON s.account_id = l.account_id AND s.id = l.system_id WHERE l.account_id = $1 AND l.id = live_stage.live_id);
+
+-- name: move_stages :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- The system has another home: its sessions' stages.
+UPDATE live_stage t SET account_id = $3 FROM live l WHERE l.account_id = $1 AND l.system_id = $2 AND t.account_id = $1 AND t.live_id = l.id;
+
+-- name: move_viewers :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- Their viewers.
+UPDATE live_viewer v SET account_id = $3 FROM live l WHERE l.account_id = $1 AND l.system_id = $2 AND v.account_id = $1 AND v.live_id = l.id;
+
+-- name: move_places :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- The way to them.
+UPDATE live_place p SET account_id = $3 FROM live l WHERE l.account_id = $1 AND l.system_id = $2 AND p.live_id = l.id;
+
+-- name: move :exec
+-- in: home_id uuid, system_id uuid, to_id uuid
+-- The sessions themselves.
+UPDATE live SET account_id = $3 WHERE account_id = $1 AND system_id = $2;

@@ -30,9 +30,11 @@ struct start {
     enum live_suite source_suite, asked_suite;
     struct live_leg source;
     struct pl_utc asked_relay, asked_hub;
+    bool web;    /* its viewers come to whep_url */
     bool plain;  /* no hub sends: whoever holds the source's key does */
     bool whip;   /* the hub publishes by WebRTC: the source comes with its offer */
     char token[SECURE_TOKEN_TEXT]; /* for that offer */
+    struct pl_uuid viewer_id;
     bool opened; /* a new session was opened at the relay */
 };
 
@@ -63,6 +65,9 @@ static enum pl_err hub_suite(const struct device_view *v, enum live_suite *ret, 
     return pl_fail(reterr, PL_UNSUPPORTED_MEDIA, "The hub offers no SRTP suite that is served.");
 }
 
+/* A plain source sends as the camera: that is for who may set it up. */
+static enum system_right right_of(const struct start *s) { return s->plain ? SYSTEM_MANAGE : SYSTEM_WATCH; }
+
 /* First transaction: whose camera, is its hub there, is a session running, else which relay. *ret_running: join s->live_id. */
 static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_running, struct pl_fail *reterr)
 {
@@ -73,8 +78,8 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
     struct live_sql_relay_media_row media;
     bool found;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK || (e = device_find_for_view(tx, c->now, c->actor.account_id, device_id, &s->view)) != PL_OK ||
-        (e = live_sql_of_device(tx, c->actor.account_id, device_id, &row, ret_running)) != PL_OK)
+    if (e != PL_OK || (e = device_may_view(tx, c->now, c->actor.account_id, device_id, right_of(s), &s->view, reterr)) != PL_OK ||
+        (e = live_sql_of_device(tx, s->view.home_id, device_id, &row, ret_running)) != PL_OK)
         return e;
     if (*ret_running) {
         s->live_id = row.id;
@@ -141,40 +146,45 @@ static struct pl_str sender_of(const struct start *s) { return s->plain ? s->vie
 
 /* Second transaction: the row. Somebody else's row that came first is PL_RETRY (constraint live_one_per_device): the caller joins it. What was true in the first
  * one is asked again, and held: a client that was revoked, or a device that was freed, while the relay was asked, would get a session that nobody ends. */
-static enum pl_err write_row(struct start *s)
+static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct http_call *c = s->c;
     const struct live_power *p = power_of(&s->view);
-    struct pl_uuid account = c->actor.account_id;
+    struct pl_uuid account = s->view.home_id;
     struct device_view now;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK || (e = device_hold_for_view(tx, c->now, account, s->view.device_id, &now)) != PL_OK)
+    if (e != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
+        (e = device_hold_for_view(tx, c->now, c->actor.account_id, s->view.device_id, right_of(s), &now, reterr)) != PL_OK)
         return e;
-    if (!s->plain && !pl_str_eq(now.hub_serial, s->view.hub_serial))
+    if ((!s->plain && !pl_str_eq(now.hub_serial, s->view.hub_serial)) || !pl_uuid_eq(now.home_id, account))
         return PL_RETRY;
     struct pl_str suite = s->whip ? PL_STR("DTLS-SRTP") : pl_str_of(live_suite_names[s->source_suite]);
     struct pl_utc expires = pl_utc_add(c->now, p->step_s * PL_SECOND), hard_end = pl_utc_add(c->now, p->hard_s * PL_SECOND);
-    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation, suite, c->now,
+    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, now.system_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation, suite, c->now,
                           expires, hard_end, NULL)) != PL_OK ||
         (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
         (s->whip && (e = live_whip_grant(tx, c->now, s->live_id, s->token)) != PL_OK) ||
-        (e = live_sql_viewer_add(tx, account, s->live_id, c->actor.client_id, NULL)) != PL_OK ||
+        (e = live_sql_viewer_add(tx, account, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id,
+                                 pl_str_of(s->plain ? "source" : s->web ? "opener" : "viewer"), NULL)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "requested", c->now)) != PL_OK ||
         (e = live_stage_add(tx, account, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
-        (e = live_event(tx, c->now, account, s->live_id, "waking_hub", NULL)) != PL_OK)
+        (e = live_event(tx, c->now, s->live_id, "waking_hub", NULL)) != PL_OK)
         return e;
     return db_commit(&tx);
 }
 
-/* Another client joins: written before it gets keys, so that its revocation finds it. */
-static enum pl_err write_viewer(struct start *s)
+/* Another one joins: written before it gets keys, so that a revocation of its client or its membership finds it. */
+static enum pl_err write_viewer(struct start *s, struct pl_fail *reterr)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct http_call *c = s->c;
-    enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
-        (e = live_sql_viewer_add(tx, c->actor.account_id, s->live_id, c->actor.client_id, NULL)) != PL_OK)
+    enum pl_err e;
+    if (s->web)
+        return PL_OK; /* it gets them for its offer */
+    if ((e = db_begin(c->db, c->arena, &tx)) != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
+        (e = system_hold(tx, c->now, c->actor.account_id, s->view.system_id, SYSTEM_WATCH, reterr)) != PL_OK ||
+        (e = live_sql_viewer_add(tx, s->view.home_id, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), NULL)) != PL_OK)
         return e;
     return db_commit(&tx);
 }
@@ -215,21 +225,21 @@ static enum pl_err start_hub(struct start *s, struct pl_fail *reterr)
     return e;
 }
 
-void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code)
+void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid home_id, struct pl_uuid live_id, const char *code)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct live_ending *endings = NULL;
-    if (db_begin(c->db, c->arena, &tx) == PL_OK && live_end(tx, c->now, c->actor.account_id, live_id, code, &endings) == PL_OK && db_commit(&tx) == PL_OK)
+    if (db_begin(c->db, c->arena, &tx) == PL_OK && live_end(tx, c->now, home_id, live_id, code, &endings) == PL_OK && db_commit(&tx) == PL_OK)
         live_tell(ctx, c->arena, endings);
     /* If the database went away the row ends by its expiry, the relay by ten seconds without a source. */
 }
 
-static void give_up(struct start *s, const char *code) { live_give_up(s->ctx, s->c, s->live_id, code); }
+static void give_up(struct start *s, const char *code) { live_give_up(s->ctx, s->c, s->view.home_id, s->live_id, code); }
 
 /* The relay forgets a session whose row lost the race. */
 static void close_spare(struct start *s)
 {
-    struct live_ending spare = { .live_id = s->live_id, .account_id = s->c->actor.account_id, .relay_id = s->relay_id, .generation = s->generation, .code = "closed" };
+    struct live_ending spare = { .live_id = s->live_id, .account_id = s->view.home_id, .relay_id = s->relay_id, .generation = s->generation, .code = "closed" };
     spare.hub_serial = sender_of(s);
     live_tell(s->ctx, s->c->arena, &spare);
 }
@@ -240,10 +250,10 @@ static enum pl_err begin(struct start *s, struct pl_uuid device_id, struct pl_fa
     bool running;
     enum pl_err e = look(s, device_id, &running, reterr);
     if (e != PL_OK || running)
-        return e == PL_OK ? write_viewer(s) : e;
+        return e == PL_OK ? write_viewer(s, reterr) : e;
     if ((e = open_at_relay(s, reterr)) != PL_OK)
         return e;
-    if ((e = write_row(s)) != PL_OK) {
+    if ((e = write_row(s, reterr)) != PL_OK) {
         close_spare(s);
         s->opened = false;
         return e;
@@ -316,14 +326,14 @@ static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl
     struct jw *w = &c->out;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
     if (e == PL_OK && s->opened)
-        e = live_stage_add(tx, c->actor.account_id, s->live_id, "hub_asked", s->asked_hub);
-    if (e != PL_OK || (e = live_write(tx, w, c->actor.account_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
+        e = live_stage_add(tx, s->view.home_id, s->live_id, "hub_asked", s->asked_hub);
+    if (e != PL_OK || (e = live_write(tx, w, s->view.home_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
         return e;
     if (leg)
         write_srtp(s, leg, viewer_id);
     write_whep(s);
     jw_array(w, "talk_modes");
-    for (size_t i = 0; i < PL_COUNT(talk_modes); i++)
+    for (size_t i = 0; s->view.may_talk && i < PL_COUNT(talk_modes); i++)
         jw_z(w, NULL, talk_modes[i]);
     jw_end_array(w);
     return created(s);
@@ -336,7 +346,7 @@ static enum pl_err answer_source(struct start *s)
     struct http_call *c = s->c;
     struct jw *w = &c->out;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK || (e = live_write(tx, w, c->actor.account_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
+    if (e != PL_OK || (e = live_write(tx, w, s->view.home_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
         return e;
     jw_open(w, "source");
     jw_str(w, "host", s->host);
@@ -358,7 +368,7 @@ static enum pl_err start_plain(struct start *s, struct pl_uuid device_id, struct
         e = open_at_relay(s, reterr);
     if (e != PL_OK)
         return e;
-    if ((e = write_row(s)) != PL_OK) {
+    if ((e = write_row(s, reterr)) != PL_OK) {
         close_spare(s);
         return e;
     }
@@ -372,16 +382,17 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid device_id, viewer_id = pl_uuid7(c->rand, c->now);
     if (!s || !leg)
         return PL_NO_MEMORY;
-    *s = (struct start){ .c = c, .ctx = c->self, .plain = ((const struct live_body *)c->body)->source == SOURCE_PLAIN };
-    bool web = ((const struct live_body *)c->body)->transport == TRANSPORT_WEBRTC; /* its viewers come to whep_url */
+    *s = (struct start){ .c = c, .ctx = c->self, .viewer_id = viewer_id, .plain = ((const struct live_body *)c->body)->source == SOURCE_PLAIN };
+    s->web = ((const struct live_body *)c->body)->transport == TRANSPORT_WEBRTC;
     enum pl_err e = http_param_uuid(c, "id", &device_id);
     if (e == PL_OK)
         e = asked_suite(c->body, &s->asked_suite, reterr);
     if (e == PL_OK && s->plain)
         return start_plain(s, device_id, reterr);
     for (int i = 0; e == PL_OK && i < TRIES; i++) {
+        viewer_id = s->viewer_id = pl_uuid7(c->rand, c->now);
         e = begin(s, device_id, reterr);
-        if (e == PL_OK && web)
+        if (e == PL_OK && s->web)
             return answer(s, NULL, viewer_id);
         if (e == PL_OK && (e = add_viewer(s, leg, viewer_id, reterr)) == PL_OK)
             return answer(s, leg, viewer_id);
@@ -395,10 +406,13 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
 
 static enum pl_err on_get(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
+    struct live_sql_get_row row;
+    struct system_row system;
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    return e == PL_OK ? live_write(c->tx, &c->out, c->actor.account_id, id) : e;
+    if (e != PL_OK || (e = live_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &system, &row, reterr)) != PL_OK)
+        return e;
+    return live_write(c->tx, &c->out, system.home_id, id);
 }
 
 struct patch_body {
@@ -410,7 +424,7 @@ static const struct json_field patch_fields[] = { JSON_F(struct patch_body, exte
  * the row would keep its answer from being heard. */
 struct extension {
     struct http_call *c;
-    struct pl_uuid id;
+    struct pl_uuid id, home_id;
     struct live_sql_get_row row;
     struct pl_utc until;
 };
@@ -421,15 +435,16 @@ static enum pl_err extend_find(struct db_tx *tx, void *arg, struct pl_fail *rete
     const struct http_call *c = x->c;
     const struct patch_body *body = c->body;
     struct device_view view;
-    bool found;
-    enum pl_err e = live_sql_get(tx, c->actor.account_id, x->id, &x->row, &found);
-    if (e != PL_OK || !found)
-        return e == PL_OK ? PL_NOT_FOUND : e;
+    struct system_row system;
+    enum pl_err e = live_may(tx, c->now, c->actor.account_id, x->id, SYSTEM_WATCH, &system, &x->row, reterr);
+    if (e != PL_OK)
+        return e;
+    x->home_id = system.home_id;
     if (x->row.ended_at.us)
         return PL_LIVE_ENDED;
     if (!body->extend)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "extend", "extend: only true can be asked.");
-    if ((e = device_find_for_view(tx, c->now, c->actor.account_id, x->row.device_id, &view)) != PL_OK)
+    if ((e = device_find_for_view(tx, c->now, x->home_id, x->row.device_id, &view)) != PL_OK)
         return e;
     x->until = pl_utc_add(c->now, power_of(&view)->step_s * PL_SECOND);
     if (pl_utc_cmp(x->row.hard_end_at, x->until) < 0)
@@ -443,15 +458,15 @@ static enum pl_err extend_write(struct db_tx *tx, void *arg, struct pl_fail *ret
     struct live_sql_extend_row row;
     bool found;
     (void)reterr;
-    enum pl_err e = live_sql_extend(tx, x->c->actor.account_id, x->id, x->until, &row, &found);
+    enum pl_err e = live_sql_extend(tx, x->home_id, x->id, x->until, &row, &found);
     return e == PL_OK && !found ? PL_LIVE_ENDED : e;
 }
 
-static enum pl_err extend_answer(struct http_call *c, struct pl_uuid id)
+static enum pl_err extend_answer(struct http_call *c, const struct extension *x)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    return e == PL_OK ? live_write(tx, &c->out, c->actor.account_id, id) : e;
+    return e == PL_OK ? live_write(tx, &c->out, x->home_id, x->id) : e;
 }
 
 /* The relay's clock ends a session, so it is asked before the row is written: an extension that was answered holds. */
@@ -472,23 +487,25 @@ static enum pl_err on_extend(struct http_call *c, struct pl_fail *reterr)
     if ((e = live_ask_relay(ctx, c->arena, x.row.relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr)) != PL_OK)
         return e == PL_NOT_FOUND ? PL_LIVE_ENDED : e;
     e = db_run(c->db, c->arena, extend_write, &x, reterr);
-    return e == PL_OK ? extend_answer(c, x.id) : e;
+    return e == PL_OK ? extend_answer(c, &x) : e;
 }
 
+/* Who may set the camera up ends the session for all; another one only for itself, and for good when nobody else has keys to it. */
 static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
 {
-    (void)reterr;
     struct live_sql_get_row row;
+    struct system_row system;
     struct pl_uuid id;
     struct live_told *t = PL_NEW(c->arena, struct live_told);
-    bool found;
     enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = live_sql_get(c->tx, c->actor.account_id, id, &row, &found)) != PL_OK)
+    if (e != PL_OK || (e = live_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &system, &row, reterr)) != PL_OK)
         return e;
-    if (!found)
-        return PL_NOT_FOUND;
-    *t = (struct live_told){ .ctx = c->self, .arena = c->arena };
-    if ((e = live_end(c->tx, c->now, c->actor.account_id, id, "ended_by_user", &t->endings)) == PL_OK)
+    *t = (struct live_told){ .ctx = c->self, .db = c->db, .arena = c->arena };
+    if (system_role_may(system.role, SYSTEM_MANAGE))
+        e = live_end(c->tx, c->now, system.home_id, id, "ended_by_user", &t->endings);
+    else
+        e = live_leave(c->tx, c->now, c->actor.account_id, id, &t->endings, &t->cuts);
+    if (e == PL_OK)
         http_after(c, live_tell_later, t);
     return e;
 }

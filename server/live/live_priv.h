@@ -1,6 +1,7 @@
 /* live_priv.h - private to live/: what its files share. */
 #pragma once
 #include "live.h"
+#include "live_sql.h"
 
 /* Starts `{"type":…,"id":<new>,` in b; the caller writes members and closes. */
 struct jw live_message(const struct live_ctx *ctx, struct pl_buf *b, const char *type);
@@ -14,20 +15,30 @@ PL_MUST enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct 
 /* How long an answer that a phone waits for may take at relay or hub. */
 #define LIVE_ASK_TIMEOUT (2 * PL_SECOND)
 /* In a transaction of its own: ends what a call could not bring up, or found gone, and tells both ends. */
-void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code);
+void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid home_id, struct pl_uuid live_id, const char *code);
+/* Of live_expire: ends the sessions with a viewer that the relay did not let go. */
+PL_MUST enum pl_err live_end_uncut(struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
 /* live_tell as the argument of http_after and link_after: endings of the transaction that is now committed. */
 struct live_told {
     const struct live_ctx *ctx;
+    struct db *db; /**< NULL where nothing is cut */
     struct pl_arena *arena;
     struct live_ending *endings;
+    struct live_cut *cuts;
 };
 void live_tell_later(void *told);
 void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id);
 
+/* A session by its own id, for a member who has that right in its system (system_may). */
+PL_MUST enum pl_err live_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, enum system_right right, struct system_row *ret_system,
+                             struct live_sql_get_row *ret, struct pl_fail *reterr);
+/* An account leaves a session: its viewers are cut, and a session to which nobody else has keys ends. */
+PL_MUST enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, struct live_ending **endings, struct live_cut **cuts);
+
 PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid live_id, const char *stage, struct pl_utc at);
-/* Event `live.state` for the apps. */
-PL_MUST enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *state, const char *code);
-/* Members of the live resource, into the open object. PL_NOT_FOUND: not this account's. */
+/* Event `live.state` for the members of its system. */
+PL_MUST enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *state, const char *code);
+/* Members of the live resource, into the open object. PL_NOT_FOUND: not of this home. */
 PL_MUST enum pl_err live_write(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
 PL_MUST enum pl_err live_write_stages(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
 

@@ -239,7 +239,7 @@ static enum pl_err tell_after(struct link_call *c, struct live_ctx *ctx, struct 
         return PL_NO_MEMORY;
     for (struct live_ending *end = endings; end; end = end->next)
         end->relay_knows = true;
-    *t = (struct live_told){ ctx, c->arena, endings };
+    *t = (struct live_told){ .ctx = ctx, .arena = c->arena, .endings = endings };
     link_after(c, live_tell_later, t);
     return PL_OK;
 }
@@ -422,6 +422,8 @@ static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struc
         e = live_sql_state(c->tx, account_id, m->live_id, pl_str_of(r->state), pl_str_of(r->from_states), &moved, &found);
     if (e == PL_OK && r->viewers)
         e = live_sql_viewers(c->tx, account_id, m->live_id, r->viewers, NULL);
+    if (e == PL_OK && r->viewers < 0 && !pl_uuid_is_zero(m->viewer_id))
+        e = live_sql_viewer_gone(c->tx, account_id, m->live_id, m->viewer_id, NULL);
     if (e != PL_OK || !found)
         return e;
     struct nudge_args *n = PL_NEW(c->arena, struct nudge_args);
@@ -429,7 +431,7 @@ static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struc
         return PL_NO_MEMORY;
     *n = (struct nudge_args){ ctx, account_id };
     link_after(c, nudge, n);
-    return live_event(c->tx, c->now, account_id, m->live_id, r->state, NULL);
+    return live_event(c->tx, c->now, m->live_id, r->state, NULL);
 }
 
 struct heard_args {

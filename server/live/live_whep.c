@@ -9,24 +9,24 @@ static enum pl_err find(struct db_tx *tx, struct live_offer *o, struct pl_fail *
     const struct http_call *c = o->c;
     struct live_sql_get_row row;
     struct device_view view;
-    bool found;
-    (void)reterr;
+    struct system_row system;
     enum pl_err e = account_hold_client(tx, c->now, &c->actor);
-    if (e != PL_OK || (e = live_sql_get(tx, c->actor.account_id, o->whose.live_id, &row, &found)) != PL_OK)
+    if (e != PL_OK || (e = live_may(tx, c->now, c->actor.account_id, o->whose.live_id, SYSTEM_WATCH, &system, &row, reterr)) != PL_OK)
         return e;
-    if (!found)
-        return PL_NOT_FOUND;
     if (row.ended_at.us)
         return PL_LIVE_ENDED;
-    if ((e = device_find_for_view(tx, c->now, c->actor.account_id, row.device_id, &view)) != PL_OK || (e = live_offer_relay(tx, o, row.relay_id)) != PL_OK)
+    /* Held before it is read: the role decides about talk, too. */
+    if ((e = system_hold(tx, c->now, c->actor.account_id, system.id, SYSTEM_WATCH, reterr)) != PL_OK ||
+        (e = device_may_view(tx, c->now, c->actor.account_id, row.device_id, SYSTEM_WATCH, &view, reterr)) != PL_OK || (e = live_offer_relay(tx, o, row.relay_id)) != PL_OK)
         return e;
     bool plain = pl_str_eq(row.hub_serial, row.camera_serial) && !pl_str_eq(view.hub_serial, view.camera_serial);
     o->way.relay_id = row.relay_id;
     o->way.generation = row.generation;
     o->video = view.video;
     o->audio = view.audio;
-    o->talk = plain ? PL_STR_NONE : view.talk;
-    return live_sql_viewer_add(tx, c->actor.account_id, o->whose.live_id, c->actor.client_id, NULL);
+    o->talk = plain || !view.may_talk ? PL_STR_NONE : view.talk; /* S-M3: without the right there is no line to talk on */
+    o->home_id = system.home_id;
+    return live_sql_viewer_add(tx, system.home_id, o->whose.live_id, o->way.viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), NULL);
 }
 
 static enum pl_err add_viewer(struct live_offer *o, const struct live_web *web, const struct sdp_agreed *agreed, struct pl_fail *reterr)
@@ -45,7 +45,7 @@ static enum pl_err add_viewer(struct live_offer *o, const struct live_web *web, 
         e = live_ask_relay(o->ctx, c->arena, o->way.relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr);
     if (e != PL_NOT_FOUND)
         return e;
-    live_give_up(o->ctx, c, o->whose.live_id, "relay_lost"); /* the relay no longer runs what the row says */
+    live_give_up(o->ctx, c, o->home_id, o->whose.live_id, "relay_lost"); /* the relay no longer runs what the row says */
     return PL_LIVE_ENDED;
 }
 

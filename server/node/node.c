@@ -60,16 +60,17 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
         return e;
     static const struct account_part parts[] = { { "home", device_write_home }, { "live", live_write_export }, { NULL, NULL } };
-    e = account_new(&(struct account_conf){ .parts = parts, .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master, .notify = n->notify, .bus = n->bus,
+    e = account_new(&(struct account_conf){ .parts = parts, .follows = system_homes, .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master,
+                                              .notify = n->notify, .bus = n->bus,
                                               .clock = n->clock, .rand = n->rand, .log = &n->log },
                     &n->account, reterr);
     const char *server_name = pl_str_z(n->arena, c->server_name);
     if (e != PL_OK || !server_name)
         return e != PL_OK ? e : PL_NO_MEMORY;
-    n->device = (struct device_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name, .account = n->account,
+    n->device = (struct device_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name, .account = n->account, .system = &n->system,
                                        .welcomed = live_hub_welcome, .welcomed_self = &n->live };
     n->oauth = (struct oauth_ctx){ .settings = c->oauth, .account = n->account };
-    n->system = (struct system_ctx){ .bus = n->bus };
+    n->system = (struct system_ctx){ .bus = n->bus, .rand = n->rand, .account = n->account, .limits = &c->pin.limits };
     n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name };
     secure_derive(&n->master, "live-way", &n->live.way_key);
     n->admin = (struct admin_ctx){ .notify = n->notify, .oauth = &n->oauth, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };

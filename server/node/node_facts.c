@@ -7,7 +7,8 @@ struct fact_call {
     struct db_tx *tx;
     struct pl_utc now;
     const struct journal_fact_row *fact;
-    struct live_ending *endings; /* these two are told after the commit */
+    struct live_ending *endings; /* these three are told after the commit */
+    struct live_cut *cuts;
     struct device_freed *freed;
 };
 
@@ -20,15 +21,28 @@ static enum pl_err device_freed(struct fact_call *f)
 
 static enum pl_err session_revoked(struct fact_call *f)
 {
-    return live_client_revoked(f->tx, f->now, f->fact->account_id, f->fact->subject, &f->endings);
+    return live_client_revoked(f->tx, f->now, f->fact->account_id, f->fact->subject, &f->endings, &f->cuts);
+}
+
+static enum pl_err member_changed(struct fact_call *f) { return live_member_changed(f->tx, f->now, f->fact->account_id, f->fact->subject, &f->endings, &f->cuts); }
+
+/* Whose rows they were may be gone by tomorrow (S-S6): they stand under one who stays. */
+static enum pl_err system_left(struct fact_call *f)
+{
+    struct pl_uuid from = f->fact->account_id, system = f->fact->subject, to;
+    enum pl_err e = system_move_home(f->tx, f->now, from, system, &to);
+    if (e != PL_OK || pl_uuid_is_zero(to))
+        return e;
+    e = device_move_home(f->tx, from, system, to);
+    return e == PL_OK ? live_move_home(f->tx, from, system, to) : e;
 }
 
 /* The devices of a deleted account are free again (product.md, Already registered), its live sessions end. Comes twice: see account_leave.c. */
 static enum pl_err account_deleted(struct fact_call *f)
 {
-    enum pl_err e = live_account_deleted(f->tx, f->now, f->fact->account_id, &f->endings);
+    enum pl_err e = device_account_deleted(&f->node->device, f->tx, f->now, f->fact->account_id, &f->freed);
     if (e == PL_OK)
-        e = device_account_deleted(&f->node->device, f->tx, f->now, f->fact->account_id, &f->freed);
+        e = live_account_deleted(f->tx, f->now, f->fact->account_id, &f->endings);
     if (e == PL_OK)
         e = oauth_erase(f->tx, f->fact->account_id);
     if (e == PL_OK)
@@ -42,6 +56,8 @@ static const struct {
 } handlers[] = {
     { JOURNAL_DEVICE_FREED, device_freed },
     { JOURNAL_SESSION_REVOKED, session_revoked },
+    { JOURNAL_MEMBER_CHANGED, member_changed },
+    { JOURNAL_SYSTEM_LEFT, system_left },
     { JOURNAL_ACCOUNT_DELETED, account_deleted },
 };
 
@@ -63,6 +79,7 @@ static enum pl_err handle(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     (void)reterr;
     f->tx = tx;
     f->endings = NULL;
+    f->cuts = NULL;
     f->freed = NULL;
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(handlers); i++)
         if (handlers[i].kind == f->fact->kind)
@@ -80,6 +97,7 @@ enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, 
     struct fact_call f = { .node = n, .now = pl_now_utc(n->clock), .fact = &fact };
     if ((e = db_run(db, a, handle, &f, /* reterr= */ NULL)) == PL_OK) {
         live_tell(&n->live, a, f.endings);
+        live_tell_cut(&n->live, db, a, f.cuts);
         if (f.freed)
             device_tell_freed(&n->device, a, fact.account_id, f.freed);
     } else /* it comes again when its lease has run out */

@@ -30,6 +30,16 @@ static enum pl_err end_live(struct node *n, struct db *db, struct pl_arena *a, b
     return e;
 }
 
+static enum pl_err end_members(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    bool any = false;
+    (void)ret_again;
+    IN_TX(n, db, a, system_expire(&n->system, tx, now, &any));
+    if (e == PL_OK && any)
+        system_expired(&n->system);
+    return e;
+}
+
 static enum pl_err end_claims(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
@@ -120,6 +130,7 @@ const struct node_job node_jobs[] = {
     { "facts", PL_SECOND, true, node_handle_fact },
     { "account-work", PL_SECOND, true, work_account },
     { "live-end", PL_SECOND, false, end_live },
+    { "member-end", PL_SECOND, false, end_members },
     { "claim-end", PL_SECOND, false, end_claims },
     { "command-sweep", 5 * PL_SECOND, false, sweep_commands },
     { "measure", 5 * PL_SECOND, false, measure },

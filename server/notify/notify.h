@@ -39,6 +39,8 @@ enum notify_kind {
     NOTIFY_DEVICE_TRIED,    /**< somebody tried to add a device of this account; about: the device's name */
     NOTIFY_FACTORS_CHANGED, /**< about: what happened to the ways of signing in, a word ("passkey_added"); ordinal: how many are left */
     NOTIFY_ACCESS_CHANGED,  /**< about: what happened to whose access, a word ("token_given"); name: of the token or service */
+    NOTIFY_INVITATION,      /**< to an address; about: the link; name: who invites */
+    NOTIFY_SHARING,         /**< about: what happened to who may see a system, a word ("joined"); name: who, and the system */
     NOTIFY_KINDS
 };
 

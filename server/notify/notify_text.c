@@ -10,9 +10,11 @@
 static const char *const about_only[] = { "about", NULL }, *const link_places[] = { "about", "minutes", NULL };
 static const char *const pin_places[] = { "pin", "ordinal", "count", "minutes", "about", NULL };
 static const char *const pin_words[] = { "sign_up", "log_in", "reset_password", "verify_email", "verify_phone", "change_password", "change_email", "change_phone", "delete_hub",
-    "replace_hub", "release_device", "transfer_device", "revoke_clients", "delete_account", "change_factors", "export_account", "make_token", "link_service", NULL };
+    "replace_hub", "release_device", "transfer_device", "revoke_clients", "delete_account", "change_factors", "export_account", "make_token", "link_service", "change_owners", NULL };
 static const char *const factor_words[] = { "totp_added", "totp_removed", "recovery_codes_made", "recovery_code_used", "passkey_added", "passkey_removed", "passkey_copied", NULL };
 static const char *const access_words[] = { "token_given", "token_ended", "service_given", "service_ended", NULL };
+static const char *const invitation_places[] = { "about", "name", NULL };
+static const char *const sharing_words[] = { "joined", "is_viewer", "is_talker", "is_manager", "is_owner", "left", "removed", "expired", "account_deleted", "system_deleted", NULL };
 _Static_assert(PL_COUNT(pin_words) <= NOTIFY_WORDS_MOST && PL_COUNT(factor_words) <= NOTIFY_WORDS_MOST, "words of a message");
 
 const struct notify_rule notify_rules[NOTIFY_KINDS] = {
@@ -30,6 +32,9 @@ const struct notify_rule notify_rules[NOTIFY_KINDS] = {
     [NOTIFY_DEVICE_TRIED] = { "device_tried", MAIL, about_only, NULL, NULL },
     [NOTIFY_FACTORS_CHANGED] = { "factors_changed", MAIL, about_only, "about", factor_words },
     [NOTIFY_ACCESS_CHANGED] = { "access_changed", MAIL, about_only, "about", access_words },
+    /* Nothing that a person chose but an address stands in what goes to strangers: the system's name is shown when the link is opened. */
+    [NOTIFY_INVITATION] = { "invitation", MAIL, invitation_places, "about", NULL },
+    [NOTIFY_SHARING] = { "sharing", MAIL, about_only, "about", sharing_words },
 };
 
 const char *notify_kind_name(enum notify_kind k) { return notify_rules[k].name; }
@@ -100,6 +105,8 @@ static void add_value(struct making *k, struct pl_str name)
         pl_buf_fmt(&k->b, "%d", k->m->ordinal);
     else if (pl_str_eqz(name, "minutes"))
         pl_buf_fmt(&k->b, "%lld", (long long)(k->m->life_us / PL_MINUTE));
+    else if (pl_str_eqz(name, "name"))
+        add_typed(&k->b, k->m->name);
     else if (words)
         add_word(k, words);
     else

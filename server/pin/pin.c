@@ -21,7 +21,7 @@ const char *const pin_purpose_names[PIN_PURPOSES + 1] = {
     [PIN_CHANGE_EMAIL] = "change_email", [PIN_CHANGE_PHONE] = "change_phone", [PIN_DELETE_HUB] = "delete_hub", [PIN_REPLACE_HUB] = "replace_hub",
     [PIN_RELEASE_DEVICE] = "release_device", [PIN_TRANSFER_DEVICE] = "transfer_device", [PIN_REVOKE_CLIENTS] = "revoke_clients", [PIN_DELETE_ACCOUNT] = "delete_account",
     [PIN_CHANGE_FACTORS] = "change_factors", [PIN_EXPORT_ACCOUNT] = "export_account",
-    [PIN_MAKE_TOKEN] = "make_token", [PIN_LINK_SERVICE] = "link_service", [PIN_PURPOSES] = NULL };
+    [PIN_MAKE_TOKEN] = "make_token", [PIN_LINK_SERVICE] = "link_service", [PIN_CHANGE_OWNERS] = "change_owners", [PIN_PURPOSES] = NULL };
 
 /* S-P3: the wait after the n-th send. After the last there is no other. */
 static const int64_t ladder[PIN_SENDS] = { 90 * PL_SECOND, 180 * PL_SECOND, 300 * PL_SECOND, 600 * PL_SECOND, 600 * PL_SECOND };

@@ -1,57 +1,120 @@
-#include "system.h"
-#include "journal.h"
-#include "system_sql.h"
+#include "system_priv.h"
 #include <stdio.h>
 
-static struct system_row row_of(struct pl_uuid id, struct pl_str name, struct pl_utc created_at) { return (struct system_row){ id, name, created_at }; }
+const char *const system_role_names[SYSTEM_ROLES + 1] = { [SYSTEM_VIEWER] = "viewer", [SYSTEM_TALKER] = "talker", [SYSTEM_MANAGER] = "manager", [SYSTEM_OWNER] = "owner" };
 
-enum pl_err system_find(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, struct system_row *ret)
+/* Who may do what: the only place where a role is given a right. docs/app-developers.md shows it to people. */
+static const bool rights[SYSTEM_RIGHTS][SYSTEM_ROLES] = {
+    /*                  viewer talker manager owner */
+    [SYSTEM_SEE]    = { true,  true,  true,   true },
+    [SYSTEM_WATCH]  = { true,  true,  true,   true },
+    [SYSTEM_TALK]   = { false, true,  true,   true },
+    [SYSTEM_MANAGE] = { false, false, true,   true },
+    [SYSTEM_GUESTS] = { false, false, true,   true },
+    [SYSTEM_OWN]    = { false, false, false,  true },
+};
+
+bool system_role_may(enum system_role role, enum system_right right) { return rights[right][role]; }
+
+enum system_role system_role_of(struct pl_str name)
 {
-    struct system_sql_find_row r;
-    enum pl_err e = system_sql_find(tx, account_id, id, &r, NULL);
-    if (e == PL_OK)
-        *ret = row_of(r.id, r.name, r.created_at);
-    return e;
+    int role = SYSTEM_OWNER;
+    while (role > SYSTEM_VIEWER && !pl_str_eqz(name, system_role_names[role]))
+        role--;
+    return (enum system_role)role;
 }
 
-enum pl_err system_lock(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid id, struct system_row *ret)
+static enum pl_err allow(enum system_role role, enum system_right right, struct pl_fail *reterr)
+{
+    if (system_role_may(role, right))
+        return PL_OK;
+    return pl_fail(reterr, PL_FORBIDDEN, "You are a %s of this system: that role does not allow this.", system_role_names[role]);
+}
+
+enum pl_err system_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr)
+{
+    struct system_sql_may_row r;
+    enum pl_err e = system_sql_may(tx, account_id, id, now, &r, NULL);
+    if (e != PL_OK)
+        return e;
+    *ret = (struct system_row){ r.id, r.home_id, r.name, r.created_at, system_role_of(r.role) };
+    return allow(ret->role, right, reterr);
+}
+
+/* Asked again behind the lock: who changed the members came first or waits. */
+enum pl_err system_take(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr)
+{
+    struct system_row before;
+    enum pl_err e = system_may(tx, now, account_id, id, right, &before, reterr);
+    if (e != PL_OK)
+        return e;
+    if ((e = system_lock(tx, before.home_id, id, ret)) != PL_OK)
+        return e == PL_NOT_FOUND ? PL_RETRY : e; /* it moved to another home, or is gone: that is seen the next time */
+    return system_may(tx, now, account_id, id, right, ret, reterr);
+}
+
+enum pl_err system_hold(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct pl_fail *reterr)
+{
+    struct system_sql_hold_row r;
+    enum pl_err e = system_sql_hold(tx, account_id, id, now, &r, NULL);
+    return e == PL_OK ? allow(system_role_of(r.role), right, reterr) : e;
+}
+
+enum pl_err system_lock(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid id, struct system_row *ret)
 {
     struct system_sql_lock_row r;
-    enum pl_err e = system_sql_lock(tx, account_id, id, &r, NULL);
+    enum pl_err e = system_sql_lock(tx, home_id, id, &r, NULL);
     if (e == PL_OK)
-        *ret = row_of(r.id, r.name, r.created_at);
+        *ret = (struct system_row){ .id = r.id, .home_id = home_id, .name = r.name, .created_at = r.created_at };
     return e;
 }
 
-enum pl_err system_list(struct db_tx *tx, struct pl_uuid account_id, struct system_row **ret, size_t *ret_n)
+enum pl_err system_list(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct system_row **ret, size_t *ret_n)
 {
     struct system_sql_list_row *rows;
     size_t n;
-    enum pl_err e = system_sql_list(tx, account_id, &rows, &n);
+    enum pl_err e = system_sql_list(tx, account_id, now, &rows, &n);
     if (e != PL_OK)
         return e;
     struct system_row *out = PL_NEW_ARRAY(db_arena(tx), n + 1, struct system_row);
     if (!out)
         return PL_NO_MEMORY;
     for (size_t i = 0; i < n; i++)
-        out[i] = row_of(rows[i].id, rows[i].name, rows[i].created_at);
+        out[i] = (struct system_row){ rows[i].id, rows[i].home_id, rows[i].name, rows[i].created_at, system_role_of(rows[i].role) };
     *ret = out;
     *ret_n = n;
     return PL_OK;
 }
 
-enum pl_err system_page(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n)
+enum pl_err system_page(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n)
 {
     struct system_sql_page_row *rows;
     size_t n;
-    enum pl_err e = system_sql_page(tx, account_id, after, most, &rows, &n);
+    enum pl_err e = system_sql_page(tx, account_id, after, now, most, &rows, &n);
     if (e != PL_OK)
         return e;
     struct system_row *out = PL_NEW_ARRAY(db_arena(tx), n + 1, struct system_row);
     if (!out)
         return PL_NO_MEMORY;
     for (size_t i = 0; i < n; i++)
-        out[i] = row_of(rows[i].id, rows[i].name, rows[i].created_at);
+        out[i] = (struct system_row){ rows[i].id, rows[i].home_id, rows[i].name, rows[i].created_at, system_role_of(rows[i].role) };
+    *ret = out;
+    *ret_n = n;
+    return PL_OK;
+}
+
+enum pl_err system_homes(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n)
+{
+    struct system_sql_homes_row *rows;
+    size_t n;
+    enum pl_err e = system_sql_homes(tx, account_id, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    struct pl_uuid *out = PL_NEW_ARRAY(db_arena(tx), n + 1, struct pl_uuid);
+    if (!out)
+        return PL_NO_MEMORY;
+    for (size_t i = 0; i < n; i++)
+        out[i] = rows[i].home_id;
     *ret = out;
     *ret_n = n;
     return PL_OK;
@@ -59,8 +122,19 @@ enum pl_err system_page(struct db_tx *tx, struct pl_uuid account_id, struct pl_u
 
 struct pl_str system_tag(struct pl_arena *a, const struct system_row *s) { return http_tag(a, s->name); }
 
+enum pl_err system_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, enum system_right right, const char *type, struct pl_str data)
+{
+    struct system_sql_members_row *rows;
+    size_t n;
+    enum pl_err e = system_sql_members(tx, id, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        if (system_role_may(system_role_of(rows[i].role), right) && (!rows[i].expires_at.us || pl_utc_cmp(rows[i].expires_at, now) > 0))
+            e = journal_event(tx, now, rows[i].account_id, type, data);
+    return e;
+}
+
 /* Events of systems: {system_id, name?}. */
-static enum pl_err event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_uuid id, struct pl_str name)
+enum pl_err system_event_named(struct db_tx *tx, struct pl_utc now, const char *type, struct pl_uuid id, struct pl_str name)
 {
     struct pl_buf b = pl_buf_init(db_arena(tx), 2048);
     struct jw w = jw_start(&b);
@@ -70,7 +144,7 @@ static enum pl_err event(struct db_tx *tx, struct pl_utc now, struct pl_uuid acc
         jw_str(&w, "name", name);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
-    return e == PL_OK ? journal_event(tx, now, account_id, type, pl_buf_view(&b)) : e;
+    return e == PL_OK ? system_event(tx, now, id, SYSTEM_SEE, type, pl_buf_view(&b)) : e;
 }
 
 static enum pl_err check_name(struct pl_str *name, struct pl_fail *reterr)
@@ -92,35 +166,40 @@ enum pl_err system_add(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now
         return e;
     if (!found)
         return pl_fail(reterr, PL_RATE_LIMITED, "An account has at most %d systems.", SYSTEM_MOST);
-    if ((e = event(tx, now, account_id, "system.created", id, name)) != PL_OK)
+    if ((e = system_sql_member_add(tx, account_id, id, account_id, pl_uuid7(rand, now), pl_str_of(system_role_names[SYSTEM_OWNER]), (struct pl_uuid){ { 0 } }, now,
+                                   (struct pl_utc){ 0 }, NULL)) != PL_OK ||
+        (e = system_event_named(tx, now, "system.created", id, name)) != PL_OK)
         return e;
-    *ret = row_of(id, name, now);
+    *ret = (struct system_row){ id, account_id, name, now, SYSTEM_OWNER };
     return PL_OK;
 }
 
-enum pl_err system_rename(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, struct pl_str name, struct system_row *ret, struct pl_fail *reterr)
+enum pl_err system_rename(struct db_tx *tx, struct pl_utc now, struct system_row *system, struct pl_str name, struct pl_fail *reterr)
 {
     struct system_sql_rename_row r;
     enum pl_err e = check_name(&name, reterr);
-    if (e != PL_OK || (e = system_sql_rename(tx, account_id, id, name, &r, NULL)) != PL_OK || (e = event(tx, now, account_id, "system.renamed", id, name)) != PL_OK)
+    if (e != PL_OK || (e = system_sql_rename(tx, system->home_id, system->id, name, &r, NULL)) != PL_OK || (e = system_event_named(tx, now, "system.renamed", system->id, name)) != PL_OK)
         return e;
-    *ret = row_of(r.id, r.name, r.created_at);
+    system->name = r.name;
     return PL_OK;
 }
 
-enum pl_err system_delete(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id)
+enum pl_err system_delete(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid id)
 {
     int64_t n;
-    enum pl_err e = system_sql_drop(tx, account_id, id, &n);
-    if (e != PL_OK || (e = n == 1 ? PL_OK : PL_NOT_FOUND) != PL_OK || (e = event(tx, now, account_id, "system.deleted", id, PL_STR_NONE)) != PL_OK)
+    enum pl_err e = system_sql_drop(tx, home_id, id, &n);
+    if (e != PL_OK || (e = n == 1 ? PL_OK : PL_NOT_FOUND) != PL_OK || (e = system_event_named(tx, now, "system.deleted", id, PL_STR_NONE)) != PL_OK ||
+        (e = system_sql_members_drop(tx, id, NULL)) != PL_OK ||
+        (e = system_sql_invitations_drop(tx, id, NULL)) != PL_OK)
         return e;
-    return journal_fact(tx, rand, now, JOURNAL_SYSTEM_DELETED, account_id, id, PL_STR("{}"));
+    return journal_fact(tx, rand, now, JOURNAL_SYSTEM_DELETED, home_id, id, PL_STR("{}"));
 }
 
 void system_write(struct jw *w, const struct system_row *s)
 {
     jw_uuid(w, "id", s->id);
     jw_str(w, "name", s->name);
+    jw_z(w, "role", system_role_names[s->role]);
     jw_utc(w, "created_at", s->created_at);
 }
 
@@ -142,12 +221,12 @@ static void nudge(void *arg)
     system_nudge_account(n->bus, n->account_id);
 }
 
-enum pl_err system_nudge_after(struct http_call *c, struct bus *bus)
+enum pl_err system_nudge_after(struct http_call *c, struct bus *bus, struct pl_uuid account_id)
 {
     struct nudge *n = PL_NEW(c->arena, struct nudge);
     if (!n)
         return PL_NO_MEMORY;
-    *n = (struct nudge){ bus, c->actor.account_id };
+    *n = (struct nudge){ bus, account_id };
     http_after(c, nudge, n);
     return PL_OK;
 }

@@ -11,8 +11,13 @@ CONTRACT = openapi.Contract()
 OBJECTS = ("/v1/account/clients/", "/v1/account/tokens/", "/v1/account/services/", "/v1/account/factors/passkeys/", "/v1/systems/", "/v1/claims/", "/v1/devices/", "/v1/live/")
 # What a route wants a step-up for. One that wants it and is not here fails the test.
 PURPOSES = {("DELETE", "/v1/account/clients/{id}"): "revoke_clients", ("DELETE", "/v1/account/factors/passkeys/{id}"): "change_factors",
-            ("POST", "/v1/systems/{id}/hub/delete"): "delete_hub", ("DELETE", "/v1/systems/{id}"): "delete_hub"}
-ROUTES = [(method, template, operation) for method, template, operation in CONTRACT.operations() if "{" in template and operation.get("security") != []]
+            ("POST", "/v1/systems/{id}/hub/delete"): "delete_hub", ("DELETE", "/v1/systems/{id}"): "delete_hub",
+            ("POST", "/v1/systems/{id}/members"): "change_owners", ("PATCH", "/v1/systems/{id}/members/{member}"): "change_owners",
+            ("DELETE", "/v1/systems/{id}/members/{member}"): "change_owners"}
+# A secret in the path is no object of anybody's: who has it may use it (test_sharing.py).
+SECRETS = ("/v1/invitations/",)
+ROUTES = [(method, template, operation) for method, template, operation in CONTRACT.operations()
+          if "{" in template and operation.get("security") != [] and not template.startswith(SECRETS)]
 
 
 def value(schema):
@@ -62,8 +67,9 @@ def theirs(porch):
     client = them.api.get("/v1/account/clients").ok(200)["clients"][0]["client_id"]
     live = str(uuid.uuid4())
     with porch.db() as db:
-        db.execute("INSERT INTO live (account_id, id, device_id, camera_serial, hub_serial, relay_id, client_id, generation, state, end_code, suite, created_at, expires_at, hard_end_at, ended_at) "
-                   "VALUES (%s, %s, %s, 'x', 'x', %s, %s, 1, 'ended', 'expired', 'AEAD_AES_128_GCM', now(), now(), now(), now())", (them.id, live, device_id, them.id, client))
+        db.execute("INSERT INTO live (account_id, id, device_id, system_id, camera_serial, hub_serial, relay_id, client_id, generation, state, end_code, suite, created_at, "
+                   "expires_at, hard_end_at, ended_at) VALUES (%s, %s, %s, %s, 'x', 'x', %s, %s, 1, 'ended', 'expired', 'AEAD_AES_128_GCM', now(), now(), now(), now())",
+                   (them.id, live, device_id, system_id, them.id, client))
         passkey = str(uuid.uuid4())
         db.execute("INSERT INTO factor_passkey (account_id, id, slot, name, credential_id, algorithm, public_key, sign_count, backed_up, created_at) "
                    "VALUES (%s, %s, 1, 'Phone', %s, -7, '', 0, false, now())", (them.id, passkey, uuid.UUID(passkey).bytes))

@@ -180,9 +180,11 @@ def test_a_revoked_client_that_watches_by_webrtc_is_cut_S_S5(home):
     live_id = start(home)
     phone = home.porch.log_in(home.account)
     home.watch(live_id, api=phone).ok(201)
+    viewer = home.relay.expect("viewer.add", live_id=live_id)["viewer_id"]
     phone.delete("/v1/sessions/current").ok(204)
-    home.relay.expect("session.close", live_id=live_id)
-    home.ended(live_id, "revoked")
+    home.relay.expect("viewer.remove", live_id=live_id, viewer_id=viewer)
+    until(home.facts_handled, "the viewer is cut")
+    assert home.api.get(f"/v1/live/{live_id}").ok(200)["state"] != "ended"  # who opened it watches on
 
 
 def test_a_relay_without_a_certificate_has_no_webrtc(own_porch):

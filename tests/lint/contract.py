@@ -204,7 +204,7 @@ def events_against_asyncapi(src):
     code = set()
     for path, text in src.c_and_h("server/"):
         if path.endswith(".c"):
-            code |= set(re.findall(r'\b(?:journal_event|device_event|event)\s*\([^;"]*"([a-z]+\.[a-z_]+)"', text))
+            code |= set(re.findall(r'\b(?:journal_event|device_event|system_event|system_event_named|tell_members|system_say)\s*\([^;"]*"([a-z]+\.[a-z_]+)"', text))
     yield from compare("event", code, set(load("proto/events.asyncapi.yaml")["components"]["schemas"]["EventName"]["enum"]))
 
 

@@ -68,10 +68,11 @@ static enum pl_err claim(struct household h, struct pl_str serial, const char *c
 {
     struct device_claim_ask ask = { h.account, h.account, h.system, serial, pl_str_of(code), PL_STR_NONE, hub };
     struct pl_fail fail = PL_FAIL_INIT;
-    struct pl_str nudge;
+    struct device_claim_started started = { 0 };
     bool count_it = false;
     struct db_tx *tx = begin();
-    enum pl_err e = device_claim_start(&ctx, tx, at(s), &ask, ret, &nudge, &count_it, &fail);
+    enum pl_err e = device_claim_start(&ctx, tx, at(s), &ask, &started, &count_it, &fail);
+    *ret = started.id;
     if (e == PL_OK || count_it)
         assert_int_equal(db_commit(&tx), PL_OK);
     db_rollbackp(&tx);

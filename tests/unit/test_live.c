@@ -52,18 +52,21 @@ static int64_t hello(struct pl_uuid relay, int32_t sessions, int64_t s)
 }
 
 struct session {
-    struct pl_uuid account, device, client, live, relay;
+    struct pl_uuid account, device, client, live, relay, system;
 };
 
 /* A session of five minutes, thirty at most, that began at second `s`. */
 static struct session session(struct pl_uuid relay, int64_t s)
 {
     struct session x = { new_id(), new_id(), new_id(), new_id(), relay };
+    struct system_row system;
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_add(tx, x.account, x.live, x.device, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(s), at(s + 300),
+    assert_int_equal(system_add(tx, &rnd.base, at(s), x.account, PL_STR("Home"), &system, NULL), PL_OK);
+    x.system = system.id;
+    assert_int_equal(live_sql_add(tx, x.account, x.live, x.device, x.system, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(s), at(s + 300),
                                   at(s + 1800), NULL), PL_OK);
     assert_int_equal(live_sql_place_add(tx, x.live, x.account, relay, PL_STR("HUB00000001"), 1, NULL), PL_OK);
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, x.client, NULL), PL_OK);
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, x.client, PL_STR("viewer"), NULL), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     return x;
 }
@@ -281,26 +284,29 @@ static void a_relay_of_a_dead_node_is_lost(void **state)
     assert_string_equal(end_code_of(&x), "relay_lost");
 }
 
-/* S-S5: a client that joined has keys too, and is cut as the one that opened the session; the row goes with the session. */
+/* S-S5: a client that joined has keys too, and is cut; the one that opened the session watches on. One that the relay does not let go ends the session for all. */
 static void a_revoked_client_that_joined_is_cut_S_S5(void **state)
 {
     (void)state;
     struct session x = session(enroll("joined", 14), 0);
     struct pl_uuid joined = new_id();
     struct live_ending *endings = NULL;
-    struct live_sql_watched_by_row *rows;
-    size_t n;
+    struct live_cut *cuts = NULL;
+    struct pl_uuid viewer = new_id();
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, joined, NULL), PL_OK);
-    assert_int_equal(live_client_revoked(tx, at(1), new_id(), joined, &endings), PL_OK);
-    assert_int_equal(count(endings), 0);
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, joined, &endings), PL_OK);
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, viewer, x.account, joined, PL_STR("viewer"), NULL), PL_OK);
+    assert_int_equal(live_client_revoked(tx, at(1), new_id(), joined, &endings, &cuts), PL_OK);
+    assert_null(cuts);
+    assert_int_equal(live_client_revoked(tx, at(1), x.account, joined, &endings, &cuts), PL_OK);
+    assert_null(endings);
+    assert_true(cuts && !cuts->next && pl_uuid_eq(cuts->viewer_id, viewer) && pl_uuid_eq(cuts->live_id, x.live));
+    assert_int_equal(live_expire(&ctx, tx, at(3), &endings), PL_OK);
+    assert_null(endings);
+    assert_int_equal(live_expire(&ctx, tx, at(4), &endings), PL_OK);
     assert_int_equal(count(endings), 1);
     int64_t late = -1;
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), &late), PL_OK);
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, new_id(), PL_STR("viewer"), &late), PL_OK);
     assert_int_equal(late, 0);
-    assert_int_equal(live_sql_watched_by(tx, x.account, x.client, &rows, &n), PL_OK);
-    assert_int_equal(n, 0);
     assert_int_equal(db_commit(&tx), PL_OK);
     assert_string_equal(end_code_of(&x), "revoked");
 }
@@ -336,10 +342,11 @@ static void a_revoked_client_is_cut_S_S5(void **state)
     (void)state;
     struct session x = session(enroll("revoked", 10), 0);
     struct live_ending *endings = NULL;
+    struct live_cut *cuts = NULL;
     struct db_tx *tx = begin();
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, new_id(), &endings), PL_OK);
+    assert_int_equal(live_client_revoked(tx, at(1), x.account, new_id(), &endings, &cuts), PL_OK);
     assert_int_equal(count(endings), 0);
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, x.client, &endings), PL_OK);
+    assert_int_equal(live_client_revoked(tx, at(1), x.account, x.client, &endings, &cuts), PL_OK);
     assert_int_equal(count(endings), 1);
     assert_int_equal(db_commit(&tx), PL_OK);
     assert_string_equal(end_code_of(&x), "revoked");
@@ -355,6 +362,9 @@ static void a_deleted_account_leaves_no_session_S_S6(void **state)
     bool found;
     struct db_tx *tx = begin();
     assert_int_equal(live_account_deleted(tx, at(1), x.account, &endings), PL_OK);
+    assert_int_equal(count(endings), 0); /* its system may live on, under another owner */
+    assert_int_equal(system_delete(tx, &rnd.base, at(1), x.account, x.system), PL_OK);
+    assert_int_equal(live_account_deleted(tx, at(1), x.account, &endings), PL_OK);
     assert_int_equal(count(endings), 1);
     assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
     assert_false(found);
@@ -367,7 +377,7 @@ static void a_device_has_one_running_session(void **state)
     (void)state;
     struct session x = session(enroll("single", 12), 0);
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_add(tx, x.account, new_id(), x.device, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), x.relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(0), at(300),
+    assert_int_equal(live_sql_add(tx, x.account, new_id(), x.device, x.system, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), x.relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(0), at(300),
                                   at(1800), NULL), PL_RETRY);
     db_rollbackp(&tx);
 }

@@ -39,7 +39,9 @@ static enum pl_err rename_it(struct pl_uuid account, struct pl_uuid id, const ch
     struct pl_fail fail = PL_FAIL_INIT;
     struct system_row row;
     struct db_tx *tx = begin();
-    enum pl_err e = system_rename(tx, now, account, id, pl_str_of(name), &row, &fail);
+    enum pl_err e = system_take(tx, now, account, id, SYSTEM_MANAGE, &row, &fail);
+    if (e == PL_OK)
+        e = system_rename(tx, now, &row, pl_str_of(name), &fail);
     if (e == PL_OK)
         e = db_commit(&tx);
     db_rollbackp(&tx);
@@ -80,9 +82,12 @@ static void s_s10_somebody_elses_system_is_not_found(void **state)
     struct system_row home, row;
     assert_int_equal(add(mine, "Home", &home), PL_OK);
     struct db_tx *tx = begin();
-    assert_int_equal(system_find(tx, mine, home.id, &row), PL_OK);
-    assert_int_equal(system_find(tx, theirs, home.id, &row), PL_NOT_FOUND);
-    assert_int_equal(system_lock(tx, theirs, home.id, &row), PL_NOT_FOUND);
+    for (int right = 0; right < SYSTEM_RIGHTS; right++) {
+        assert_int_equal(system_may(tx, now, mine, home.id, (enum system_right)right, &row, NULL), PL_OK);
+        assert_int_equal(system_may(tx, now, theirs, home.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_take(tx, now, theirs, home.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_hold(tx, now, theirs, home.id, (enum system_right)right, NULL), PL_NOT_FOUND);
+    }
     assert_int_equal(system_delete(tx, &rnd.base, now, theirs, home.id), PL_NOT_FOUND);
     db_rollbackp(&tx);
     assert_int_equal(rename_it(theirs, home.id, "Mine"), PL_NOT_FOUND);
@@ -101,7 +106,7 @@ static void a_deletion_leaves_a_fact_and_an_event(void **state)
     assert_int_equal(add(mine, "Home", &home), PL_OK);
     struct db_tx *tx = begin();
     assert_int_equal(system_delete(tx, &rnd.base, now, mine, home.id), PL_OK);
-    assert_int_equal(system_list(tx, mine, &rows, &n), PL_OK);
+    assert_int_equal(system_list(tx, now, mine, &rows, &n), PL_OK);
     assert_int_equal(n, 0);
     assert_int_equal(journal_events(tx, mine, 0, 10, &events, &n, &head), PL_OK);
     assert_int_equal(n, 2);

@@ -19,7 +19,8 @@ from .wait import until
 ROOT = openapi.ROOT
 BUILD = os.environ.get("PORCH_BUILD", os.path.join(ROOT, "build-test"))
 START = 120.0
-SEND_LIMITS = ("number_day", "account_day", "email_day", "address_hour", "block_hour", "country_hour", "money_day", "new_money_day", "wrong_of_pair", "wrong_of_prefix")
+SEND_LIMITS = ("number_day", "account_day", "email_day", "address_hour", "block_hour", "country_hour", "money_day", "new_money_day",
+               "invites_account_day", "invites_address_day", "wrong_of_pair", "wrong_of_prefix")
 RATE_CLASSES = ("read", "write", "live", "auth", "send", "claim")
 STOP = 60.0
 

@@ -80,7 +80,7 @@ class MailSink(Sink):
         mail = email.message_from_bytes(envelope.content, policy=email.policy.default)
         body = mail.get_body(preferencelist=("plain", "html"))
         text = body.get_content() if body else ""
-        pin = re.search(r"(?<!\d)\d{6}(?!\d)", text)
+        pin = re.search(r"(?<!\w)\d{6}(?!\w)", text)  # not the digits of an address
         for to in envelope.rcpt_tos:
             self.put({"to": to, "from": envelope.mail_from, "subject": str(mail["subject"]), "text": text, "pin": pin and pin.group(), "headers": dict(mail.items()),
                       "raw": envelope.content, "tls": server.transport.get_extra_info("ssl_object") is not None})
