@@ -165,7 +165,7 @@ enum pl_err oauth_answer(const struct oauth_ctx *ctx, struct pl_arena *a, const 
 
 bool oauth_redirect_good(struct pl_str uri)
 {
-    static const char *const schemes[] = { "https://", "http://127.0.0.1", "http://localhost" };
+    static const char *const schemes[] = { "https://", "http://127.0.0.1/", "http://127.0.0.1:", "http://localhost/", "http://localhost:" };
     bool begins = false;
     for (size_t i = 0; i < PL_COUNT(schemes); i++)
         begins = begins || (pl_str_starts(uri, pl_str_of(schemes[i])) && uri.n > strlen(schemes[i]));
