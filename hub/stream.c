@@ -192,8 +192,8 @@ static void *run(void *arg)
     else
         code = pl_str_of(pl_err_code(e));
     shut_down(s);
+    atomic_store(&s->over, true); /* before it is told: whoever has heard of the end finds none that runs */
     tell(s, state, code);
-    atomic_store(&s->over, true);
     return NULL;
 }
 

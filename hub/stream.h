@@ -36,7 +36,7 @@ void stream_keyframe(struct stream *s);
 void stream_bitrate(struct stream *s, int bits);
 /* Ends with this code, soon; does not wait. */
 void stream_stop(struct stream *s, struct pl_str code);
-/* Nothing is sent any more, on_state has been told. */
+/* Nothing is sent any more; on_state is told now, or has been. */
 bool stream_over(const struct stream *s);
 /* What it came to; once it is over. */
 struct sender_stats stream_stats(const struct stream *s);

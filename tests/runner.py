@@ -205,7 +205,8 @@ def part_it():
     if os.path.exists(report):
         os.unlink(report)
     limit = 3600 if LONG else 900
-    code, _ = run([sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", f"--junitxml={report}", "tests/it"], limit,
+    # As many files at once as there are cores: a test mostly waits. Each worker has a system of its own.
+    code, _ = run([sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", "-n", JOBS, "--dist", "loadfile", "--durations=25", f"--junitxml={report}", "tests/it"], limit,
                   {"PORCH_BUILD": TEST_BUILD, "PORCH_LONG": "1" if LONG else "", "PYTHONDONTWRITEBYTECODE": "1"}, quiet=False)
     if not os.path.exists(report):
         raise Broken(f"pytest {'took longer than %d s' % limit if code is None else 'ended with %s' % code}")
