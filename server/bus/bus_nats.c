@@ -381,8 +381,11 @@ static void *keep(void *arg)
             reopen(f);
         {
             PL_LOCK(&f->lock);
-            if (f->stopping)
+            if (f->stopping) { /* nobody settles anything any more, so nobody may wait for it */
+                f->up = false;
+                pthread_cond_broadcast(&f->settled);
                 return NULL;
+            }
             is_came = f->came;
             f->came = false;
             closed = f->closed;

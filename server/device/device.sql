@@ -198,8 +198,8 @@ DELETE FROM device_claim WHERE ended_at < $1;
 
 -- name: claims_drop :exec
 -- in: account_id uuid
--- The account is being deleted: its own claims, and those in its systems.
-DELETE FROM device_claim WHERE account_id = $1 OR by_id = $1;
+-- The account is being deleted: its own claims, and those in systems that go with it.
+DELETE FROM device_claim d WHERE d.by_id = $1 OR (d.account_id = $1 AND NOT EXISTS (SELECT 1 FROM system s WHERE s.account_id = $1 AND s.id = d.system_id));
 
 -- Devices.
 

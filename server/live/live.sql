@@ -114,9 +114,9 @@ DELETE FROM live_viewer WHERE account_id = $1 AND live_id = $2;
 -- name: cut_client :many 256
 -- in: member_id uuid, client_id uuid, now timestamptz
 -- null: nothing
--- What a client has keys to in sessions that run, marked as to be gone.
+-- What a client has keys to in sessions that run, marked as to be gone. Joined by the session's id alone: a home that moves meanwhile hides none.
 UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
-WHERE v.member_id = $1 AND v.client_id = $2 AND l.account_id = v.account_id AND l.id = v.live_id AND l.ended_at IS NULL
+WHERE v.member_id = $1 AND v.client_id = $2 AND l.id = v.live_id AND l.ended_at IS NULL
 RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
 
 -- name: cut_member :many 256
@@ -124,7 +124,7 @@ RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation
 -- null: nothing
 -- The same of a member of a system: what it watches by, what it sends by.
 UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
-WHERE v.member_id = $1 AND l.account_id = v.account_id AND l.id = v.live_id AND l.system_id = $2 AND l.ended_at IS NULL
+WHERE v.member_id = $1 AND l.id = v.live_id AND l.system_id = $2 AND l.ended_at IS NULL
 AND CASE v.kind WHEN 'source' THEN $5 ELSE $4 END
 RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
 
@@ -133,7 +133,7 @@ RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation
 -- null: nothing
 -- The same of one who leaves a session.
 UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
-WHERE v.member_id = $1 AND v.live_id = $2 AND l.account_id = v.account_id AND l.id = v.live_id AND l.ended_at IS NULL
+WHERE v.member_id = $1 AND v.live_id = $2 AND l.id = v.live_id AND l.ended_at IS NULL
 RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
 
 -- name: watched :one

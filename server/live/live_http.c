@@ -179,14 +179,15 @@ static enum pl_err write_viewer(struct start *s, struct pl_fail *reterr)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct http_call *c = s->c;
+    int64_t added = 0;
     enum pl_err e;
     if (s->web)
         return PL_OK; /* it gets them for its offer */
     if ((e = db_begin(c->db, c->arena, &tx)) != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
         (e = system_hold(tx, c->now, c->actor.account_id, s->view.system_id, SYSTEM_WATCH, reterr)) != PL_OK ||
-        (e = live_sql_viewer_add(tx, s->view.home_id, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), NULL)) != PL_OK)
+        (e = live_sql_viewer_add(tx, s->view.home_id, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), &added)) != PL_OK)
         return e;
-    return db_commit(&tx);
+    return added ? db_commit(&tx) : PL_RETRY; /* it ended, or moved to another home, while we waited */
 }
 
 /* Where the hub posts its offer, and what lets it. */
@@ -333,7 +334,7 @@ static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl
         write_srtp(s, leg, viewer_id);
     write_whep(s);
     jw_array(w, "talk_modes");
-    for (size_t i = 0; s->view.may_talk && i < PL_COUNT(talk_modes); i++)
+    for (size_t i = 0; s->view.may_talk && !s->c->actor.scopes.p && i < PL_COUNT(talk_modes); i++)
         jw_z(w, NULL, talk_modes[i]);
     jw_end_array(w);
     return created(s);
@@ -387,8 +388,8 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
     enum pl_err e = http_param_uuid(c, "id", &device_id);
     if (e == PL_OK)
         e = asked_suite(c->body, &s->asked_suite, reterr);
-    if (e == PL_OK && s->plain)
-        return start_plain(s, device_id, reterr);
+    if (e == PL_OK && s->plain) /* it gets the camera's key: to watch is not enough */
+        return http_may(&c->actor, "devices:write") ? start_plain(s, device_id, reterr) : PL_SCOPE_MISSING;
     for (int i = 0; e == PL_OK && i < TRIES; i++) {
         viewer_id = s->viewer_id = pl_uuid7(c->rand, c->now);
         e = begin(s, device_id, reterr);

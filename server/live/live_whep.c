@@ -24,9 +24,11 @@ static enum pl_err find(struct db_tx *tx, struct live_offer *o, struct pl_fail *
     o->way.generation = row.generation;
     o->video = view.video;
     o->audio = view.audio;
-    o->talk = plain || !view.may_talk ? PL_STR_NONE : view.talk; /* S-M3: without the right there is no line to talk on */
+    o->talk = plain || !view.may_talk || c->actor.scopes.p ? PL_STR_NONE : view.talk; /* S-M3: without the right there is no line to talk on; no scope holds it */
     o->home_id = system.home_id;
-    return live_sql_viewer_add(tx, system.home_id, o->whose.live_id, o->way.viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), NULL);
+    int64_t added = 0;
+    e = live_sql_viewer_add(tx, system.home_id, o->whose.live_id, o->way.viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), &added);
+    return e == PL_OK && added == 0 ? PL_RETRY : e; /* it ended, or moved to another home, while we waited */
 }
 
 static enum pl_err add_viewer(struct live_offer *o, const struct live_web *web, const struct sdp_agreed *agreed, struct pl_fail *reterr)

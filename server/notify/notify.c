@@ -182,10 +182,10 @@ enum pl_err notify_body_open(const struct notify *n, struct pl_uuid id, struct p
 {
     static const struct json_field fields[] = { JSON_F(struct notify_body, to, J_STR, J_REQUIRED), JSON_F(struct notify_body, subject, J_STR, J_REQUIRED),
         JSON_F(struct notify_body, text, J_STR, J_REQUIRED, .hi = MAX_BODY), JSON_F(struct notify_body, pin, J_PIN, J_OPTIONAL),
-        JSON_F(struct notify_body, locale, J_STR, J_REQUIRED), JSON_F(struct notify_body, ask, J_STR, J_OPTIONAL, .hi = MAX_BODY), J_END };
+        JSON_F(struct notify_body, locale, J_STR, J_OPTIONAL), JSON_F(struct notify_body, ask, J_STR, J_OPTIONAL, .hi = MAX_BODY), J_END };
     char text[PL_UUID_TEXT];
     struct pl_str plain;
-    struct notify_body b = { .pin = PL_STR_NONE, .ask = PL_STR_NONE };
+    struct notify_body b = { .pin = PL_STR_NONE, .ask = PL_STR_NONE, .locale = PL_STR(NOTIFY_LOCALE_DEFAULT) };
     enum pl_err e = secure_open(&n->seal_key, seal_context(id, text), sealed, a, &plain);
     if (e == PL_OK && (e = json_take(fields, JSON_STRICT, plain, a, &b, NULL)) == PL_OK)
         *ret = b;

@@ -7,6 +7,7 @@
 #define TEXTS_MOST 4096
 #define FILE_MOST 16384
 #define SUBJECT_MOST 120
+#define PART_MOST 3000 /* with its values it fits into what a message may be (notify_text.c) */
 #define SETTING "notify.messages"
 
 static const char *const part_names[NOTIFY_PARTS] = { "subject", "email", "sms", "ask", "voice", "ordinals" };
@@ -69,7 +70,7 @@ static enum pl_err check_part(const struct source *s, unsigned line, enum notify
         return wrong(s, line, "a placeholder is missing: ", pl_str_of(s->rule->needs));
     if (e == PL_OK && part != NOTIFY_P_EMAIL && pl_str_find(text, '\n') < text.n)
         return wrong(s, line, "this stands on one line: ", pl_str_of(part_names[part]));
-    return e == PL_OK && part == NOTIFY_P_SUBJECT && text.n > SUBJECT_MOST ? wrong(s, line, "this is too long: ", pl_str_of(part_names[part])) : e;
+    return e == PL_OK && text.n > (part == NOTIFY_P_SUBJECT ? SUBJECT_MOST : PART_MOST) ? wrong(s, line, "this is too long: ", pl_str_of(part_names[part])) : e;
 }
 
 static bool plain(struct pl_str text)

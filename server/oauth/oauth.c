@@ -170,7 +170,7 @@ bool oauth_redirect_good(struct pl_str uri)
     for (size_t i = 0; i < PL_COUNT(schemes); i++)
         begins = begins || (pl_str_starts(uri, pl_str_of(schemes[i])) && uri.n > strlen(schemes[i]));
     for (size_t i = 0; i < uri.n; i++)
-        if ((unsigned char)uri.p[i] <= ' ' || (unsigned char)uri.p[i] >= 0x7f || strchr("#<>\"\\^`{|}", uri.p[i]))
+        if ((unsigned char)uri.p[i] <= ' ' || (unsigned char)uri.p[i] >= 0x7f || strchr("#<>@\"\\^`{|}", uri.p[i]))
             return false;
     return begins;
 }

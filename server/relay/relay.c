@@ -256,12 +256,14 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
     struct relay_session *old = find_session(r, c->ref.live_id);
     if (old && old->ref.generation >= c->ref.generation)
         return old->ref.generation == c->ref.generation ? open_again(r, old, &c->leg, now) : PL_FENCED;
+    if (!old && busy(r)) /* one that only changes its generation is in already */
+        return PL_NODE_FULL;
     if (old)
         relay_session_end(r, old, now, "closed");
     unsigned slot = 0;
     while (slot < r->conf.max_sessions && r->sessions[slot])
         slot++;
-    if (slot == r->conf.max_sessions || busy(r))
+    if (slot == r->conf.max_sessions)
         return PL_NODE_FULL;
     struct relay_session *s = pl_heap(sizeof *s);
     if (!s)

@@ -26,8 +26,13 @@ void relay_cc_heard(struct relay_cc *c, struct pl_mono now, const struct rtcp_it
     uint16_t number;
     bool came;
     int64_t at, queued = 0, n = 0;
-    if (!rtcp_arrivals_of(it, &a) || a.left > RELAY_CC_SENT) /* more than is remembered would only cost time */
+    if (pl_mono_sub(now, c->since) >= 10 * PL_MS) {
+        c->since = now;
+        c->left = RELAY_CC_SENT;
+    }
+    if (!rtcp_arrivals_of(it, &a) || a.left > c->left) /* more than is remembered, at once or bit by bit, would only cost time */
         return;
+    c->left -= (unsigned)a.left;
     while (rtcp_arrivals_next(&a, &number, &came, &at)) {
         struct relay_cc_sent *s = &c->sent[number % RELAY_CC_SENT];
         if (s->number != number || s->n == 0) /* never sent, long ago, or told before */

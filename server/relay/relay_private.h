@@ -182,6 +182,8 @@ struct relay_cc {
     struct pl_mono least_at;
     int64_t queue_us;           /**< longer than that, smoothed */
     uint64_t came, lost, bytes; /**< by its own words */
+    struct pl_mono since;       /**< of these ten milliseconds */
+    unsigned left;              /**< numbers that are looked at yet in them */
 };
 
 struct relay_viewer {

@@ -334,6 +334,9 @@ void relay_report(struct relay *r, struct relay_session *s, struct pl_mono now)
     send_rtcp(r, s, blocks, n, ASK_NOTHING, 0, NULL, 0);
 }
 
+/* Each report of a source costs one to each viewer: no source needs five a second, and one that floods takes nobody else's time. */
+#define SR_APART (200 * PL_MS)
+
 void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n)
 {
     struct pl_rd rd = pl_rd_of(p, n);
@@ -343,6 +346,8 @@ void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono 
             continue;
         for (unsigned t = 0; t < RELAY_TRACKS; t++) {
             if (s->tracks[t].conf.ssrc != it.ssrc)
+                continue;
+            if (s->tracks[t].has_sr && pl_mono_sub(now, s->tracks[t].sr_at) < SR_APART)
                 continue;
             relay_map_reported(s, now, t, it.sr.ntp, it.sr.timestamp);
             s->tracks[t].has_sr = true;

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -36,8 +37,10 @@ static void *take(size_t n)
     return found;
 }
 
+/* Wiped as a whole: argon2's second pass can be undone from what it leaves, and then a guess costs next to nothing. */
 static bool keep(void *at, size_t n)
 {
+    explicit_bzero(at, n);
     (void)madvise(at, n, MADV_FREE);
     pthread_mutex_lock(&kept.lock);
     bool room = kept.count < MOST;

@@ -5,7 +5,7 @@
  * a program's own symbol comes before a shared library's (ELF). They hand out what an earlier hash has left. Everybody else gets the kernel's.
  *
  * At most as many mappings are kept as hashes ran at once (http's heavy workers). While they wait the kernel may take their pages (MADV_FREE); no core dump has
- * them. What stands in them tells no more than the stored hash does: to test a guess against it takes the first pass over all of the memory.
+ * them. They are wiped first: what argon2 leaves in them would make a guess cheap.
  * Built without it (sanitizers have an mmap of their own) each hash has fresh memory. */
 #pragma once
 

@@ -82,6 +82,18 @@ static enum pl_err is_member(struct http_call *c, struct pl_uuid system_id, stru
     return e;
 }
 
+/* The address may hold an invitation that this one would replace: then that must be the caller's to replace. The system is held. */
+static enum pl_err may_replace(struct http_call *c, const struct system_row *system, struct pl_str email, struct pl_fail *reterr)
+{
+    struct system_sql_invitations_row *rows;
+    size_t n;
+    enum pl_err e = system_sql_invitations(c->tx, system->id, &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        if (pl_str_eq(rows[i].email, email) && !system_role_over(system->role, system_role_of(rows[i].role)))
+            return pl_fail(reterr, PL_FORBIDDEN, "This address is invited to a role above what you bring people into.");
+    return e;
+}
+
 static enum pl_err check_invite(struct http_call *c, const struct system_row *system, struct pl_fail *reterr)
 {
     const struct system_ctx *ctx = c->self;
@@ -92,7 +104,7 @@ static enum pl_err check_invite(struct http_call *c, const struct system_row *sy
     if (b->access_until.us && (b->role == SYSTEM_OWNER || pl_utc_cmp(b->access_until, c->now) <= 0))
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "access_until", "access_until: a time to come is expected; an owner's membership does not end.");
     enum pl_err e = is_member(c, system->id, b->email);
-    if (e != PL_OK || (e = system_sql_counts(c->tx, c->actor.account_id, system->id, &counts, NULL)) != PL_OK)
+    if (e != PL_OK || (e = may_replace(c, system, b->email, reterr)) != PL_OK || (e = system_sql_counts(c->tx, c->actor.account_id, system->id, &counts, NULL)) != PL_OK)
         return e;
     if (counts.members + counts.invitations >= SYSTEM_MEMBERS_MOST)
         return PL_MEMBERS_FULL;

@@ -227,6 +227,8 @@ static enum pl_err check_change(struct http_call *c, const struct system_row *sy
         return pl_fail(reterr, PL_FORBIDDEN, "You are a %s of this system: that role does not allow this.", system_role_names[system->role]);
     if (b->expires_at.us && (new == SYSTEM_OWNER || pl_utc_cmp(b->expires_at, c->now) <= 0))
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "expires_at", "expires_at: a time to come is expected; an owner's membership does not end.");
+    if (!system_role_over(system->role, old) && m->expires_at.us && pl_utc_cmp(b->expires_at, m->expires_at) > 0)
+        return pl_fail(reterr, PL_FORBIDDEN, "Nobody lengthens their own membership.");
     enum pl_err e = new < old ? keep_an_owner(c->tx, system->id, m) : PL_OK;
     return e == PL_OK && new != old && (new == SYSTEM_OWNER || (old == SYSTEM_OWNER && !self)) ? system_step_up(c) : e;
 }

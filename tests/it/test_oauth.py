@@ -289,8 +289,8 @@ def test_s_s1_nothing_of_it_is_kept_or_logged_as_it_is(porch, service, assistant
         assert secret not in kept and secret not in porch.logs(100000)
 
 
-@pytest.mark.parametrize("uri", ["http://assistant.example/back", "https://", "https://a.example/#x", "http://localhost.a.example/", "http://127.0.0.1.a.example/x", "javascript:alert(1)",
-                                 "https://a.example/\"x"])
+@pytest.mark.parametrize("uri", ["http://assistant.example/back", "https://", "https://a.example/#x", "http://localhost.a.example/", "http://127.0.0.1.a.example/x", "http://localhost:x@a.example/",
+                                 "javascript:alert(1)", "https://a.example/\"x"])
 def test_where_a_service_may_be_answered(porch, uri):
     porch.ctl("oauth-client", "add", "Bad", uri, code=1)
 

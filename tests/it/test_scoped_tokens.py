@@ -132,6 +132,7 @@ def test_s_s5_what_a_token_watches_is_cut_with_it_and_at_its_end(own_porch):
         return account.api.get(f"/v1/live/{live['live_id']}").ok(200).body.get("end_code")
 
     script, made = token(porch, account, ["live:view"])
+    script.post(f"/v1/devices/{device_id}/live", {"source": "plain"}).refused("scope_missing")  # to watch is not to send as the camera
     live = script.post(f"/v1/devices/{device_id}/live", {}).ok(201)
     account.api.delete(f"/v1/account/tokens/{made['id']}").ok(204)
     relay.expect("session.close", live_id=live["live_id"])

@@ -189,6 +189,19 @@ def test_a_manager_brings_in_guests_and_touches_nobody_else(porch, people):
     apis["manager"].delete(f"{path}/{member_of(founder.api, system_id, founder.email)['member_id']}").refused("forbidden")
     apis["manager"].delete(f"{path}/{theirs}").ok(204)
     guest.api.get(f"/v1/systems/{system_id}").refused("not_found")
+    invite(founder.api, system_id, guest.email, "manager").ok(202)
+    invite(apis["manager"], system_id, guest.email, "viewer").refused("forbidden")  # it would take the place of the founder's
+
+
+def test_who_is_there_for_a_time_does_not_lengthen_it(porch):
+    owner = porch.sign_up()
+    system_id = system_of(owner)
+    guest = join(porch, owner, system_id, "viewer", access_until=in_time(DAY, porch))
+    me = f"/v1/systems/{system_id}/members/{member_of(guest.api, system_id)['member_id']}"
+    guest.api.patch(me, {"role": "viewer", "expires_at": in_time(2 * DAY, porch)}).refused("forbidden")
+    guest.api.patch(me, {"role": "viewer", "expires_at": (sooner := in_time(DAY / 2, porch))}).ok(200)
+    assert member_of(guest.api, system_id)["expires_at"].startswith(sooner[:19])
+    owner.api.patch(me, {"role": "viewer", "expires_at": in_time(2 * DAY, porch)}).ok(200)
 
 
 # --- invitations

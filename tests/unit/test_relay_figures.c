@@ -420,8 +420,10 @@ static void sender_reports_carry_the_viewers_time(void **state)
     sim_deliver(&s, &v, &ignore);
     assert_int_equal(v.srs, 1); /* at once: the last one of the source, in the viewer's numbers */
     assert_int_equal(v.sr_ts[0], v.last_ts);
+    s.now.us += 200 * PL_MS;
     sim_hub_frame(&s, &hub, false, false, 2, -1);
-    sim_rtcp(&s, &hub, false, true);
+    for (int i = 0; i < 50; i++) /* a source that floods has one of them heard */
+        sim_rtcp(&s, &hub, false, true);
     sim_deliver(&s, &v, &ignore);
     assert_int_equal(v.srs, 2);
     assert_int_equal(v.sr_ts[0], v.last_ts);
