@@ -163,7 +163,7 @@ static bool drain(struct http *h, struct pl_mono now)
     return !h->links || pl_mono_cmp(now, pl_mono_add(h->grace_until, LAST_WORDS)) >= 0;
 }
 
-/* Who came under the last certificate stays with it; who comes from now on gets the new one. */
+/* Who came under the last certificate is answered once more and let go (http_reply.c); who comes from now on gets the new one. */
 static void change_daemons(struct http *h)
 {
     const union MHD_DaemonInfo *info = h->before.mhd ? MHD_get_daemon_info(h->before.mhd, MHD_DAEMON_INFO_CURRENT_CONNECTIONS) : NULL;

@@ -202,6 +202,7 @@ static void take_in(struct http *h, int fd, const struct sockaddr_storage *from,
     }
     k->h = h;
     k->fd = fd;
+    k->under = h->now.mhd;
     http_phase(k, PHASE_HEADERS, HEADERS_DEADLINE);
     /* libmicrohttpd calls back from inside, which takes the link over; it closes the socket if it fails. */
     h->adopting = k;

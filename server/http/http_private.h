@@ -119,6 +119,7 @@ struct link {
     struct link *prev, *next;
     struct http *h;
     struct MHD_Connection *mhd;
+    const struct MHD_Daemon *under; /* whose certificate it was shown; not followed */
     int fd;
     struct address address;
     char peer[INET6_ADDRSTRLEN];

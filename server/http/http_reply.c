@@ -159,7 +159,7 @@ static enum MHD_Result send_it(struct link *k, struct MHD_Response *r, int statu
         MHD_add_response_header(r, "Access-Control-Expose-Headers",
                                 "Location, ETag, Link, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Idempotency-Replayed, Request-Id");
     }
-    if (close || k->h->draining)
+    if (close || k->h->draining || k->under != k->h->now.mhd) /* under a certificate that is no longer shown: come again */
         MHD_add_response_header(r, "Connection", "close");
     http_phase(k, PHASE_REPLY, REPLY_DEADLINE);
     enum MHD_Result sent = MHD_queue_response(k->mhd, (unsigned)status, r);
