@@ -137,9 +137,10 @@ FROM device_claim c JOIN inventory i ON i.serial = c.serial WHERE c.id = $1 AND 
 SELECT id, account_id, by_id, client_id, system_id, serial, kind, name, challenge, state, code, device_id, expires_at, ended_at FROM device_claim WHERE id = $1 FOR UPDATE;
 
 -- name: claims_replace :many 100
--- in: account_id uuid, serial text, now timestamptz
--- The account begins to add this device anew: its earlier claims of it end.
-UPDATE device_claim SET state = 'refused', code = 'replaced', ended_at = $3 WHERE account_id = $1 AND serial = $2 AND ended_at IS NULL RETURNING id, system_id;
+-- in: account_id uuid, serial text, now timestamptz, system_id uuid, by_id uuid
+-- This device is added anew: earlier claims of it end, in this system and of whoever asks; another member's in another system is not the caller's to end.
+UPDATE device_claim SET state = 'refused', code = 'replaced', ended_at = $3 WHERE account_id = $1 AND serial = $2 AND ended_at IS NULL
+AND (system_id = $4 OR by_id = $5) RETURNING id, system_id;
 
 -- name: claim_end :exec
 -- in: id uuid, state text, code text?, device_id uuid?, now timestamptz

@@ -172,12 +172,12 @@ static enum pl_err check_serial(struct start *s, struct pl_fail *reterr)
     return PL_OK;
 }
 
-/* The home's earlier tries to add this device end; what they held is free for this one. */
+/* Earlier tries to add this device end, here and the caller's own; what they held is free for this one. */
 static enum pl_err replace_earlier(struct start *s)
 {
     struct device_sql_claims_replace_row *rows;
     size_t n;
-    enum pl_err e = device_sql_claims_replace(s->tx, s->home_id, s->ask->serial, s->now, &rows, &n);
+    enum pl_err e = device_sql_claims_replace(s->tx, s->home_id, s->ask->serial, s->now, s->system_id, s->ask->account_id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         e = device_sql_slot_drop_claim(s->tx, s->home_id, rows[i].system_id, rows[i].id, NULL);
         if (e == PL_OK)

@@ -156,7 +156,10 @@ def test_a_manager_registers_devices_and_others_hear_of_it_S_D4(porch, people):
     founder, system_id, _, apis = people
     elsewhere = system_of(founder)
     made, other = make(porch, "mini", "mini")
-    founder.api.post(f"/v1/systems/{elsewhere}/cameras", {"serial": other.serial}).ok(202)
+    theirs = founder.api.post(f"/v1/systems/{elsewhere}/cameras", {"serial": other.serial}).ok(202)["claim"]
+    mine = apis["manager"].post(f"/v1/systems/{system_id}/cameras", {"serial": other.serial}).ok(202)["claim"]  # ends none in a system that is not the manager's
+    assert founder.api.get(f"/v1/claims/{theirs['id']}").ok(200)["state"] != "refused"
+    apis["manager"].delete(f"/v1/claims/{mine['id']}").ok(204)
     claim = apis["manager"].post(f"/v1/systems/{system_id}/cameras", {"serial": made.serial}).ok(202)["claim"]
     for who, status in (("viewer", 403), ("talker", 403), ("manager", 200), ("owner", 200), ("stranger", 404)):
         assert apis[who].get(f"/v1/claims/{claim['id']}").status == status
