@@ -299,15 +299,17 @@ class Person(Worker):
 
 
 class Score:
-    def __init__(self, wanted):
-        self.wanted, self.counts, self.budgets, self.lock = wanted, collections.Counter(), 0, threading.Lock()
+    """Enough: so many operations, or the first finding where one is looked for."""
+
+    def __init__(self, wanted, ledger=None):
+        self.wanted, self.ledger, self.counts, self.budgets, self.lock = wanted, ledger, collections.Counter(), 0, threading.Lock()
 
     def done(self, kind):
         with self.lock:
             self.counts[kind] += 1
 
     def open(self):
-        return sum(self.counts.values()) < self.wanted
+        return sum(self.counts.values()) < self.wanted and not (self.ledger and self.ledger.broken)
 
 
 def haste(world, ended):
@@ -315,11 +317,11 @@ def haste(world, ended):
         world.pass_time(0.1 * HASTE)
 
 
-def storm(world, rand, ledger, ended):
+def storm(world, rand, ledger, ended, weights):
     """Kills as soon as it answers again and a moment more; the moment is the seed's."""
     try:
         while not ended.wait(rand.uniform(0.0, 0.7)):
-            kind = rand.choices(("porchlightd", "postgres"), weights=(9, 1))[0]
+            kind = rand.choices(("porchlightd", "postgres"), weights=weights)[0]
             world.strike(kind, signal.SIGKILL if kind == "porchlightd" else signal.SIGQUIT)
             ledger.faults["kill porchlightd" if kind == "porchlightd" else "immediate postgres"] += 1
             until(world.is_ready, "it comes back by itself", 60)
@@ -353,14 +355,15 @@ def journals(world, ledger):
             ledger.bad("audit", f"the chain of {account} is broken")
 
 
-def run(folder, seed, ops):
-    """(ledger, score)."""
-    world, ledger, score, ended, done = Bare(os.path.join(folder, "data")), Ledger(), Score(ops), threading.Event(), threading.Event()
+def run(folder, seed, ops, plant=False):
+    """(ledger, score). With a plant it ends at the first finding, and PostgreSQL is shut down as often as porchlightd is killed."""
+    world, ledger, ended, done = Bare(os.path.join(folder, "data")), Ledger(), threading.Event(), threading.Event()
+    score = Score(ops, ledger if plant else None)
     ledger.challenges = set()
     try:
         world.start()
         people = [Person(world, ledger, f"{seed}/{i}", score) for i in range(PEOPLE)]
-        wind = threading.Thread(target=storm, args=(world, random.Random(f"storm/{seed}"), ledger, ended), daemon=True)
+        wind = threading.Thread(target=storm, args=(world, random.Random(f"storm/{seed}"), ledger, ended, (1, 1) if plant else (9, 1)), daemon=True)
         for t in [*people, wind, threading.Thread(target=haste, args=(world, done), daemon=True)]:
             t.start()
         for t in people:
@@ -389,14 +392,24 @@ def run(folder, seed, ops):
     return ledger, score
 
 
-def main(seed, ops):
-    """(whether nothing was found, the line for bench/RESULTS.md)."""
-    folder, began = tempfile.mkdtemp(prefix="chaos-"), time.monotonic()
+def in_folder(*args):
+    folder = tempfile.mkdtemp(prefix="chaos-")
     os.chmod(folder, 0o755)
     try:
-        ledger, score = run(folder, seed, ops)
+        return run(folder, *args)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def planted(seed, ops):
+    """The ledger of a run that looks for a planted bug."""
+    return in_folder(seed, ops, True)[0]
+
+
+def main(seed, ops):
+    """(whether nothing was found, the line for bench/RESULTS.md)."""
+    began = time.monotonic()
+    ledger, score = in_folder(seed, ops)
     for checker, sentence in ledger.broken:
         print(f"  {checker}: {sentence}")
     told = ledger.totals()

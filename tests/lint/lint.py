@@ -16,6 +16,8 @@ import yaml
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from source import ROOT, Source, modules, read, tracked  # noqa: E402
 import contract  # noqa: E402
+sys.path.insert(0, os.path.join(ROOT, "tests", "chaos"))
+import plant  # noqa: E402
 
 CHECKS = []
 REPORT = []
@@ -327,6 +329,12 @@ def scripts_parse(src):
                 done = subprocess.run(["bash", "-n", path], cwd=ROOT, capture_output=True, text=True)
                 if done.returncode:
                     yield f"{path}: {done.stderr.strip()}"
+
+
+@check
+def plants_follow_the_code(src):
+    """Each planted bug of tests/chaos applies to the tree, and compiles where a build is given."""
+    yield from plant.wrong(build=src.test)
 
 
 @check
