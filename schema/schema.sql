@@ -605,7 +605,8 @@ CREATE TABLE voice_call (
     account_id uuid,
     ref uuid,
     body bytea NOT NULL,
-    ends_at timestamp with time zone NOT NULL
+    ends_at timestamp with time zone NOT NULL,
+    heard bytea DEFAULT '\x'::bytea NOT NULL
 );
 
 ALTER TABLE ONLY account_email

@@ -5,7 +5,8 @@
  * that is not configured sends nothing: its messages stay readable by notify_list (porchctl outbox) until the PIN's life ends, and never stand in a log.
  * E-mail goes by SMTP; SMS as POST of `{id, to, channel, locale, text, pin, segments}` with `Porchlight-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">`;
  * a retry has the same id (and the same Message-ID), so that a provider can drop a second copy. S-P12: of a call the provider gets only what is said first; the digits are
- * the answer to its POST /v1/voice-calls, signed the same way over "t.callback.body", that the key was pressed. Until then, ten minutes at most, they stay sealed.
+ * the answer to its POST /v1/voice-calls, signed the same way over "t.callback.body", that the key was pressed; each such question is answered once, and the
+ * answer is signed as well. Until then, ten minutes at most, they stay sealed.
  * The texts are files by locale and message (deploy/messages), compiled in, and the operator's own over them; which one is found by RFC 4647 lookup.
  * Not here: what a PIN is (pin.h), who is told what (account.h, device.h).
  * Threads: notify_queue, notify_cancel, notify_list, routes from any; notify_run_once from one thread at a time a `struct notify`.  Memory: the given arena.

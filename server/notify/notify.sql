@@ -63,10 +63,15 @@ DELETE FROM outbox WHERE account_id = $1;
 INSERT INTO voice_call (id, account_id, ref, body, ends_at) SELECT id, account_id, ref, body, LEAST(wipe_at, $2) FROM outbox WHERE id = $1 AND body IS NOT NULL
 ON CONFLICT (id) DO UPDATE SET ends_at = excluded.ends_at;
 
--- name: call_look :one
--- in: id uuid, now timestamptz, ends_at timestamptz
--- The call is under way; its words are kept until then at the latest. No row: it ended, or a newer PIN took its place.
-UPDATE voice_call SET ends_at = LEAST(ends_at, $3) WHERE id = $1 AND ends_at > $2 RETURNING body;
+-- name: call_lock :one
+-- in: id uuid, now timestamptz
+-- The call is under way, and its questions come one after the other. No row: it ended, or a newer PIN took its place.
+SELECT body, heard FROM voice_call WHERE id = $1 AND ends_at > $2 FOR UPDATE;
+
+-- name: call_heard :exec
+-- in: id uuid, ends_at timestamptz, signature bytea
+-- A question that is answered now, and by no means a second time; the words are kept until then at the latest.
+UPDATE voice_call SET ends_at = LEAST(ends_at, $2), heard = heard || $3 WHERE id = $1;
 
 -- name: call_end :exec
 -- in: id uuid

@@ -84,6 +84,24 @@ def test_s_p12_who_cannot_sign_hears_nothing(p):
     call.verify(p.sms.said(call.heard())).ok(201)
 
 
+def test_s_p12_a_question_that_was_caught_is_not_answered_to_who_asks_it_again(p):
+    call, sent = Call(p, p.sign_up()), []
+    asked, p.sms.asked = p.sms.asked, lambda porch, body, signature, **how: sent.append((body, signature)) or asked(porch, body, signature, **how)
+    try:
+        pin = p.sms.said(call.heard())
+    finally:
+        del p.sms.asked
+    body, signature = sent[0]
+    for _ in range(2):
+        p.sms.asked(p, body, signature).refused("unauthenticated")
+    # The provider itself asks again with a signature of its own; after 32 questions nobody listens any more.
+    assert p.sms.said(call.heard()) == pin
+    for _ in range(30):
+        call.heard(key="7").ok(200)
+    call.heard().refused("not_found")
+    call.verify(pin).ok(201)
+
+
 def test_s_p12_a_newer_pin_by_another_channel_ends_the_call(p):
     account = p.sign_up()
     call = Call(p, account)

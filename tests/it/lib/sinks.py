@@ -9,6 +9,7 @@ import re
 import socket
 import ssl
 import threading
+import uuid
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
@@ -117,11 +118,22 @@ class SmsSink(Sink):
         self.url = f"http://127.0.0.1:{self._server.server_port}/sms"
 
     def heard(self, porch, message, event="key", key="1", at=0, signed=lambda t, body: f"{t}.callback.".encode() + body, **how):
-        """As the provider of calls: tells that a key was pressed, or that the call is over. The reply says what to say next."""
-        body = json.dumps({"id": message["id"], "event": event, **({"key": key} if event == "key" else {})}).encode()
+        """As the provider of calls: tells that a key was pressed, or that the call is over. The reply, whose signature is checked, says what to say next."""
+        body = json.dumps({"id": message["id"], "event": event, "nonce": uuid.uuid4().hex, **({"key": key} if event == "key" else {})}).encode()
         t = int(porch.clock.now() + at)
         mac = hmac.new(porch.webhook_key(), signed(t, body), hashlib.sha256).hexdigest()
-        return porch.api().call("POST", "/v1/voice-calls", body, headers={"Porchlight-Signature": f"t={t},v1={mac}"}, **how)
+        return self.asked(porch, body, f"t={t},v1={mac}", **how)
+
+    @staticmethod
+    def asked(porch, body, signature, **how):
+        """A question as it is."""
+        reply = porch.api().call("POST", "/v1/voice-calls", body, headers={"Porchlight-Signature": signature}, **how)
+        if reply.status < 300:
+            t, v1 = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", reply.headers["Porchlight-Signature"]).groups()
+            text = json.dumps(reply.body, ensure_ascii=False, separators=(",", ":")) if reply.body else ""
+            mac = hmac.new(porch.webhook_key(), f"{t}.answer.{signature[-64:]}.{text}".encode(), hashlib.sha256)
+            assert mac.hexdigest() == v1 and abs(int(t) - porch.clock.now()) < 60
+        return reply
 
     @staticmethod
     def said(reply):
