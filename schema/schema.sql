@@ -244,7 +244,8 @@ CREATE TABLE event (
     number bigint NOT NULL,
     at timestamp with time zone NOT NULL,
     type text NOT NULL,
-    data jsonb NOT NULL
+    data jsonb NOT NULL,
+    system_id uuid
 );
 
 CREATE TABLE event_counter (
@@ -426,7 +427,8 @@ CREATE TABLE oauth_code (
     code_challenge text NOT NULL,
     created_at timestamp with time zone NOT NULL,
     spent_at timestamp with time zone,
-    delegation_id uuid
+    delegation_id uuid,
+    systems bytea
 );
 
 CREATE TABLE oauth_refresh (

@@ -37,7 +37,8 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
     struct account *ctx = pl_heap(sizeof *ctx);
     if (!ctx)
         return PL_NO_MEMORY;
-    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .parts = conf->parts, .follows = conf->follows, .clock = conf->clock, .rand = conf->rand,
+    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .parts = conf->parts, .follows = conf->follows, .member = conf->member,
+                             .clock = conf->clock, .rand = conf->rand,
         .log = pl_log_child(conf->log, PL_F_Z("part", "account")) };
     pin_init(&ctx->pin, &conf->pin, conf->master, conf->notify, conf->rand);
     factor_init(&ctx->factor, &conf->factor, conf->master, conf->rand);

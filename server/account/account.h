@@ -11,8 +11,8 @@
  * and a PIN to the new one; the old one gets a link that undoes it for 72 h (S-P11). Links begin with account.link_url, never with anything of the request.
  * S-S1: tokens are 256 bits and stored as hashes. S-S2: access 15 min, refresh rotates, idle 30 d, absolute 180 d. S-S3: a refresh token used twice ends the
  * client's session and tells the owner, except within 30 s by the same client key before its successor was used. A step-up grant is single use, 5 min, for one purpose.
- * Beside clients there are scoped tokens: a person makes one for a script (plst) or links a service (plot). Each may only what its scopes say, row by row (http.h); what is
- * about log-in, factors, tokens, members or deletion is open to none of them.
+ * Beside clients there are scoped tokens: a person makes one for a script (plst) or links a service (plot). Each may only what its scopes say, row by row (http.h), and where
+ * the person chose systems only there: all others are not there for it (S-S10), neither in lists nor in events. What is about log-in, factors, tokens, members or deletion is open to none of them.
  * Not here: PINs (pin.h), sending (notify.h), what an account owns (system.h, device.h).
  * Threads: any; state is in PostgreSQL, the list of event sockets has its own lock.  Memory: the call's arena.
  *     e = account_new(&(struct account_conf){ ... }, &ctx, &fail);
@@ -46,6 +46,8 @@ struct account_part {
 struct account_conf {
     /* Other accounts whose nudges concern this one's event sockets (system_homes). May be NULL. */
     enum pl_err (*follows)(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
+    /* Is the account a member of that system (system_is_member)? PL_NOT_FOUND. May be NULL: then nothing can be given for some systems only. */
+    enum pl_err (*member)(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id);
     const struct account_part *parts; /**< outlives the context; NULL: none */
     struct account_settings settings;
     struct pin_conf pin;
@@ -87,12 +89,23 @@ PL_MUST enum pl_err account_scopes_take(struct pl_arena *a, const struct json_li
 /* Writes member "scopes". */
 void account_scopes_write(struct jw *w, struct pl_str scopes);
 
+/* ---- and in which systems: all that the account is a member of, also those to come, or those that stood when the person said which ---- */
+
+/* Is the system none that is kept from who asks? Of who asks for the account itself no. Whether the account may anything there is system_may's to say, which asks this first. */
+bool account_sees(const struct http_actor *who, struct pl_uuid system_id);
+/* For account_delegation.systems, from a list of pl_str; `given` NULL: all. PL_INVALID_REQUEST about `systems` for an empty list or what is no id, PL_NOT_FOUND for one that is not the account's. */
+PL_MUST enum pl_err account_systems_take(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const struct json_list *given, struct pl_str *ret,
+                                         struct pl_fail *reterr);
+/* Writes member "systems": null for all. */
+void account_systems_write(struct jw *w, struct pl_str systems);
+
 enum account_delegation_kind { ACCOUNT_TOKEN, ACCOUNT_SERVICE };
 struct account_delegation {
     enum account_delegation_kind kind;
     struct pl_str name;
     struct pl_str hint;    /**< by what its owner knows it again */
     struct pl_str scopes;  /**< of account_scopes_take */
+    struct pl_str systems; /**< of account_systems_take */
     struct pl_utc ends_at; /**< us 0: until it is taken back */
 };
 /* Both tell the owner by e-mail and event; account_nudge or notify_wake comes after the commit. PL_TOO_MANY: fifty of a kind. */

@@ -379,15 +379,15 @@ DELETE FROM step_up_grant WHERE expires_at <= $1;
 DELETE FROM session WHERE idle_ends_at <= $1;
 
 -- name: delegation_add :exec
--- in: account_id uuid, id uuid, kind text, name text, hint text, scopes text, now timestamptz, ends_at timestamptz?, most integer
+-- in: account_id uuid, id uuid, kind text, name text, hint text, scopes text, systems bytea?, now timestamptz, ends_at timestamptz?, most integer
 -- No row affected: the account has `most` of this kind.
-INSERT INTO delegation (account_id, id, kind, name, hint, scopes, created_at, ends_at)
-SELECT $1, $2, $3, $4, $5, $6, $7, $8 WHERE (SELECT count(*) FROM delegation WHERE account_id = $1 AND kind = $3) < $9;
+INSERT INTO delegation (account_id, id, kind, name, hint, scopes, systems, created_at, ends_at)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9 WHERE (SELECT count(*) FROM delegation WHERE account_id = $1 AND kind = $3) < $10;
 
 -- name: delegation_list :many 200
 -- in: account_id uuid, kind text
 -- What was given, newest first.
-SELECT id, name, hint, scopes, created_at, ends_at, last_used_at FROM delegation WHERE account_id = $1 AND kind = $2 ORDER BY id DESC LIMIT 200;
+SELECT id, name, hint, scopes, systems, created_at, ends_at, last_used_at FROM delegation WHERE account_id = $1 AND kind = $2 ORDER BY id DESC LIMIT 200;
 
 -- name: delegation_lock :one
 -- in: account_id uuid, id uuid, now timestamptz
@@ -421,10 +421,10 @@ INSERT INTO delegation_token (token_hash, account_id, delegation_id, expires_at)
 
 -- name: delegation_access :one
 -- in: token_hash bytea, now timestamptz
--- The one query of every call with such a token. No row: unknown, expired or taken back. One that is for some systems only is refused: nothing makes or keeps to such a one.
-SELECT t.account_id, t.delegation_id, t.expires_at, d.scopes, d.last_used_at FROM delegation_token t
+-- The one query of every call with such a token. No row: unknown, expired or taken back.
+SELECT t.account_id, t.delegation_id, t.expires_at, d.scopes, d.systems, d.last_used_at FROM delegation_token t
 JOIN delegation d ON d.account_id = t.account_id AND d.id = t.delegation_id
-WHERE t.token_hash = $1 AND d.systems IS NULL AND (t.expires_at IS NULL OR t.expires_at > $2) AND (d.ends_at IS NULL OR d.ends_at > $2);
+WHERE t.token_hash = $1 AND (t.expires_at IS NULL OR t.expires_at > $2) AND (d.ends_at IS NULL OR d.ends_at > $2);
 
 -- name: delegation_tokens_drop :exec
 -- in: account_id uuid, delegation_id uuid

@@ -103,7 +103,7 @@ enum pl_err account_client_added(struct db_tx *tx, struct pl_utc now, const stru
     jw_open(&w, NULL);
     jw_uuid(&w, "client_id", tokens->client_id);
     jw_close(&w);
-    return pl_buf_err(&b) == PL_OK ? journal_event(tx, now, tokens->account_id, "account.client_added", pl_buf_view(&b)) : PL_NO_MEMORY;
+    return pl_buf_err(&b) == PL_OK ? journal_event(tx, now, tokens->account_id, (struct pl_uuid){ { 0 } }, "account.client_added", pl_buf_view(&b)) : PL_NO_MEMORY;
 }
 
 static enum pl_err logged_in(struct verify *v, struct db_tx *tx)

@@ -56,7 +56,7 @@ static enum pl_err revoked_event(struct http_call *c, struct pl_uuid client_id)
     jw_open(&w, NULL);
     jw_uuid(&w, "client_id", client_id);
     jw_close(&w);
-    return pl_buf_err(&b) == PL_OK ? journal_event(c->tx, c->now, c->actor.account_id, "account.client_revoked", pl_buf_view(&b)) : PL_NO_MEMORY;
+    return pl_buf_err(&b) == PL_OK ? journal_event(c->tx, c->now, c->actor.account_id, (struct pl_uuid){ { 0 } }, "account.client_revoked", pl_buf_view(&b)) : PL_NO_MEMORY;
 }
 
 /* S-S5. A revoked client is not known any more: its next log-in asks for a PIN. */

@@ -2,10 +2,11 @@
 #include "account_int.h"
 
 #define MOST 50
+#define SYSTEMS_MOST 200
 #define USED_EVERY PL_MINUTE
 #define USED_MOST 256
 
-/* `live:talk` and the like come into this table with the first row that names them: a scope that opens nothing is not offered. */
+/* A scope that opens nothing is not offered. live:talk adds to live:view; alone it opens nothing. */
 const struct account_scope account_scopes[] = {
     { "account:read", "see your e-mail address and phone number" },
     { "systems:read", "see your systems" },
@@ -13,6 +14,7 @@ const struct account_scope account_scopes[] = {
     { "devices:read", "see your cameras and hubs, and how they are" },
     { "devices:write", "rename your cameras and hubs, and send them commands" },
     { "live:view", "watch your cameras live" },
+    { "live:talk", "talk through your cameras' speakers while it watches" },
     { "events:read", "be told at once of all that changes" },
     { NULL, NULL } };
 
@@ -68,6 +70,56 @@ void account_scopes_write(struct jw *w, struct pl_str scopes)
     jw_end_array(w);
 }
 
+/* ---- systems: 16 bytes each ---- */
+
+bool account_sees(const struct http_actor *who, struct pl_uuid system_id)
+{
+    bool sees = !who->systems.p;
+    for (size_t i = 0; !sees && i + sizeof system_id.b <= who->systems.n; i += sizeof system_id.b)
+        sees = memcmp(who->systems.p + i, system_id.b, sizeof system_id.b) == 0;
+    return sees;
+}
+
+enum pl_err account_systems_take(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const struct json_list *given, struct pl_str *ret,
+                                 struct pl_fail *reterr)
+{
+    struct pl_buf b = pl_buf_init(db_arena(tx), SYSTEMS_MOST * sizeof(struct pl_uuid) + 1);
+    *ret = PL_STR_NONE;
+    if (!given)
+        return PL_OK;
+    const struct pl_str *ids = given->items;
+    for (size_t i = 0; i < given->n; i++) {
+        struct http_actor had = { .systems = { (const char *)b.p, b.n } };
+        struct pl_uuid id;
+        if (pl_uuid_parse(ids[i], &id) != PL_OK)
+            return pl_fail_field(reterr, PL_INVALID_REQUEST, "systems", "systems: ids of systems are expected.");
+        enum pl_err e = ctx->member ? ctx->member(tx, now, account_id, id) : PL_NOT_FOUND;
+        if (e != PL_OK)
+            return e == PL_NOT_FOUND ? pl_fail_field(reterr, e, "systems", "systems: there is no system %.*s.", PL_FMT(ids[i])) : e;
+        if (!had.systems.p || !account_sees(&had, id))
+            pl_buf_add(&b, id.b, sizeof id.b);
+    }
+    if (!b.n)
+        return pl_fail_field(reterr, PL_INVALID_REQUEST, "systems", "systems: at least one is expected; without the list all are meant.");
+    *ret = pl_buf_view(&b);
+    return pl_buf_err(&b);
+}
+
+void account_systems_write(struct jw *w, struct pl_str systems)
+{
+    struct pl_uuid id;
+    if (!systems.p) {
+        jw_null(w, "systems");
+        return;
+    }
+    jw_array(w, "systems");
+    for (size_t i = 0; i + sizeof id.b <= systems.n; i += sizeof id.b) {
+        memcpy(id.b, systems.p + i, sizeof id.b);
+        jw_uuid(w, NULL, id);
+    }
+    jw_end_array(w);
+}
+
 /* ---- making and ending ---- */
 
 /* The owner hears of everybody who gets access, and of who loses it: apps by an event, the person by e-mail. */
@@ -88,7 +140,7 @@ static enum pl_err tell(struct account *ctx, struct db_tx *tx, struct pl_utc now
                                       &(struct notify_message){ .kind = NOTIFY_ACCESS_CHANGED, .about = pl_str_of(given ? kinds[kind].given : kinds[kind].ended), .name = name });
     if (e == PL_OK)
         e = journal_audit(tx, now, &(struct journal_audit){ .account = actor->account_id, .actor = actor->client_id, .action = given ? "access.given" : "access.ended", .detail = pl_buf_view(&b) });
-    return e == PL_OK ? journal_event(tx, now, actor->account_id, "account.access_changed", pl_buf_view(&b)) : e;
+    return e == PL_OK ? journal_event(tx, now, actor->account_id, (struct pl_uuid){ { 0 } }, "account.access_changed", pl_buf_view(&b)) : e;
 }
 
 enum pl_err account_delegation_add(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const struct account_delegation *d, struct pl_uuid *ret_id)
@@ -101,7 +153,7 @@ enum pl_err account_delegation_add(struct account *ctx, struct db_tx *tx, struct
     if (e == PL_OK && !found)
         return PL_UNAUTHENTICATED;
     if (e == PL_OK)
-        e = account_sql_delegation_add(tx, account_id, id, pl_str_of(kinds[d->kind].name), d->name, d->hint, d->scopes, now, d->ends_at, MOST, &count);
+        e = account_sql_delegation_add(tx, account_id, id, pl_str_of(kinds[d->kind].name), d->name, d->hint, d->scopes, d->systems, now, d->ends_at, MOST, &count);
     if (e == PL_OK && count != 1)
         return PL_TOO_MANY;
     *ret_id = id;
@@ -175,7 +227,7 @@ enum pl_err account_delegation_authenticate(struct db_tx *tx, struct pl_utc now,
         e = account_sql_delegation_access(tx, hash_str(hash), now, &row, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_UNAUTHENTICATED : e;
-    *ret = (struct http_actor){ .account_id = row.account_id, .client_id = row.delegation_id, .scopes = row.scopes };
+    *ret = (struct http_actor){ .account_id = row.account_id, .client_id = row.delegation_id, .scopes = row.scopes, .systems = row.systems };
     *ret_until = row.expires_at.us ? row.expires_at : (struct pl_utc){ INT64_MAX };
     *ret_used = row.last_used_at;
     return PL_OK;

@@ -78,7 +78,10 @@ static enum pl_err start_over(struct link_call *c, struct watcher *w, int64_t he
     return send_cursor(c, "reset", head, true);
 }
 
-static enum pl_err deliver(struct link_call *c, struct watcher *w)
+/* Who is given some systems only hears of those: what it does not hear has a number all the same. */
+static bool hears(const struct http_actor *who, const struct journal_event_row *ev) { return !who->systems.p || account_sees(who, ev->system_id); }
+
+static enum pl_err deliver(struct link_call *c, struct watcher *w, const struct http_actor *who)
 {
     struct journal_event_row *rows;
     size_t n = BATCH;
@@ -88,7 +91,9 @@ static enum pl_err deliver(struct link_call *c, struct watcher *w)
         if (e == PL_EXPIRED)
             return start_over(c, w, head);
         for (size_t i = 0; e == PL_OK && i < n; i++)
-            if ((e = send_event(c, &rows[i])) == PL_OK) {
+            if (!hears(who, &rows[i]))
+                w->cursor = rows[i].cursor;
+            else if ((e = send_event(c, &rows[i])) == PL_OK) {
                 w->cursor = rows[i].cursor;
                 w->follow_again = w->follow_again || pl_str_starts(rows[i].type, PL_STR("member."));
             }
@@ -169,10 +174,10 @@ static enum pl_err look(struct link_call *c, void *arg, struct pl_fail *reterr)
         link_close(c->conn, e);
         return PL_OK;
     }
-    if (e != PL_OK || (e = deliver(c, w)) != PL_OK || !(arg || w->follow_again))
+    if (e != PL_OK || (e = deliver(c, w, &actor)) != PL_OK || !(arg || w->follow_again))
         return e;
     e = follow(c, w, &new);
-    return e == PL_OK && new ? deliver(c, w) : e;
+    return e == PL_OK && new ? deliver(c, w, &actor) : e;
 }
 
 /* On the nudger's thread: only hands the work on. A full pool loses nothing, the sweep looks again. */
@@ -242,7 +247,7 @@ static enum pl_err watcher_new(struct account_events *ev, struct link_conn *conn
 }
 
 /* `ready` says from where on events come. Without a cursor: from now on. */
-static enum pl_err start(struct link_call *c, struct watcher *w, const struct auth_message *m)
+static enum pl_err start(struct link_call *c, struct watcher *w, const struct http_actor *who, const struct auth_message *m)
 {
     struct journal_event_row *rows;
     size_t n;
@@ -256,7 +261,7 @@ static enum pl_err start(struct link_call *c, struct watcher *w, const struct au
         return e;
     w->cursor = e == PL_OK ? m->cursor : head;
     e = send_cursor(c, "ready", w->cursor, e == PL_EXPIRED && m->has_cursor);
-    return e == PL_OK ? deliver(c, w) : e;
+    return e == PL_OK ? deliver(c, w, who) : e;
 }
 
 static enum pl_err on_auth(struct link_call *c, struct pl_fail *reterr)
@@ -280,7 +285,7 @@ static enum pl_err on_auth(struct link_call *c, struct pl_fail *reterr)
         return send_cursor(c, "ready", w->cursor, false);
     list_add(w);
     link_phase(c->conn, LINK_READY);
-    return start(c, w, m);
+    return start(c, w, &actor, m);
 }
 
 /* ---- going ---- */

@@ -3,9 +3,9 @@
 
 struct token_body {
     struct pl_str name;
-    struct json_list scopes;
+    struct json_list scopes, systems;
     struct pl_utc expires_at;
-    bool has_expires_at;
+    bool has_expires_at, has_systems;
 };
 
 /* "plst_…" and its last four: by these its owner knows it again in a list, and a program in a file. */
@@ -17,6 +17,7 @@ static void write_one(struct jw *w, const struct account_sql_delegation_list_row
     jw_str(w, "name", r->name);
     jw_str(w, "hint", r->hint);
     account_scopes_write(w, r->scopes);
+    account_systems_write(w, r->systems);
     jw_utc(w, "created_at", r->created_at);
     jw_utc(w, "expires_at", r->ends_at);
     jw_utc(w, "last_used_at", r->last_used_at);
@@ -47,7 +48,7 @@ static enum pl_err on_tokens(struct http_call *c, struct pl_fail *reterr)
 
 static enum pl_err make(struct http_call *c, struct account_sql_delegation_list_row *row, const char *token)
 {
-    const struct account_delegation d = { .kind = ACCOUNT_TOKEN, .name = row->name, .hint = row->hint, .scopes = row->scopes, .ends_at = row->ends_at };
+    const struct account_delegation d = { .kind = ACCOUNT_TOKEN, .name = row->name, .hint = row->hint, .scopes = row->scopes, .systems = row->systems, .ends_at = row->ends_at };
     enum pl_err e = account_delegation_add(c->self, c->tx, c->now, &c->actor, &d, &row->id);
     if (e == PL_OK)
         e = account_delegation_token_add(c->tx, c->actor.account_id, row->id, ACCOUNT_TOKEN, token, row->ends_at);
@@ -64,6 +65,8 @@ static enum pl_err on_make(struct http_call *c, struct pl_fail *reterr)
     account_delegation_token_new(ACCOUNT_TOKEN, token);
     row.hint = hint_of(c->arena, token);
     enum pl_err e = account_scopes_take(c->arena, &b->scopes, &row.scopes, reterr);
+    if (e == PL_OK)
+        e = account_systems_take(c->self, c->tx, c->now, c->actor.account_id, b->has_systems ? &b->systems : NULL, &row.systems, reterr);
     if (e == PL_OK)
         e = make(c, &row, token);
     if (e == PL_OK) {
@@ -87,7 +90,7 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
 
 #define TOKEN struct token_body
 static const struct json_field token_fields[] = { JSON_F(TOKEN, name, J_STR, J_REQUIRED, .lo = 1, .hi = 64), JSON_F(TOKEN, scopes, J_STRS, J_REQUIRED, .hi = 32),
-    JSON_OPT(TOKEN, expires_at, J_TIME), J_END };
+    JSON_OPT(TOKEN, systems, J_STRS, .hi = 200), JSON_OPT(TOKEN, expires_at, J_TIME), J_END };
 
 const struct http_route account_token_routes[] = {
     { HTTP_GET, "/v1/account/tokens", HTTP_SESSION, on_tokens, "The tokens that were made for scripts" },

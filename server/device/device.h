@@ -9,7 +9,7 @@
  * Three state machines, never mixed: binding (free, bound), onboarding (ready, reset_detected), connectivity (online, offline, unreachable_via_hub).
  * Not here: live sessions (live.h), names of systems (system.h).
  * Threads: any, state is in PostgreSQL; a device_conn has its own lock.  Memory: outputs live in the transaction's arena.
- *     e = device_may_view(tx, now, account_id, device_id, SYSTEM_WATCH, &view, reterr);      whose camera, and which hub reaches it
+ *     e = device_may_view(tx, now, &c->actor, device_id, SYSTEM_WATCH, &view, reterr);      whose camera, and which hub reaches it
  *     e = bus_ask(bus, "hub.<view.hub_serial>", message, PL_SECOND, arena, &answer, &fail);      puts a message into that hub's socket; PL_HUB_OFFLINE
  */
 #pragma once
@@ -62,15 +62,17 @@ struct device_view {
 /* PL_NOT_FOUND: not of this home. PL_WRONG_KIND: a hub shows no picture. */
 PL_MUST enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid device_id, struct device_view *ret);
 /* The same for an account that has that right in the device's system; also as system_may. */
-PL_MUST enum pl_err device_may_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+PL_MUST enum pl_err device_may_view(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
                                     struct pl_fail *reterr);
 
 /* As device_may_view, and until the end of the transaction the device is not freed and its system's hub not changed: whoever frees takes the system first. */
-PL_MUST enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+PL_MUST enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
                                          struct pl_fail *reterr);
 
 /* Everything that the home screen shows: writes members as_of, systems, claims. Also part of the account's export. */
-PL_MUST enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
+PL_MUST enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, const struct http_actor *who);
+/* The same for the account's export. */
+PL_MUST enum pl_err device_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
 
 /* Whether a hub's `can` names it; a list that was not sent names all. */
 bool device_can(const struct json_list *can, const char *what);

@@ -79,7 +79,7 @@ struct start {
 /* S-D5: counts a failure that a stranger could learn something from. */
 static enum pl_err count(struct start *s, bool serial_too)
 {
-    enum pl_err e = device_sql_meter_failed(s->tx, s->ask->account_id, NULL);
+    enum pl_err e = device_sql_meter_failed(s->tx, s->ask->who->account_id, NULL);
     if (e == PL_OK && serial_too)
         e = device_sql_inventory_failed(s->tx, s->ask->serial, s->now, pl_utc_add(s->now, -PL_DAY), NULL);
     s->counted = e == PL_OK;
@@ -95,7 +95,7 @@ static enum pl_err refuse(struct start *s, bool serial_too, enum pl_err why)
 static enum pl_err check_meter(struct start *s, struct pl_fail *reterr)
 {
     struct device_sql_meter_take_row r;
-    enum pl_err e = device_sql_meter_take(s->tx, s->ask->account_id, s->now, pl_utc_add(s->now, -PL_HOUR), &r, NULL);
+    enum pl_err e = device_sql_meter_take(s->tx, s->ask->who->account_id, s->now, pl_utc_add(s->now, -PL_HOUR), &r, NULL);
     if (e != PL_OK || r.failures < DEVICE_FAILURES_HOUR)
         return e;
     if (reterr)
@@ -139,7 +139,7 @@ static enum pl_err find_own(struct start *s)
     enum pl_err e = device_sql_bound(s->tx, s->ask->serial, &b, &found);
     if (e != PL_OK || !found)
         return e;
-    e = system_may(s->tx, s->now, s->ask->account_id, b.system_id, SYSTEM_MANAGE, &system, /* reterr= */ NULL);
+    e = system_may(s->tx, s->now, s->ask->who, b.system_id, SYSTEM_MANAGE, &system, /* reterr= */ NULL);
     if (e == PL_NOT_FOUND || e == PL_FORBIDDEN)
         return PL_OK;
     s->own = b;
@@ -177,7 +177,7 @@ static enum pl_err replace_earlier(struct start *s)
 {
     struct device_sql_claims_replace_row *rows;
     size_t n;
-    enum pl_err e = device_sql_claims_replace(s->tx, s->home_id, s->ask->serial, s->now, s->system_id, s->ask->account_id, &rows, &n);
+    enum pl_err e = device_sql_claims_replace(s->tx, s->home_id, s->ask->serial, s->now, s->system_id, s->ask->who->account_id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         e = device_sql_slot_drop_claim(s->tx, s->home_id, rows[i].system_id, rows[i].id, NULL);
         if (e == PL_OK)
@@ -217,7 +217,7 @@ static enum pl_err start(struct start *s, struct pl_uuid id, struct pl_fail *ret
     struct system_row system;
     uint8_t raw[16];
     struct pl_utc until = pl_utc_add(s->now, DEVICE_CLAIM_LIFE);
-    enum pl_err e = system_take(s->tx, s->now, ask->account_id, ask->system_id, SYSTEM_MANAGE, &system, reterr);
+    enum pl_err e = system_take(s->tx, s->now, ask->who, ask->system_id, SYSTEM_MANAGE, &system, reterr);
     if (e != PL_OK)
         return e;
     s->home_id = system.home_id;
@@ -229,7 +229,8 @@ static enum pl_err start(struct start *s, struct pl_uuid id, struct pl_fail *ret
     struct pl_str challenge = pl_b64url(db_arena(s->tx), raw, sizeof raw);
     if (!challenge.p)
         return PL_NO_MEMORY;
-    if ((e = device_sql_claim_add(s->tx, id, s->home_id, ask->account_id, ask->client_id, s->system_id, ask->serial, s->made.kind, ask->name, challenge, s->own.id, s->now, until, NULL)) != PL_OK)
+    if ((e = device_sql_claim_add(s->tx, id, s->home_id, ask->who->account_id, ask->who->client_id, s->system_id, ask->serial,
+                                 s->made.kind, ask->name, challenge, s->own.id, s->now, until, NULL)) != PL_OK)
         return e;
     return claim_event(s->tx, s->now, s->system_id, id, "waiting_device", PL_STR_NONE);
 }

@@ -84,7 +84,7 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
     int64_t added;
     int64_t deadline_s = b->deadline_s ? b->deadline_s : DEADLINE_S;
     enum pl_err e = http_param_uuid(c, "id", &device_id);
-    if (e != PL_OK || (e = device_may(c->tx, c->now, c->actor.account_id, device_id, SYSTEM_MANAGE, &system, &d, reterr)) != PL_OK ||
+    if (e != PL_OK || (e = device_may(c->tx, c->now, &c->actor, device_id, SYSTEM_MANAGE, &system, &d, reterr)) != PL_OK ||
         (e = target(d, b->name, &gateway, &camera, reterr)) != PL_OK)
         return e;
     if (!key.p)
@@ -122,7 +122,7 @@ enum pl_err device_on_command_read(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid device_id, id;
     enum pl_err e = http_param_uuid(c, "id", &device_id);
     if (e != PL_OK || (e = http_param_uuid(c, "command", &id)) != PL_OK ||
-        (e = device_may(c->tx, c->now, c->actor.account_id, device_id, SYSTEM_SEE, &system, &d, reterr)) != PL_OK ||
+        (e = device_may(c->tx, c->now, &c->actor, device_id, SYSTEM_SEE, &system, &d, reterr)) != PL_OK ||
         (e = device_sql_command_find(c->tx, system.home_id, device_id, id, PL_STR_NONE, &row, NULL)) != PL_OK)
         return e;
     write_command(&c->out, &row, c->now);

@@ -11,7 +11,7 @@ static struct device_tell *tell_new(struct http_call *c)
 static enum pl_err on_home(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
-    return device_write_home(c->tx, &c->out, c->now, c->actor.account_id);
+    return device_write_home(c->tx, &c->out, c->now, &c->actor);
 }
 
 /* ---- Adding ---- */
@@ -29,7 +29,7 @@ static const struct json_field add_fields[] = {
 static enum pl_err add(struct http_call *c, bool hub, struct pl_fail *reterr)
 {
     const struct add_body *b = c->body;
-    struct device_claim_ask ask = { .account_id = c->actor.account_id, .client_id = c->actor.client_id, .serial = b->serial, .setup_code = b->setup_code, .name = b->name, .hub = hub };
+    struct device_claim_ask ask = { .who = &c->actor, .serial = b->serial, .setup_code = b->setup_code, .name = b->name, .hub = hub };
     struct device_tell *t = tell_new(c);
     struct device_claim_started started = { 0 };
     bool count_it = false;
@@ -64,7 +64,7 @@ static enum pl_err on_cameras(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid id;
     size_t n;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = system_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &system, reterr)) != PL_OK ||
+    if (e != PL_OK || (e = system_may(c->tx, c->now, &c->actor, id, SYSTEM_SEE, &system, reterr)) != PL_OK ||
         (e = device_sql_views(c->tx, system.home_id, id, (struct pl_uuid){ { 0 } }, &rows, &n)) != PL_OK)
         return e;
     jw_array(&c->out, "cameras");
@@ -88,7 +88,7 @@ static enum pl_err find_claim(struct http_call *c, struct pl_uuid *ret_home, str
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
     if (e != PL_OK || (e = device_sql_claim_of(c->tx, id, &of, NULL)) != PL_OK ||
-        (e = system_may(c->tx, c->now, c->actor.account_id, of.system_id, SYSTEM_MANAGE, &system, reterr)) != PL_OK)
+        (e = system_may(c->tx, c->now, &c->actor, of.system_id, SYSTEM_MANAGE, &system, reterr)) != PL_OK)
         return e;
     *ret_home = system.home_id;
     return device_sql_claim_find(c->tx, id, system.home_id, ret, NULL);
@@ -157,7 +157,7 @@ static enum pl_err find(struct http_call *c, enum system_right right, struct sys
 {
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    return e == PL_OK ? device_may(c->tx, c->now, c->actor.account_id, id, right, ret_system, ret, reterr) : e;
+    return e == PL_OK ? device_may(c->tx, c->now, &c->actor, id, right, ret_system, ret, reterr) : e;
 }
 
 static enum pl_err on_device(struct http_call *c, struct pl_fail *reterr)
@@ -210,7 +210,7 @@ static enum pl_err on_delete(struct http_call *c, struct pl_fail *reterr)
         return e;
     if (pl_str_eqz(d->kind, "hub"))
         return pl_fail(reterr, PL_WRONG_KIND, "A hub is deleted by POST /v1/systems/{id}/hub/delete, with its serial number and a step-up.");
-    if ((e = system_take(c->tx, c->now, c->actor.account_id, d->system_id, SYSTEM_OWN, &system, reterr)) != PL_OK ||
+    if ((e = system_take(c->tx, c->now, &c->actor, d->system_id, SYSTEM_OWN, &system, reterr)) != PL_OK ||
         (e = device_free(c->self, c->tx, c->now, system.home_id, c->actor.client_id, d, "deleted", &t->freed)) != PL_OK)
         return e;
     t->account_id = system.home_id;
@@ -234,7 +234,7 @@ static enum pl_err on_delete_hub(struct http_call *c, struct pl_fail *reterr)
     struct system_row system;
     struct pl_uuid id;
     enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_OWN, &system, reterr)) != PL_OK ||
+    if (e != PL_OK || (e = system_take(c->tx, c->now, &c->actor, id, SYSTEM_OWN, &system, reterr)) != PL_OK ||
         (e = device_sql_hub_of(c->tx, system.home_id, id, &hub, NULL)) != PL_OK)
         return e;
     if (!secure_eq(b->serial.p, b->serial.n, hub.serial.p, hub.serial.n))
@@ -259,7 +259,7 @@ static enum pl_err on_delete_system(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid id;
     bool has_hub;
     enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_OWN, &system, reterr)) != PL_OK)
+    if (e != PL_OK || (e = system_take(c->tx, c->now, &c->actor, id, SYSTEM_OWN, &system, reterr)) != PL_OK)
         return e;
     if (!pl_str_eq(http_query(c, "confirm"), system.name))
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "confirm", "This deletes the system and frees its devices: say so with ?confirm= and its name.");

@@ -16,7 +16,7 @@ struct device_connectivity {
 struct device_connectivity device_connectivity(const struct device_sql_views_row *r, struct pl_utc now);
 PL_MUST enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid id, struct device_sql_views_row **ret);
 /* The same, as a member of its system sees it (system_may). */
-PL_MUST enum pl_err device_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret_system,
+PL_MUST enum pl_err device_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct system_row *ret_system,
                                struct device_sql_views_row **ret, struct pl_fail *reterr);
 void device_write(struct jw *w, const struct device_sql_views_row *r, struct pl_utc now);
 
@@ -53,7 +53,8 @@ void device_subject(struct pl_str serial, char ret[DEVICE_SUBJECT]);
 
 /* ---- device_claim.c ---- */
 struct device_claim_ask {
-    struct pl_uuid account_id, client_id, system_id; /* account_id: who asks */
+    const struct http_actor *who;
+    struct pl_uuid system_id;
     struct pl_str serial, setup_code, name;
     bool hub;
 };

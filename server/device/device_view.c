@@ -47,12 +47,12 @@ enum pl_err device_view_one(struct db_tx *tx, struct pl_uuid home_id, struct pl_
     return PL_OK;
 }
 
-enum pl_err device_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret_system,
+enum pl_err device_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct system_row *ret_system,
                        struct device_sql_views_row **ret, struct pl_fail *reterr)
 {
     struct device_sql_system_of_row of;
     enum pl_err e = device_sql_system_of(tx, id, &of, NULL);
-    if (e != PL_OK || (e = system_may(tx, now, account_id, of.system_id, right, ret_system, reterr)) != PL_OK)
+    if (e != PL_OK || (e = system_may(tx, now, who, of.system_id, right, ret_system, reterr)) != PL_OK)
         return e;
     return device_view_one(tx, ret_system->home_id, id, ret);
 }
@@ -194,11 +194,11 @@ static enum pl_err write_systems(struct db_tx *tx, struct jw *w, struct pl_utc n
     return e;
 }
 
-enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id)
+enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now, const struct http_actor *who)
 {
     struct system_row *systems;
     size_t n;
-    enum pl_err e = system_list(tx, now, account_id, &systems, &n);
+    enum pl_err e = system_list(tx, now, who, &systems, &n);
     if (e != PL_OK)
         return e;
     jw_utc(w, "as_of", now);
@@ -211,6 +211,11 @@ enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now,
             e = write_claims(tx, w, now, systems, n, systems[i].home_id);
     jw_end_array(w);
     return e;
+}
+
+enum pl_err device_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id)
+{
+    return device_write_home(tx, w, now, &(struct http_actor){ .account_id = account_id });
 }
 
 static enum pl_err view_of(const struct device_sql_views_row *r, struct pl_utc now, struct pl_uuid home_id, struct device_view *ret)
@@ -231,15 +236,15 @@ enum pl_err device_find_for_view(struct db_tx *tx, struct pl_utc now, struct pl_
     return e == PL_OK ? view_of(r, now, home_id, ret) : e;
 }
 
-enum pl_err device_may_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+enum pl_err device_may_view(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
                             struct pl_fail *reterr)
 {
     struct device_sql_views_row *r;
     struct system_row system;
-    enum pl_err e = device_may(tx, now, account_id, device_id, right, &system, &r, reterr);
+    enum pl_err e = device_may(tx, now, who, device_id, right, &system, &r, reterr);
     if (e != PL_OK || (e = view_of(r, now, system.home_id, ret)) != PL_OK)
         return e;
-    ret->may_talk = system_role_may(system.role, SYSTEM_TALK);
+    ret->may_talk = system_role_may(system.role, SYSTEM_TALK) && http_may(who, "live:talk");
     return PL_OK;
 }
 
@@ -269,14 +274,14 @@ enum pl_err device_uplink(struct db_tx *tx, struct pl_str gateway_serial, int64_
     return e;
 }
 
-enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
+enum pl_err device_hold_for_view(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid device_id, enum system_right right, struct device_view *ret,
                                  struct pl_fail *reterr)
 {
     struct device_view before;
     struct system_row system;
-    enum pl_err e = device_may_view(tx, now, account_id, device_id, right, &before, reterr);
-    if (e != PL_OK || (e = system_take(tx, now, account_id, before.system_id, right, &system, reterr)) != PL_OK ||
-        (e = device_may_view(tx, now, account_id, device_id, right, ret, reterr)) != PL_OK)
+    enum pl_err e = device_may_view(tx, now, who, device_id, right, &before, reterr);
+    if (e != PL_OK || (e = system_take(tx, now, who, before.system_id, right, &system, reterr)) != PL_OK ||
+        (e = device_may_view(tx, now, who, device_id, right, ret, reterr)) != PL_OK)
         return e;
     return pl_uuid_eq(ret->system_id, before.system_id) ? PL_OK : PL_RETRY; /* it was moved meanwhile: another system is to be held */
 }

@@ -52,6 +52,7 @@ struct http_actor {
     struct pl_uuid account_id;
     struct pl_uuid client_id;
     struct pl_str scopes;  /**< of a scoped token: what it may, words parted by blanks; .p NULL: a session, which may all */
+    struct pl_str systems; /**< of a scoped token: where it may (account_sees); .p NULL: wherever its account may */
     bool step_up; /**< a grant for this route's purpose was spent by this call */
 };
 

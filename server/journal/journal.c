@@ -67,11 +67,11 @@ enum pl_err journal_fact_done(struct db_tx *tx, struct pl_uuid id)
     return e == PL_OK && n != 1 ? PL_FENCED : e;
 }
 
-enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_str data)
+enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, const char *type, struct pl_str data)
 {
     struct journal_sql_event_number_row next;
     enum pl_err e = journal_sql_event_number(tx, account_id, &next, NULL);
-    return e == PL_OK ? journal_sql_event_add(tx, account_id, next.head, now, pl_str_of(type), data, NULL) : e;
+    return e == PL_OK ? journal_sql_event_add(tx, account_id, next.head, now, system_id, pl_str_of(type), data, NULL) : e;
 }
 
 enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret, size_t *ret_n,
@@ -100,7 +100,7 @@ enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t 
     if (!out)
         return PL_NO_MEMORY;
     for (size_t i = 0; i < n; i++)
-        out[i] = (struct journal_event_row){ .cursor = rows[i].number, .at = rows[i].at, .type = rows[i].type, .data = rows[i].data };
+        out[i] = (struct journal_event_row){ .cursor = rows[i].number, .at = rows[i].at, .system_id = rows[i].system_id, .type = rows[i].type, .data = rows[i].data };
     *ret = out;
     *ret_n = n;
     return PL_OK;

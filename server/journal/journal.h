@@ -5,7 +5,7 @@
  * An audit row is insert-only and hash-chained per subject (S-S11): h(n) = SHA-256(h(n-1) || row); `journal_audit_verify` names the first row that was changed.
  * The chain of an account stands under a pseudonym, made with the account and forgotten with it: what is left then says of nobody what was done.
  * Not here: sending (notify.h), the event socket (account_link.c).  Threads: any.  Memory: the transaction's arena.
- *     e = journal_event(tx, now, account, "device.connectivity", json);
+ *     e = journal_event(tx, now, account, system, "device.connectivity", json);
  *     e = journal_fact(tx, rand, now, JOURNAL_DEVICE_FREED, account, device_id, PL_STR("{}"));
  *     e = journal_audit(tx, now, &(struct journal_audit){ .subject = device_id, .actor = client_id, .action = "device.bound", .detail = json });
  */
@@ -44,10 +44,11 @@ PL_MUST enum pl_err journal_fact_done(struct db_tx *tx, struct pl_uuid id);
 struct journal_event_row {
     int64_t cursor;
     struct pl_utc at;
+    struct pl_uuid system_id; /**< in which it happened; zero: about the account itself */
     struct pl_str type, data; /**< data: JSON object */
 };
 /* After the commit the caller nudges "account.<id>". The account's counter is locked until then: call it late in the transaction. */
-PL_MUST enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, const char *type, struct pl_str data);
+PL_MUST enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, const char *type, struct pl_str data);
 /* Events after `cursor` (0: from the first), oldest first, at most `limit` (1..1000). PL_EXPIRED: the cursor is older than what is kept, or was never given;
  * then *ret_head is written all the same: the app reads /v1/home and starts from it. */
 PL_MUST enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret,

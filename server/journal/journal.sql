@@ -30,9 +30,9 @@ ON CONFLICT (account_id) DO UPDATE SET head = event_counter.head + 1
 RETURNING head;
 
 -- name: event_add :exec
--- in: account_id uuid, number bigint, now timestamptz, type text, data jsonb
+-- in: account_id uuid, number bigint, now timestamptz, system_id uuid?, type text, data jsonb
 -- The event itself.
-INSERT INTO event (account_id, number, at, type, data) VALUES ($1, $2, $3, $4, $5);
+INSERT INTO event (account_id, number, at, system_id, type, data) VALUES ($1, $2, $3, $4, $5, $6);
 
 -- name: event_head :one
 -- in: account_id uuid
@@ -42,7 +42,7 @@ SELECT head FROM event_counter WHERE account_id = $1;
 -- name: events_after :many 1000
 -- in: account_id uuid, number bigint, most integer
 -- Events after that number, oldest first.
-SELECT number, at, type, data FROM event WHERE account_id = $1 AND number > $2 ORDER BY number LIMIT $3;
+SELECT number, at, system_id, type, data FROM event WHERE account_id = $1 AND number > $2 ORDER BY number LIMIT $3;
 
 -- name: event_expire :exec
 -- in: before timestamptz

@@ -5,12 +5,12 @@
 #define CUT_TIMEOUT (500 * PL_MS)
 #define UNCUT (2 * PL_SECOND)
 
-enum pl_err live_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, enum system_right right, struct system_row *ret_system,
+enum pl_err live_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, enum system_right right, struct system_row *ret_system,
                      struct live_sql_get_row *ret, struct pl_fail *reterr)
 {
     struct live_sql_system_of_row of;
     enum pl_err e = live_sql_system_of(tx, live_id, &of, NULL);
-    if (e != PL_OK || (e = system_may(tx, now, account_id, of.system_id, right, ret_system, reterr)) != PL_OK)
+    if (e != PL_OK || (e = system_may(tx, now, who, of.system_id, right, ret_system, reterr)) != PL_OK)
         return e;
     return live_sql_get(tx, ret_system->home_id, live_id, ret, NULL);
 }
@@ -50,7 +50,7 @@ enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, struct pl_u
     struct live_sql_cut_member_row *rows;
     struct system_row system;
     size_t n;
-    enum pl_err e = system_may(tx, now, account_id, system_id, SYSTEM_SEE, &system, /* reterr= */ NULL);
+    enum pl_err e = system_may(tx, now, &(struct http_actor){ .account_id = account_id }, system_id, SYSTEM_SEE, &system, /* reterr= */ NULL);
     bool is = e == PL_OK;
     if (e != PL_OK && e != PL_NOT_FOUND)
         return e;

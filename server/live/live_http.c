@@ -78,7 +78,7 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
     struct live_sql_relay_media_row media;
     bool found;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK || (e = device_may_view(tx, c->now, c->actor.account_id, device_id, right_of(s), &s->view, reterr)) != PL_OK ||
+    if (e != PL_OK || (e = device_may_view(tx, c->now, &c->actor, device_id, right_of(s), &s->view, reterr)) != PL_OK ||
         (e = live_sql_of_device(tx, s->view.home_id, device_id, &row, ret_running)) != PL_OK)
         return e;
     if (*ret_running) {
@@ -155,7 +155,7 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
     struct device_view now;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
     if (e != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
-        (e = device_hold_for_view(tx, c->now, c->actor.account_id, s->view.device_id, right_of(s), &now, reterr)) != PL_OK)
+        (e = device_hold_for_view(tx, c->now, &c->actor, s->view.device_id, right_of(s), &now, reterr)) != PL_OK)
         return e;
     if ((!s->plain && !pl_str_eq(now.hub_serial, s->view.hub_serial)) || !pl_uuid_eq(now.home_id, account))
         return PL_RETRY;
@@ -184,7 +184,7 @@ static enum pl_err write_viewer(struct start *s, struct pl_fail *reterr)
     if (s->web)
         return PL_OK; /* it gets them for its offer */
     if ((e = db_begin(c->db, c->arena, &tx)) != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
-        (e = system_hold(tx, c->now, c->actor.account_id, s->view.system_id, SYSTEM_WATCH, reterr)) != PL_OK ||
+        (e = system_hold(tx, c->now, &c->actor, s->view.system_id, SYSTEM_WATCH, reterr)) != PL_OK ||
         (e = live_sql_viewer_add(tx, s->view.home_id, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), &added)) != PL_OK)
         return e;
     return added ? db_commit(&tx) : PL_RETRY; /* it ended, or moved to another home, while we waited */
@@ -334,7 +334,7 @@ static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl
         write_srtp(s, leg, viewer_id);
     write_whep(s);
     jw_array(w, "talk_modes");
-    for (size_t i = 0; s->view.may_talk && !s->c->actor.scopes.p && i < PL_COUNT(talk_modes); i++)
+    for (size_t i = 0; s->view.may_talk && i < PL_COUNT(talk_modes); i++)
         jw_z(w, NULL, talk_modes[i]);
     jw_end_array(w);
     return created(s);
@@ -411,7 +411,7 @@ static enum pl_err on_get(struct http_call *c, struct pl_fail *reterr)
     struct system_row system;
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = live_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &system, &row, reterr)) != PL_OK)
+    if (e != PL_OK || (e = live_may(c->tx, c->now, &c->actor, id, SYSTEM_SEE, &system, &row, reterr)) != PL_OK)
         return e;
     return live_write(c->tx, &c->out, system.home_id, id);
 }
@@ -437,7 +437,7 @@ static enum pl_err extend_find(struct db_tx *tx, void *arg, struct pl_fail *rete
     const struct patch_body *body = c->body;
     struct device_view view;
     struct system_row system;
-    enum pl_err e = live_may(tx, c->now, c->actor.account_id, x->id, SYSTEM_WATCH, &system, &x->row, reterr);
+    enum pl_err e = live_may(tx, c->now, &c->actor, x->id, SYSTEM_WATCH, &system, &x->row, reterr);
     if (e != PL_OK)
         return e;
     x->home_id = system.home_id;
@@ -499,7 +499,7 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid id;
     struct live_told *t = PL_NEW(c->arena, struct live_told);
     enum pl_err e = t ? http_param_uuid(c, "id", &id) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = live_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &system, &row, reterr)) != PL_OK)
+    if (e != PL_OK || (e = live_may(c->tx, c->now, &c->actor, id, SYSTEM_SEE, &system, &row, reterr)) != PL_OK)
         return e;
     *t = (struct live_told){ .ctx = c->self, .db = c->db, .arena = c->arena };
     if (system_role_may(system.role, SYSTEM_MANAGE))

@@ -11,20 +11,20 @@ static enum pl_err find(struct db_tx *tx, struct live_offer *o, struct pl_fail *
     struct device_view view;
     struct system_row system;
     enum pl_err e = account_hold_client(tx, c->now, &c->actor);
-    if (e != PL_OK || (e = live_may(tx, c->now, c->actor.account_id, o->whose.live_id, SYSTEM_WATCH, &system, &row, reterr)) != PL_OK)
+    if (e != PL_OK || (e = live_may(tx, c->now, &c->actor, o->whose.live_id, SYSTEM_WATCH, &system, &row, reterr)) != PL_OK)
         return e;
     if (row.ended_at.us)
         return PL_LIVE_ENDED;
     /* Held before it is read: the role decides about talk, too. */
-    if ((e = system_hold(tx, c->now, c->actor.account_id, system.id, SYSTEM_WATCH, reterr)) != PL_OK ||
-        (e = device_may_view(tx, c->now, c->actor.account_id, row.device_id, SYSTEM_WATCH, &view, reterr)) != PL_OK || (e = live_offer_relay(tx, o, row.relay_id)) != PL_OK)
+    if ((e = system_hold(tx, c->now, &c->actor, system.id, SYSTEM_WATCH, reterr)) != PL_OK ||
+        (e = device_may_view(tx, c->now, &c->actor, row.device_id, SYSTEM_WATCH, &view, reterr)) != PL_OK || (e = live_offer_relay(tx, o, row.relay_id)) != PL_OK)
         return e;
     bool plain = pl_str_eq(row.hub_serial, row.camera_serial) && !pl_str_eq(view.hub_serial, view.camera_serial);
     o->way.relay_id = row.relay_id;
     o->way.generation = row.generation;
     o->video = view.video;
     o->audio = view.audio;
-    o->talk = plain || !view.may_talk || c->actor.scopes.p ? PL_STR_NONE : view.talk; /* S-M3: without the right there is no line to talk on; no scope holds it */
+    o->talk = plain || !view.may_talk ? PL_STR_NONE : view.talk; /* S-M3: without the right there is no line to talk on */
     o->home_id = system.home_id;
     int64_t added = 0;
     e = live_sql_viewer_add(tx, system.home_id, o->whose.live_id, o->way.viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), &added);

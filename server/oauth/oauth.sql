@@ -19,15 +19,15 @@ SELECT id, name, redirect_uris, secret_hash IS NULL AS public, created_at FROM o
 DELETE FROM oauth_client WHERE id = $1;
 
 -- name: code_add :exec
--- in: code_hash bytea, account_id uuid, client_id uuid, redirect_uri text, scopes text, code_challenge text, now timestamptz
+-- in: code_hash bytea, account_id uuid, client_id uuid, redirect_uri text, scopes text, systems bytea?, code_challenge text, now timestamptz
 -- Only its hash is kept.
-INSERT INTO oauth_code (code_hash, account_id, client_id, redirect_uri, scopes, code_challenge, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7);
+INSERT INTO oauth_code (code_hash, account_id, client_id, redirect_uri, scopes, systems, code_challenge, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8);
 
 -- name: code_lock :one
 -- in: code_hash bytea, client_id uuid
 -- The code, locked: two who bring it come one after the other. No row: there is no such code of this service.
 UPDATE oauth_code SET client_id = client_id WHERE code_hash = $1 AND client_id = $2
-RETURNING account_id, redirect_uri, scopes, code_challenge, created_at, spent_at, delegation_id;
+RETURNING account_id, redirect_uri, scopes, systems, code_challenge, created_at, spent_at, delegation_id;
 
 -- name: code_spend :exec
 -- in: code_hash bytea, now timestamptz, delegation_id uuid?

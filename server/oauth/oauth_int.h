@@ -22,6 +22,8 @@ void oauth_html(struct pl_buf *b, struct pl_str s);
 /* An authorization request (RFC 6749, 4.1.1; RFC 7636, 4.3). */
 struct oauth_request {
     struct pl_str client_id, redirect_uri, response_type, scope, state, code_challenge, code_challenge_method;
+    struct json_list systems; /**< which the person chose, when he says yes */
+    bool has_systems;         /**< false: all, also those to come */
 };
 /* PL_NOT_OFFERED; PL_INVALID_REQUEST: who asks is unknown or may not be answered there, so nothing is sent there. *ret_error: what else is wrong with the request, a word of
  * RFC 6749 4.1.2.1; NULL: nothing, and *ret_scopes is filled. */

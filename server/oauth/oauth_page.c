@@ -95,8 +95,9 @@ static void write_page(struct pl_buf *b, struct pl_str client, struct pl_str sco
 static enum pl_err on_authorize(struct http_call *c, struct pl_fail *reterr)
 {
     const struct oauth_ctx *ctx = c->self;
-    const struct oauth_request r = { http_query(c, "client_id"), http_query(c, "redirect_uri"), http_query(c, "response_type"), http_query(c, "scope"), http_query(c, "state"),
-                                     http_query(c, "code_challenge"), http_query(c, "code_challenge_method") };
+    const struct oauth_request r = { .client_id = http_query(c, "client_id"), .redirect_uri = http_query(c, "redirect_uri"), .response_type = http_query(c, "response_type"),
+                                     .scope = http_query(c, "scope"), .state = http_query(c, "state"), .code_challenge = http_query(c, "code_challenge"),
+                                     .code_challenge_method = http_query(c, "code_challenge_method") };
     struct oauth_sql_client_get_row client;
     struct pl_str scopes, deny;
     const char *error;
@@ -148,7 +149,7 @@ static enum pl_err on_consent(struct http_call *c, struct pl_fail *reterr)
     const struct oauth_ctx *ctx = c->self;
     const struct oauth_request *r = c->body;
     struct oauth_sql_client_get_row client;
-    struct pl_str scopes, next;
+    struct pl_str scopes, systems, next;
     char code[SECURE_TOKEN_TEXT];
     uint8_t hash[32];
     const char *error;
@@ -156,13 +157,15 @@ static enum pl_err on_consent(struct http_call *c, struct pl_fail *reterr)
     if (e == PL_OK && error)
         return pl_fail(reterr, PL_INVALID_REQUEST, "%s", error);
     if (e == PL_OK)
+        e = account_systems_take(ctx->account, c->tx, c->now, c->actor.account_id, r->has_systems ? &r->systems : NULL, &systems, reterr);
+    if (e == PL_OK)
         e = proved(c);
     if (e != PL_OK)
         return e;
     secure_token_new(CODE, code);
     e = secure_token_hash(pl_str_of(code), CODE, hash);
     if (e == PL_OK)
-        e = oauth_sql_code_add(c->tx, (struct pl_str){ (const char *)hash, 32 }, c->actor.account_id, client.id, r->redirect_uri, scopes, r->code_challenge, c->now, NULL);
+        e = oauth_sql_code_add(c->tx, (struct pl_str){ (const char *)hash, 32 }, c->actor.account_id, client.id, r->redirect_uri, scopes, systems, r->code_challenge, c->now, NULL);
     if (e == PL_OK)
         e = oauth_answer(ctx, c->arena, r, "code", code, &next);
     if (e == PL_OK) {
@@ -195,7 +198,8 @@ static enum pl_err on_unlink(struct http_call *c, struct pl_fail *reterr)
 #define REQUEST struct oauth_request
 static const struct json_field request_fields[] = { JSON_F(REQUEST, client_id, J_STR, J_REQUIRED), JSON_F(REQUEST, redirect_uri, J_STR, J_REQUIRED, .hi = 2048),
     JSON_F(REQUEST, response_type, J_STR, J_REQUIRED), JSON_F(REQUEST, scope, J_STR, J_REQUIRED, .hi = 1024), JSON_F(REQUEST, state, J_STR, J_OPTIONAL, .hi = 2048),
-    JSON_F(REQUEST, code_challenge, J_STR, J_REQUIRED), JSON_F(REQUEST, code_challenge_method, J_STR, J_REQUIRED), J_END };
+    JSON_F(REQUEST, code_challenge, J_STR, J_REQUIRED), JSON_F(REQUEST, code_challenge_method, J_STR, J_REQUIRED),
+    JSON_OPT(REQUEST, systems, J_STRS, .hi = 200), J_END };
 
 const struct http_route oauth_page_routes[] = {
     { HTTP_GET, "/.well-known/oauth-authorization-server", HTTP_PUBLIC, on_metadata, "Where services find what they need to be linked" },

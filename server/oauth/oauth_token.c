@@ -133,7 +133,8 @@ static enum pl_err link_now(struct http_call *c, const struct caller *who, const
     enum pl_err e = unlink_older(c, &actor);
     if (e == PL_OK)
         e = account_delegation_add(ctx->account, c->tx, c->now, &actor,
-                                   &(struct account_delegation){ .kind = ACCOUNT_SERVICE, .name = who->client.name, .hint = PL_STR(""), .scopes = code->scopes }, &ret->delegation_id);
+                                   &(struct account_delegation){ .kind = ACCOUNT_SERVICE, .name = who->client.name, .hint = PL_STR(""), .scopes = code->scopes, .systems = code->systems },
+                                   &ret->delegation_id);
     return e == PL_OK ? oauth_sql_service_add(c->tx, code->account_id, ret->delegation_id, who->client.id, c->now, NULL) : e;
 }
 

@@ -31,32 +31,38 @@ static enum pl_err allow(enum system_role role, enum system_right right, struct 
     return pl_fail(reterr, PL_FORBIDDEN, "You are a %s of this system: that role does not allow this.", system_role_names[role]);
 }
 
-enum pl_err system_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr)
+enum pl_err system_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr)
 {
     struct system_sql_may_row r;
-    enum pl_err e = system_sql_may(tx, account_id, id, now, &r, NULL);
+    enum pl_err e = account_sees(who, id) ? system_sql_may(tx, who->account_id, id, now, &r, NULL) : PL_NOT_FOUND;
     if (e != PL_OK)
         return e;
     *ret = (struct system_row){ r.id, r.home_id, r.name, r.created_at, system_role_of(r.role) };
     return allow(ret->role, right, reterr);
 }
 
+enum pl_err system_is_member(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id)
+{
+    struct system_row system;
+    return system_may(tx, now, &(struct http_actor){ .account_id = account_id }, id, SYSTEM_SEE, &system, /* reterr= */ NULL);
+}
+
 /* Asked again behind the lock: who changed the members came first or waits. */
-enum pl_err system_take(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr)
+enum pl_err system_take(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr)
 {
     struct system_row before;
-    enum pl_err e = system_may(tx, now, account_id, id, right, &before, reterr);
+    enum pl_err e = system_may(tx, now, who, id, right, &before, reterr);
     if (e != PL_OK)
         return e;
     if ((e = system_lock(tx, before.home_id, id, ret)) != PL_OK)
         return e == PL_NOT_FOUND ? PL_RETRY : e; /* it moved to another home, or is gone: that is seen the next time */
-    return system_may(tx, now, account_id, id, right, ret, reterr);
+    return system_may(tx, now, who, id, right, ret, reterr);
 }
 
-enum pl_err system_hold(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct pl_fail *reterr)
+enum pl_err system_hold(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct pl_fail *reterr)
 {
     struct system_sql_hold_row r;
-    enum pl_err e = system_sql_hold(tx, account_id, id, now, &r, NULL);
+    enum pl_err e = account_sees(who, id) ? system_sql_hold(tx, who->account_id, id, now, &r, NULL) : PL_NOT_FOUND;
     return e == PL_OK ? allow(system_role_of(r.role), right, reterr) : e;
 }
 
@@ -69,38 +75,40 @@ enum pl_err system_lock(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid
     return e;
 }
 
-enum pl_err system_list(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct system_row **ret, size_t *ret_n)
+/* Of a page those that the caller sees: whoever is given some systems only finds no others in any list. */
+static size_t keep_seen(const struct http_actor *who, const struct system_sql_page_row *rows, size_t n, struct system_row *out, size_t room)
 {
-    struct system_sql_list_row *rows;
-    size_t n;
-    enum pl_err e = system_sql_list(tx, account_id, now, &rows, &n);
-    if (e != PL_OK)
-        return e;
-    struct system_row *out = PL_NEW_ARRAY(db_arena(tx), n + 1, struct system_row);
+    size_t kept = 0;
+    for (size_t i = 0; i < n && kept < room; i++)
+        if (account_sees(who, rows[i].id))
+            out[kept++] = (struct system_row){ rows[i].id, rows[i].home_id, rows[i].name, rows[i].created_at, system_role_of(rows[i].role) };
+    return kept;
+}
+
+enum pl_err system_page(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n)
+{
+    struct system_sql_page_row *rows;
+    size_t n, kept = 0, room = (size_t)most;
+    struct system_row *out = PL_NEW_ARRAY(db_arena(tx), room, struct system_row);
     if (!out)
         return PL_NO_MEMORY;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (struct system_row){ rows[i].id, rows[i].home_id, rows[i].name, rows[i].created_at, system_role_of(rows[i].role) };
+    do {
+        enum pl_err e = system_sql_page(tx, who->account_id, after, now, most, &rows, &n);
+        if (e != PL_OK)
+            return e;
+        kept += keep_seen(who, rows, n, out + kept, room - kept);
+        if (n)
+            after = rows[n - 1].id;
+    } while (n == room && kept < room);
     *ret = out;
-    *ret_n = n;
+    *ret_n = kept;
     return PL_OK;
 }
 
-enum pl_err system_page(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n)
+enum pl_err system_list(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct system_row **ret, size_t *ret_n)
 {
-    struct system_sql_page_row *rows;
-    size_t n;
-    enum pl_err e = system_sql_page(tx, account_id, after, now, most, &rows, &n);
-    if (e != PL_OK)
-        return e;
-    struct system_row *out = PL_NEW_ARRAY(db_arena(tx), n + 1, struct system_row);
-    if (!out)
-        return PL_NO_MEMORY;
-    for (size_t i = 0; i < n; i++)
-        out[i] = (struct system_row){ rows[i].id, rows[i].home_id, rows[i].name, rows[i].created_at, system_role_of(rows[i].role) };
-    *ret = out;
-    *ret_n = n;
-    return PL_OK;
+    struct pl_uuid first = { { 0 } };
+    return system_page(tx, now, who, first, SYSTEM_MOST + 1, ret, ret_n);
 }
 
 enum pl_err system_homes(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n)
@@ -129,7 +137,7 @@ enum pl_err system_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid id,
     enum pl_err e = system_sql_members(tx, id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         if (system_role_may(system_role_of(rows[i].role), right) && (!rows[i].expires_at.us || pl_utc_cmp(rows[i].expires_at, now) > 0))
-            e = journal_event(tx, now, rows[i].account_id, type, data);
+            e = journal_event(tx, now, rows[i].account_id, id, type, data);
     return e;
 }
 

@@ -2,14 +2,14 @@
  *
  * A system has members, each an account with a role: viewer (sees devices and live view), talker (also talks), manager (also adds, renames and sets up devices, and brings
  * viewers and talkers in), owner (also brings in managers and owners, deletes). Which role has which right stands in one table (system.c), and every route asks it through
- * system_may, system_take or system_hold: to a stranger a system is not there (PL_NOT_FOUND), a member whose role is too small gets PL_FORBIDDEN. A system always has an
- * owner. The rows of a system and of what is in it stand under one account, its home, which is an owner's; the home says nothing about rights.
+ * system_may, system_take or system_hold: to a stranger, and to a token for other systems, a system is not there (PL_NOT_FOUND), a member whose role is too small gets
+ * PL_FORBIDDEN. A system always has an owner. The rows of a system and of what is in it stand under one account, its home, which is an owner's; the home says nothing about rights.
  * A membership is offered by e-mail to one address (system_invite.c) and ends by removal, by leaving, by its time, or with the account; what is running then is cut within 2 s.
  * System names are unique in an account; "Home" and "home" are one name (system_name_taken). An account has any number of systems, within a ceiling that only
  * guards the machine (SYSTEM_MOST). A system is made and renamed here; what stands in it is device's, which therefore also offers its deletion.
  * Not here: devices, slots, DELETE of a system, /v1/home (device.h).
  * Threads: any, state is in PostgreSQL.  Memory: outputs live in the transaction's arena.
- *     e = system_may(tx, now, account_id, system_id, SYSTEM_MANAGE, &system, reterr);      then use system.home_id wherever rows are asked for by account
+ *     e = system_may(tx, now, &c->actor, system_id, SYSTEM_MANAGE, &system, reterr);      then use system.home_id wherever rows are asked for by account
  */
 #pragma once
 #include "account.h"
@@ -46,18 +46,18 @@ struct system_row {
     struct pl_utc created_at;
     enum system_role role; /**< of the account that was asked for */
 };
-/* May this account do that with the system? PL_NOT_FOUND: not a member. PL_FORBIDDEN: its role does not allow it. */
-PL_MUST enum pl_err system_may(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr);
+/* May who asks do that with the system? PL_NOT_FOUND: not a member, or a token for other systems (account_sees). PL_FORBIDDEN: the role does not allow it. */
+PL_MUST enum pl_err system_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr);
 /* The same, and holds the system until the end of the transaction: whoever takes or frees a slot of it, or changes its members, does this first. */
-PL_MUST enum pl_err system_take(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr);
+PL_MUST enum pl_err system_take(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct system_row *ret, struct pl_fail *reterr);
 /* For what is granted and outlives its call: until the end of the transaction the right is not taken away, and whoever takes it afterwards sees what was written. */
-PL_MUST enum pl_err system_hold(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id, enum system_right right, struct pl_fail *reterr);
+PL_MUST enum pl_err system_hold(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid id, enum system_right right, struct pl_fail *reterr);
 /* Holds the system, whoever asks; *ret without a role. PL_NOT_FOUND: there is none. */
 PL_MUST enum pl_err system_lock(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid id, struct system_row *ret);
-/* Those that the account is a member of. Oldest first. */
-PL_MUST enum pl_err system_list(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct system_row **ret, size_t *ret_n);
+/* Those that who asks is a member of and sees. Oldest first. */
+PL_MUST enum pl_err system_list(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct system_row **ret, size_t *ret_n);
 /* At most `most` (201) of those behind `after`, oldest first. */
-PL_MUST enum pl_err system_page(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n);
+PL_MUST enum pl_err system_page(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n);
 /* Other accounts whose nudges concern this one: under them stand systems that it is a member of. For account's event sockets. */
 PL_MUST enum pl_err system_homes(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
 /* Makes a system, whose owner the account is. PL_SYSTEM_NAME_TAKEN; PL_INVALID_REQUEST for a blank name. */
@@ -66,6 +66,8 @@ PL_MUST enum pl_err system_add(struct db_tx *tx, struct pl_rand *rand, struct pl
 PL_MUST enum pl_err system_rename(struct db_tx *tx, struct pl_utc now, struct system_row *system, struct pl_str name, struct pl_fail *reterr);
 /* Deletes the row and its memberships, writes event and fact. The caller has freed its devices in this transaction. */
 PL_MUST enum pl_err system_delete(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid id);
+/* Is the account a member of it? PL_NOT_FOUND. For account, which stands below. */
+PL_MUST enum pl_err system_is_member(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid id);
 /* An event about the system for each member who has that right. The caller nudges the home account after the commit; the sockets of all members listen to it. */
 PL_MUST enum pl_err system_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, enum system_right right, const char *type, struct pl_str data);
 

@@ -22,15 +22,9 @@ SELECT role FROM system_member WHERE account_id = $1 AND system_id = $2 AND (exp
 -- Holds the system until the end of the transaction: slots are taken, and members changed, one after another. No row: there is none.
 UPDATE system SET version = version + 1 WHERE account_id = $1 AND id = $2 RETURNING id, name, created_at;
 
--- name: list :many 1000
--- in: account_id uuid, now timestamptz
--- All systems that an account is a member of, oldest first.
-SELECT s.id, s.account_id AS home_id, s.name, s.created_at, m.role FROM system_member m JOIN system s ON s.account_id = m.home_id AND s.id = m.system_id
-WHERE m.account_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2) ORDER BY s.created_at, s.id;
-
 -- name: page :many 201
 -- in: account_id uuid, after uuid, now timestamptz, most integer
--- The systems behind that one (ids tell their time: oldest first).
+-- The systems that an account is a member of, behind that one (ids tell their time: oldest first).
 SELECT s.id, s.account_id AS home_id, s.name, s.created_at, m.role FROM system_member m JOIN system s ON s.account_id = m.home_id AND s.id = m.system_id
 WHERE m.account_id = $1 AND m.system_id > $2 AND (m.expires_at IS NULL OR m.expires_at > $3) ORDER BY m.system_id LIMIT $4;
 

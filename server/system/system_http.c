@@ -12,7 +12,7 @@ static enum pl_err on_list(struct http_call *c, struct pl_fail *reterr)
     struct system_row *rows;
     size_t n;
     enum pl_err e = http_page(c, after.b, sizeof after.b, &page, reterr);
-    if (e != PL_OK || (e = system_page(c->tx, c->now, c->actor.account_id, after, page.limit + 1, &rows, &n)) != PL_OK)
+    if (e != PL_OK || (e = system_page(c->tx, c->now, &c->actor, after, page.limit + 1, &rows, &n)) != PL_OK)
         return e;
     if (n > (size_t)page.limit) {
         n = (size_t)page.limit;
@@ -34,6 +34,8 @@ static enum pl_err on_add(struct http_call *c, struct pl_fail *reterr)
     const struct name_body *b = c->body;
     struct system_row row;
     char id[PL_UUID_TEXT];
+    if (c->actor.systems.p)
+        return pl_fail(reterr, PL_SCOPE_MISSING, "This token is for some systems only: it makes no others.");
     enum pl_err e = system_add(c->tx, c->rand, c->now, c->actor.account_id, b->name, &row, reterr);
     if (e != PL_OK || (e = system_nudge_after(c, ctx->bus, row.home_id)) != PL_OK)
         return e;
@@ -50,7 +52,7 @@ static enum pl_err on_read(struct http_call *c, struct pl_fail *reterr)
     struct system_row row;
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = system_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &row, reterr)) != PL_OK)
+    if (e != PL_OK || (e = system_may(c->tx, c->now, &c->actor, id, SYSTEM_SEE, &row, reterr)) != PL_OK)
         return e;
     http_etag(c, system_tag(c->arena, &row));
     system_write(&c->out, &row);
@@ -64,7 +66,7 @@ static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
     struct system_row row;
     struct pl_uuid id;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_MANAGE, &row, reterr)) != PL_OK ||
+    if (e != PL_OK || (e = system_take(c->tx, c->now, &c->actor, id, SYSTEM_MANAGE, &row, reterr)) != PL_OK ||
         (e = http_if_match(c, system_tag(c->arena, &row), reterr)) != PL_OK)
         return e;
     if ((e = system_rename(c->tx, c->now, &row, b->name, reterr)) != PL_OK || (e = system_nudge_after(c, ctx->bus, row.home_id)) != PL_OK)

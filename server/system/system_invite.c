@@ -132,7 +132,7 @@ enum pl_err system_on_invite(struct http_call *c, struct pl_fail *reterr)
     char token[SECURE_TOKEN_TEXT];
     uint8_t hash[32];
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_GUESTS, &system, reterr)) != PL_OK || (e = check_invite(c, &system, reterr)) != PL_OK)
+    if (e != PL_OK || (e = system_take(c->tx, c->now, &c->actor, id, SYSTEM_GUESTS, &system, reterr)) != PL_OK || (e = check_invite(c, &system, reterr)) != PL_OK)
         return e;
     secure_token_new(TOKEN, token);
     if ((e = secure_token_hash(pl_str_of(token), TOKEN, hash)) == PL_OK &&
@@ -153,7 +153,7 @@ static enum pl_err find(struct http_call *c, struct system_row *ret_system, stru
     struct pl_uuid id, invitation;
     enum pl_err e = http_param_uuid(c, "id", &id);
     if (e != PL_OK || (e = http_param_uuid(c, "invitation", &invitation)) != PL_OK ||
-        (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_GUESTS, ret_system, reterr)) != PL_OK ||
+        (e = system_take(c->tx, c->now, &c->actor, id, SYSTEM_GUESTS, ret_system, reterr)) != PL_OK ||
         (e = system_sql_invitation_find(c->tx, id, invitation, ret, NULL)) != PL_OK)
         return e;
     if (!system_role_over(ret_system->role, system_role_of(ret->role)))
@@ -247,7 +247,7 @@ static enum pl_err check_accept(struct http_call *c, const struct system_sql_inv
         return e;
     if (!pl_str_eq(own, i->email))
         return PL_OTHER_ADDRESS;
-    e = system_may(c->tx, c->now, c->actor.account_id, i->system_id, SYSTEM_SEE, &system, reterr);
+    e = system_may(c->tx, c->now, &c->actor, i->system_id, SYSTEM_SEE, &system, reterr);
     if (e == PL_OK)
         return PL_ALREADY_MEMBER;
     if (e != PL_NOT_FOUND || (e = system_sql_counts(c->tx, c->actor.account_id, i->system_id, &counts, NULL)) != PL_OK)

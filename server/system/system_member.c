@@ -148,7 +148,7 @@ enum pl_err system_on_members(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid id;
     size_t n;
     enum pl_err e = http_param_uuid(c, "id", &id);
-    if (e != PL_OK || (e = system_may(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, &system, reterr)) != PL_OK || (e = system_sql_members(c->tx, id, &rows, &n)) != PL_OK)
+    if (e != PL_OK || (e = system_may(c->tx, c->now, &c->actor, id, SYSTEM_SEE, &system, reterr)) != PL_OK || (e = system_sql_members(c->tx, id, &rows, &n)) != PL_OK)
         return e;
     bool whole = system_role_may(system.role, SYSTEM_GUESTS);
     jw_array(&c->out, "members");
@@ -176,7 +176,7 @@ static enum pl_err find(struct http_call *c, struct system_row *ret_system, stru
     struct pl_uuid id, member;
     enum pl_err e = http_param_uuid(c, "id", &id);
     if (e != PL_OK || (e = http_param_uuid(c, "member", &member)) != PL_OK ||
-        (e = system_take(c->tx, c->now, c->actor.account_id, id, SYSTEM_SEE, ret_system, reterr)) != PL_OK || (e = system_sql_member_find(c->tx, id, member, &r, NULL)) != PL_OK)
+        (e = system_take(c->tx, c->now, &c->actor, id, SYSTEM_SEE, ret_system, reterr)) != PL_OK || (e = system_sql_member_find(c->tx, id, member, &r, NULL)) != PL_OK)
         return e;
     *ret = (struct system_sql_members_row){ r.account_id, r.id, r.role, r.by_id, r.since, r.expires_at };
     return PL_OK;

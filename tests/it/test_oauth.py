@@ -1,5 +1,6 @@
 """Services that are linked to accounts (RFC 6749, 7009, 7636, 8414, 9207, 9700). The service is openid-client, the person has Chromium; what a thief would send is sent by hand."""
 import concurrent.futures
+import json
 import re
 import urllib.parse
 
@@ -13,6 +14,7 @@ from lib.service import Refused, Service
 from lib.sinks import free_port
 from lib.wait import until
 from test_docs import paste
+from test_factors import code, grant, with_app
 
 BACK = "http://127.0.0.1:9/linked"  # nobody listens there: where the browser was sent is enough
 BACK_WITH_QUERY = BACK + "?kind=a"
@@ -88,8 +90,8 @@ def test_a_person_links_a_service_in_a_browser(porch, service, assistant):
         until(lambda: "wrong" in page.run("document.querySelector('#said').textContent"), "the page says that the password is wrong")
         page.run(f"({fill})('[name=password]', {account.password!r}); document.querySelector('#sign-in button').click()")
         pin = porch.mail.pin(account.email, mails)
-        until(lambda: page.run("!document.querySelector('#pin').hidden"), "the page asks for the PIN")
-        page.run(f"({fill})('[name=pin]', '{pin}'); document.querySelector('#pin button').click()")
+        until(lambda: page.run("!document.querySelector('#answer').hidden"), "the page asks for the PIN")
+        page.run(f"({fill})('[name=answer]', '{pin}'); document.querySelector('#answer button').click()")
         until(lambda: page.run("!document.querySelector('#consent').hidden"), "the page asks for a yes")
 
         # Where it goes then cannot be opened; what the server answered is what the browser goes to.
@@ -111,6 +113,119 @@ def test_a_person_links_a_service_in_a_browser(porch, service, assistant):
     assert [s["id"] for s in exported["services"]] == [given["id"]]
     # The page's own session is over, and its client is no longer known as signed in.
     assert not [c for c in account.api.get("/v1/account/clients").ok(200)["clients"] if c["name"].startswith("Linking") and c["signed_in"]]
+
+
+class Linking:
+    """The page in a browser with a passkey device of its own, as a person uses it: what stands in a field, which button is pressed."""
+    def __init__(self, page, url):
+        self.page, self.url = page, url
+
+    def fill(self, **fields):
+        for name, value in fields.items():
+            self.page.run(f"document.querySelector('[name={name}]').value = {json.dumps(value)}")
+
+    def press(self, text):
+        self.page.run(f"[...document.querySelectorAll('form:not([hidden]) button:not([hidden])')].find((b) => b.textContent === {json.dumps(text)}).click()")
+
+    def shows(self, form, words=""):
+        until(lambda: self.page.run(f"!document.querySelector('#{form}').hidden && document.querySelector('#{form}').innerText.includes({json.dumps(words)})"), f"the page shows {form}: {words}")
+
+    def says(self, words):
+        until(lambda: words in self.page.run("document.querySelector('#said').textContent"), f"the page says: {words}")
+
+    def again(self):
+        """From the start."""
+        self.page.go(self.url)
+
+    def sign_in(self, account):
+        self.fill(email=account.email, password=account.password)
+        self.press("Sign in")
+
+
+@pytest.fixture
+def keys(own_porch):
+    """A system with passkeys, as a browser on this machine can use them: they are for names, and its own is localhost."""
+    port = free_port()
+    origin = f"http://localhost:{port}"
+    return own_porch(extra=("--http", f"127.0.0.1:{port}", "--set", f"oauth.issuer={origin}", "--set", "passkey.rp_id=localhost", "--set", f"passkey.origins={origin}")), origin
+
+
+def test_the_page_takes_what_a_log_in_takes_and_links_some_systems_only(keys):
+    porch, origin = keys
+    account, secret, codes = with_app(porch)
+    systems = [account.api.post("/v1/systems", {"name": name}).ok(201)["id"] for name in ("Home", "Cabin <i>", "Office")]
+    service = Service(origin, porch.ctl("oauth-client", "add", "Assistant", BACK))
+    texts = porch.sms.count(account.phone)
+    url = service.do("url", redirect_uri=BACK, scope=SCOPE)
+    with Chromium(url) as page:
+        linking = Linking(page, url)
+        page.protocol("WebAuthn.enable")
+        page.protocol("WebAuthn.addVirtualAuthenticator", options={"protocol": "ctap2", "transport": "internal", "hasResidentKey": True, "hasUserVerification": True,
+                                                                    "isUserVerified": True, "automaticPresenceSimulation": True})
+        # An authenticator app: it is asked for, and nothing is sent. Wrong ones count as everywhere.
+        linking.sign_in(account)
+        linking.shows("answer", "six digits that your authenticator app shows")
+        linking.fill(answer="000000")
+        linking.press("Go on")
+        linking.says("not right")
+        linking.fill(answer=code(porch, secret))
+        linking.press("Go on")
+        linking.shows("consent", account.email)
+
+        # A recovery code in its place.
+        linking.again()
+        linking.sign_in(account)
+        linking.shows("answer", "Use a recovery code")
+        linking.press("Use a recovery code")
+        linking.shows("answer", "good once")
+        linking.fill(answer=codes[0].lower())
+        linking.press("Go on")
+        linking.shows("consent", account.email)
+        assert porch.sms.count(account.phone) == texts  # who has something better at hand is sent nothing unasked
+
+        # A PIN where somebody wants one.
+        linking.again()
+        linking.sign_in(account)
+        linking.shows("answer", "Send a PIN by e-mail")
+        mails = porch.mail.count(account.email)
+        linking.press("Send a PIN by e-mail")
+        linking.shows("answer", "A PIN was sent to")
+        linking.fill(answer=porch.mail.pin(account.email, mails))
+        linking.press("Go on")
+        linking.shows("consent", account.email)
+
+        # A passkey: made here, then as the answer to a challenge, then alone.
+        options = json.dumps(account.api.post("/v1/account/factors/passkeys/options").ok(200)["public_key"])
+        made = page.run(f"navigator.credentials.create({{ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON({options}) }}).then((c) => c.toJSON())")
+        account.api.post("/v1/account/factors/passkeys", {"name": "Chromium", "credential": made}, grant=grant(porch, account)).ok(201)
+        linking.again()
+        linking.sign_in(account)
+        linking.shows("answer", "Show your passkey")
+        linking.press("Go on")
+        linking.shows("consent", account.email)
+        linking.again()
+        linking.press("Sign in with a passkey")
+        linking.shows("consent", account.email)
+
+        # Only in these.
+        assert page.run("document.querySelector('#some').innerText").strip().split("\n ") == ["Home", "Cabin <i>", "Office"]
+        page.run("document.querySelector('[name=which][value=some]').click()")
+        linking.press("Link Assistant")
+        linking.says("at least one")
+        page.run(f"document.querySelector('[value=\"{systems[1]}\"]').click()")
+        page.run("window.went = null; const ask = fetch; window.fetch = async (...a) => { const r = await ask(...a); "
+                 "if (a[0].endsWith('/services')) window.went = (await r.clone().json()).redirect_to; if (a[0].endsWith('/current')) await new Promise(() => 0); return r }")
+        linking.press("Link Assistant")
+        tokens = service.do("grant", url=until(lambda: page.run("window.went"), "the page was told where to go"))
+        assert not [line for line in page.console if "Content Security Policy" in line]
+    later = account.api.post("/v1/systems", {"name": "Later"}).ok(201)["id"]
+    for token in (tokens, service.do("refresh", token=tokens["refresh_token"])):
+        api = with_token(porch, token["access_token"])
+        assert [s["id"] for s in api.get("/v1/home").ok(200)["systems"]] == [systems[1]]
+        for other in (systems[0], systems[2], later):
+            api.get(f"/v1/systems/{other}").refused("not_found")
+    assert account.api.get("/v1/account/services").ok(200)["services"][0]["systems"] == [systems[1]]
+    service.close()
 
 
 def test_the_page_cannot_be_framed_nor_made_to_run_what_is_not_ours(porch, service):

@@ -12,6 +12,7 @@ from lib.events import Events
 from lib.household import Household, Viewer, watch
 from lib.wait import until
 from simhub import add_camera, add_hub, make
+from test_scoped_tokens import token
 from test_whep_control import OFFER, SDP
 
 TALKING = OFFER.replace("a=recvonly\r\na=rtcp-mux\r\na=rtpmap:111", "a=sendrecv\r\na=rtcp-mux\r\na=rtpmap:111")
@@ -423,6 +424,21 @@ def test_a_viewer_has_no_line_to_talk_on_and_loses_the_one_that_was_had_S_M3(por
     live = again.body
     assert again["talk_modes"] == []
     assert offer()[0] == "sendonly"
+    home.api.delete(f"/v1/live/{live['live_id']}").ok(204)
+
+
+def test_a_token_talks_where_that_was_said_and_its_owner_may_S_M3(porch, home):
+    home.hub.stop()
+    home.hub.start()
+    until(lambda: home.api.get(f"/v1/devices/{home.cameras[0]}").ok(200)["connectivity"] == "online", "the hub is back")
+    guest = join(porch, home.account, home.system_id, "viewer")
+    for owner, scopes, talks in ((home.account, ["live:view"], False), (home.account, ["live:view", "live:talk"], True), (guest, ["live:view", "live:talk"], False)):
+        script, _ = token(porch, owner, scopes)
+        live = script.post(f"/v1/devices/{home.cameras[0]}/live", {"transport": "webrtc"}).ok(201)
+        assert bool(live["talk_modes"]) is talks
+        answer = script.call("POST", f"/v1/live/{live['live_id']}/whep", TALKING, headers=SDP).ok(201)
+        assert f"a={'sendrecv' if talks else 'sendonly'}" in answer.body.split("m=audio", 1)[1]
+    token(porch, home.account, ["live:talk"])[0].post(f"/v1/devices/{home.cameras[0]}/live", {}).refused("scope_missing")  # it adds to live:view, and is not that
     home.api.delete(f"/v1/live/{live['live_id']}").ok(204)
 
 

@@ -52,7 +52,7 @@ def routes_against_openapi(src):
                 rows[verb, route] = (auth, summary, ".idempotent = true" in rest, scope[1].split() if scope else [])
     documented = {(verb, path): op for verb, path, _, op in operations(openapi())}
     known = set(re.findall(r'^    \{ "([a-z]+:[a-z]+)", "', read("server/account/account_delegation.c"), re.M))
-    used = {s for row in rows.values() for s in row[3]} | set(re.findall(r'http_may\([^"]*"([^"]+)"\)', read("server/account/account_link.c")))
+    used = {s for row in rows.values() for s in row[3]} | {s for _, text in src.c_and_h("server/") for s in re.findall(r'\bhttp_may\([^";]*"([^"]+)"\)', text)}
     yield from compare("scope", used, known)
     yield from compare("scope", known, set(openapi()["components"]["schemas"]["Scope"]["enum"]))
     yield from compare("route", {f"{v} {p}" for v, p in rows}, {f"{v} {p}" for v, p in documented})

@@ -66,7 +66,7 @@ static struct household household(void)
 /* As the route does: what counts is committed though it failed. */
 static enum pl_err claim(struct household h, struct pl_str serial, const char *code, bool hub, int64_t s, struct pl_uuid *ret)
 {
-    struct device_claim_ask ask = { h.account, h.account, h.system, serial, pl_str_of(code), PL_STR_NONE, hub };
+    struct device_claim_ask ask = { &(struct http_actor){ .account_id = h.account, .client_id = h.account }, h.system, serial, pl_str_of(code), PL_STR_NONE, hub };
     struct pl_fail fail = PL_FAIL_INIT;
     struct device_claim_started started = { 0 };
     bool count_it = false;

@@ -123,7 +123,7 @@ static enum pl_err events(struct pl_uuid account, int64_t cursor, int32_t limit,
 static void add_event(struct pl_uuid account, int64_t s, const char *type)
 {
     struct db_tx *tx = begin();
-    assert_int_equal(journal_event(tx, at(s), account, type, PL_STR("{}")), PL_OK);
+    assert_int_equal(journal_event(tx, at(s), account, (struct pl_uuid){ { 0 } }, type, PL_STR("{}")), PL_OK);
     commit(tx);
 }
 
@@ -182,7 +182,7 @@ static void an_event_that_is_not_json_is_refused(void **state)
 {
     (void)state;
     struct db_tx *tx = begin();
-    assert_int_equal(journal_event(tx, at(1), new_id(), "x", PL_STR("{")), PL_INTERNAL);
+    assert_int_equal(journal_event(tx, at(1), new_id(), (struct pl_uuid){ { 0 } }, "x", PL_STR("{")), PL_INTERNAL);
     db_rollbackp(&tx);
 }
 
@@ -199,7 +199,7 @@ static enum pl_err write_event(struct db_tx *tx, void *arg, struct pl_fail *rete
 {
     (void)reterr;
     struct writer *w = arg;
-    enum pl_err e = journal_event(tx, at(1), w->account, "tick", PL_STR("{}"));
+    enum pl_err e = journal_event(tx, at(1), w->account, (struct pl_uuid){ { 0 } }, "tick", PL_STR("{}"));
     return e == PL_OK && w->undo ? PL_FORBIDDEN : e;
 }
 

@@ -34,12 +34,20 @@ static enum pl_err add(struct pl_uuid account, const char *name, struct system_r
     return e;
 }
 
+/* Somebody who asks for the account itself. */
+static const struct http_actor *of(struct pl_uuid account)
+{
+    static struct http_actor who;
+    who = (struct http_actor){ .account_id = account };
+    return &who;
+}
+
 static enum pl_err rename_it(struct pl_uuid account, struct pl_uuid id, const char *name)
 {
     struct pl_fail fail = PL_FAIL_INIT;
     struct system_row row;
     struct db_tx *tx = begin();
-    enum pl_err e = system_take(tx, now, account, id, SYSTEM_MANAGE, &row, &fail);
+    enum pl_err e = system_take(tx, now, of(account), id, SYSTEM_MANAGE, &row, &fail);
     if (e == PL_OK)
         e = system_rename(tx, now, &row, pl_str_of(name), &fail);
     if (e == PL_OK)
@@ -83,14 +91,43 @@ static void s_s10_somebody_elses_system_is_not_found(void **state)
     assert_int_equal(add(mine, "Home", &home), PL_OK);
     struct db_tx *tx = begin();
     for (int right = 0; right < SYSTEM_RIGHTS; right++) {
-        assert_int_equal(system_may(tx, now, mine, home.id, (enum system_right)right, &row, NULL), PL_OK);
-        assert_int_equal(system_may(tx, now, theirs, home.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
-        assert_int_equal(system_take(tx, now, theirs, home.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
-        assert_int_equal(system_hold(tx, now, theirs, home.id, (enum system_right)right, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_may(tx, now, of(mine), home.id, (enum system_right)right, &row, NULL), PL_OK);
+        assert_int_equal(system_may(tx, now, of(theirs), home.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_take(tx, now, of(theirs), home.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_hold(tx, now, of(theirs), home.id, (enum system_right)right, NULL), PL_NOT_FOUND);
     }
     assert_int_equal(system_delete(tx, &rnd.base, now, theirs, home.id), PL_NOT_FOUND);
     db_rollbackp(&tx);
     assert_int_equal(rename_it(theirs, home.id, "Mine"), PL_NOT_FOUND);
+}
+
+/* Who is given some systems sees no others, though they be the same account's, and none that comes later. */
+static void s_s10_what_was_not_given_is_not_there(void **state)
+{
+    (void)state;
+    struct pl_uuid mine = new_id();
+    struct system_row home, cabin, row, *rows;
+    size_t n;
+    assert_int_equal(add(mine, "Home", &home), PL_OK);
+    const struct http_actor given = { .account_id = mine, .systems = { (const char *)home.id.b, sizeof home.id.b } }, nothing = { .account_id = mine, .systems = { "", 0 } };
+    assert_int_equal(add(mine, "Cabin", &cabin), PL_OK);
+    struct db_tx *tx = begin();
+    for (int right = 0; right < SYSTEM_RIGHTS; right++) {
+        assert_int_equal(system_may(tx, now, &given, home.id, (enum system_right)right, &row, NULL), PL_OK);
+        assert_int_equal(system_hold(tx, now, &given, home.id, (enum system_right)right, NULL), PL_OK);
+        assert_int_equal(system_may(tx, now, &given, cabin.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_take(tx, now, &given, cabin.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_hold(tx, now, &given, cabin.id, (enum system_right)right, NULL), PL_NOT_FOUND);
+        assert_int_equal(system_may(tx, now, &nothing, home.id, (enum system_right)right, &row, NULL), PL_NOT_FOUND);
+    }
+    assert_int_equal(system_list(tx, now, &given, &rows, &n), PL_OK);
+    assert_true(n == 1 && pl_uuid_eq(rows[0].id, home.id));
+    /* Page by page, though each page of the account's own has another. */
+    assert_int_equal(system_page(tx, now, &given, (struct pl_uuid){ { 0 } }, 1, &rows, &n), PL_OK);
+    assert_true(n == 1 && pl_uuid_eq(rows[0].id, home.id));
+    assert_int_equal(system_page(tx, now, &given, home.id, 1, &rows, &n), PL_OK);
+    assert_int_equal(n, 0);
+    db_rollbackp(&tx);
 }
 
 static void a_deletion_leaves_a_fact_and_an_event(void **state)
@@ -106,7 +143,7 @@ static void a_deletion_leaves_a_fact_and_an_event(void **state)
     assert_int_equal(add(mine, "Home", &home), PL_OK);
     struct db_tx *tx = begin();
     assert_int_equal(system_delete(tx, &rnd.base, now, mine, home.id), PL_OK);
-    assert_int_equal(system_list(tx, now, mine, &rows, &n), PL_OK);
+    assert_int_equal(system_list(tx, now, of(mine), &rows, &n), PL_OK);
     assert_int_equal(n, 0);
     assert_int_equal(journal_events(tx, mine, 0, 10, &events, &n, &head), PL_OK);
     assert_int_equal(n, 2);
@@ -141,6 +178,7 @@ int main(void)
         cmocka_unit_test(s_d8_names_are_unique_in_an_account),
         cmocka_unit_test(a_name_has_letters_and_no_control_characters),
         cmocka_unit_test(s_s10_somebody_elses_system_is_not_found),
+        cmocka_unit_test(s_s10_what_was_not_given_is_not_there),
         cmocka_unit_test(a_deletion_leaves_a_fact_and_an_event),
         cmocka_unit_test(an_account_has_a_ceiling_of_systems),
     };

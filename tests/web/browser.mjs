@@ -1,5 +1,5 @@
 // Opens one page in a real browser and evaluates what is asked in it: `node browser.mjs EXECUTABLE URL`. Each line of stdin is {"id", "js"}, or
-// {"id", "method", "params"} for the browser's own protocol (CDP); each line of stdout answers {"id", "value"} or {"id", "error"}. The first one, of id 0, says that the page is there. The browser ends with stdin.
+// {"id", "method", "params"} for the browser's own protocol (CDP), or {"id", "url"} to go there; each line of stdout answers {"id", "value"} or {"id", "error"}. The first one, of id 0, says that the page is there. The browser ends with stdin.
 import { chromium } from "playwright-core";
 import { createInterface } from "node:readline";
 
@@ -16,9 +16,11 @@ const protocol = await page.context().newCDPSession(page);
 await page.goto(url);
 say({ id: 0, value: browser.version() });
 for await (const line of createInterface({ input: process.stdin })) {
-  const { id, js, method, params } = JSON.parse(line);
+  const { id, js, method, params, url } = JSON.parse(line);
   try {
-    say({ id, value: (await (js ? page.evaluate(js) : protocol.send(method, params))) ?? null });
+    if (url) await page.goto(url);
+    const value = js ? await page.evaluate(js) : method ? await protocol.send(method, params) : null;
+    say({ id, value: value ?? null });
   } catch (error) {
     say({ id, error: String(error) });
   }

@@ -109,6 +109,10 @@ class Chromium:
     def run(self, js):
         return self._ask(js=js)
 
+    def go(self, url):
+        """Opens it anew, and waits for it."""
+        self._ask(url=url)
+
     def protocol(self, method, **params):
         """A command of Chromium's own protocol (CDP)."""
         return self._ask(method=method, params=params)
