@@ -88,6 +88,31 @@ def percentile(values, share):
     return values[min(len(values) - 1, int(len(values) * share))]
 
 
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def wrk(url, connections, seconds, token=None, script=None, threads=1):
+    """requests/s, requests, p50 and p99 in ms, answers that were no 2xx. script: in Lua, a state for each thread."""
+    out = subprocess.run(["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s", *(["-H", f"Authorization: Bearer {token}"] if token else []),
+                          *(["-s", script] if script else []), url], capture_output=True, text=True, check=True).stdout
+    quantile = {}
+    for share, value, unit in re.findall(r"^\s+(\d+)%\s+([\d.]+)(us|ms|s)$", out, re.M):
+        quantile[int(share)] = float(value) * UNITS[unit]
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    return (float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)), int(re.search(r"(\d+) requests in", out).group(1)), quantile[50], quantile[99],
+            int(bad.group(1)) if bad else 0)
+
+
+def bare(build, size, connections, seconds):
+    with subprocess.Popen([str(Path(build) / "bench/bench-http-bare"), str(size)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        port = process.stdout.readline().strip()
+        before = cpu_s(process.pid)
+        got = wrk(f"http://127.0.0.1:{port}/", connections, seconds)
+        cpu = cpu_s(process.pid) - before
+        process.stdin.close()
+    return got, cpu
+
+
 def table(head, rows):
     print("| " + " | ".join(head) + " |")
     print("|---|" + "---|" * (len(head) - 1))
