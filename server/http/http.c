@@ -45,7 +45,6 @@ static struct http *http_free(struct http *h)
         close(h->wake_fd);
     http_rate_free(h->rates);
     pthread_mutex_destroy(&h->lock);
-    pl_heap_free(h->bearer);
     pl_heap_free(h->type_base);
     pl_heap_free(h->listen);
     pl_heap_free(h->origins);
@@ -66,7 +65,6 @@ enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_
     h->listen = copy(conf->listen);
     h->type_base = copy(conf->type_base);
     h->proxies = copy(conf->proxies);
-    h->bearer = conf->bearer ? copy(conf->bearer) : NULL;
     if (conf->origins && conf->origins[0] && (h->origins = pl_heap(strlen(conf->origins) + 2))) {
         char *to = h->origins;
         for (const char *p = conf->origins; *p; p++)
@@ -79,7 +77,7 @@ enum pl_err http_new(const struct http_conf *conf, struct http **ret, struct pl_
         h->limits = *conf->rates;
         h->rates = http_rate_new();
     }
-    if (!h->listen || !h->type_base || !h->proxies || (conf->bearer && !h->bearer) || (conf->rates && !h->rates) || (conf->origins && conf->origins[0] && !h->origins)) {
+    if (!h->listen || !h->type_base || !h->proxies || (conf->rates && !h->rates) || (conf->origins && conf->origins[0] && !h->origins)) {
         http_free(h);
         return PL_NO_MEMORY;
     }

@@ -23,7 +23,7 @@
 enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE };
 enum http_auth {
     HTTP_PUBLIC,  /**< nobody need be signed in; a token is not looked at */
-    HTTP_SESSION, /**< a valid access token of a signed-in client; c->actor says whose. A scoped token is PL_SCOPE_MISSING, whatever its scopes */
+    HTTP_SESSION, /**< a valid access token of a signed-in client; c->actor says whose. A scoped token is PL_SCOPE_MISSING, whatever its scopes. See http_conf.machine, too */
     HTTP_USER     /**< the same, or a scoped token that has the row's `scope` */
 };
 enum http_tx {
@@ -53,6 +53,7 @@ struct http_actor {
     struct pl_uuid client_id;
     struct pl_str scopes;  /**< of a scoped token: what it may, words parted by blanks; .p NULL: a session, which may all */
     struct pl_str systems; /**< of a scoped token: where it may (account_sees); .p NULL: wherever its account may */
+    struct pl_str name;    /**< of an admin; .p NULL: nobody who has one here */
     bool step_up; /**< a grant for this route's purpose was spent by this call */
 };
 
@@ -149,11 +150,13 @@ struct http_hooks {
     enum pl_err (*authenticate)(void *self, struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret);
     /* Spends a step-up grant in the transaction of the call's effect (HTTP_OWN_TX: that of http_run). PL_STEP_UP_REQUIRED when it is none for this purpose. */
     enum pl_err (*spend_grant)(void *self, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const char *purpose, struct pl_str grant);
+    /* Begins a call (HTTP_TX) of who was let in, in the transaction of its effect: notes it, and refuses whose right has ended meanwhile. NULL: neither. */
+    enum pl_err (*begin)(void *self, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
 };
 struct http_conf {
     const char *listen;       /**< "127.0.0.1:8080"; port 0 takes a free one; "unix:/path" for the admin listener (mode 0600) */
     const char *type_base;    /**< URI prefix of problem types */
-    const char *bearer;       /**< fixed bearer token for every route (admin listener on loopback); NULL: hooks decide */
+    bool machine;             /**< admin listener: whom the kernel names as root or this process's user at the other end of the Unix socket needs no token; its actor is all zero */
     unsigned workers;         /**< threads, each with a db connection */
     unsigned queue;           /**< calls that may wait; past it 503 overloaded */
     unsigned heavy_workers, heavy_queue; /**< the same for heavy rows; 0 workers: they are run as all others */

@@ -39,6 +39,7 @@ struct call *http_call_new(struct http *h, struct link *k)
     call->h = h;
     call->link = k;
     call->from = k->address;
+    call->machine = k->machine;
     call->body = pl_buf_init(a, h->conf.max_body + 1);
     call->c = (struct http_call){ .arena = a, .clock = h->conf.clock, .rand = h->conf.rand, .request_id = k->request_id,
                                   .log = pl_log_child(h->conf.log, PL_F_UUID("request", k->request_id)), .peer = pl_str_dup(a, pl_str_of(k->peer)), .engine = call };
@@ -72,10 +73,7 @@ static enum pl_err authenticate(struct db_tx *tx, void *arg, struct pl_fail *ret
 
 static enum pl_err check_token(struct call *call, struct pl_fail *reterr)
 {
-    const char *fixed = call->h->bearer;
-    if (fixed && !secure_eq(fixed, strlen(fixed), call->bearer.p, call->bearer.n))
-        return PL_UNAUTHENTICATED;
-    if (call->row->route->auth == HTTP_PUBLIC)
+    if (call->row->route->auth == HTTP_PUBLIC || (call->machine && !call->bearer.p))
         return PL_OK;
     if (!call->h->conf.hooks.authenticate)
         return PL_UNAUTHENTICATED;
@@ -211,13 +209,19 @@ static enum pl_err spend_grant(struct db_tx *tx, void *arg, struct pl_fail *rete
     return e;
 }
 
+static enum pl_err begin_actor(struct db_tx *tx, const struct call *call)
+{
+    const struct http_hooks *hooks = &call->h->conf.hooks;
+    return hooks->begin && call->row->route->auth != HTTP_PUBLIC ? hooks->begin(hooks->self, tx, call->c.now, &call->c.actor) : PL_OK;
+}
+
 static enum pl_err run_handler(struct call *call, struct pl_fail *reterr)
 {
     enum pl_err e = call->row->route->run(&call->c, reterr);
     return e == PL_OK ? pl_arena_err(call->c.arena) : e;
 }
 
-/* One try: idempotency key, grant, handler, stored answer, commit. */
+/* One try: the actor's begin, idempotency key, grant, handler, stored answer, commit. */
 static enum pl_err try_in_tx(struct call *call, struct pl_fail *reterr)
 {
     struct http_call *c = &call->c;
@@ -225,6 +229,8 @@ static enum pl_err try_in_tx(struct call *call, struct pl_fail *reterr)
     bool replayed = false;
     http_reset_reply(c);
     enum pl_err e = db_begin(c->db, c->arena, &tx);
+    if (e == PL_OK)
+        e = begin_actor(tx, call);
     if (e == PL_OK && call->idempotency.on)
         e = http_idempotency_take(call, tx, &replayed, reterr);
     if (e != PL_OK || replayed)

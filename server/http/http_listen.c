@@ -157,6 +157,14 @@ static void address_of(const struct sockaddr_storage *from, struct link *k)
         memcpy(k->peer, "unix", 5);
 }
 
+/* Whom the kernel names at the other end: root and this process's own user have the machine. */
+static bool has_machine(int fd)
+{
+    struct ucred who;
+    socklen_t n = sizeof who;
+    return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &n) == 0 && n == sizeof who && (who.uid == 0 || who.uid == geteuid());
+}
+
 /* PL_OK, or why this address may not have another connection. A walk over all of them: there are a thousand at most, and a walk is 1 µs. */
 static enum pl_err room_for(const struct http *h, const struct address *from, bool proxy)
 {
@@ -203,6 +211,7 @@ static void take_in(struct http *h, int fd, const struct sockaddr_storage *from,
     k->h = h;
     k->fd = fd;
     k->under = h->now.mhd;
+    k->machine = h->conf.machine && k->address.family == AF_UNIX && has_machine(fd);
     http_phase(k, PHASE_HEADERS, HEADERS_DEADLINE);
     /* libmicrohttpd calls back from inside, which takes the link over; it closes the socket if it fails. */
     h->adopting = k;

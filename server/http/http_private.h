@@ -85,6 +85,7 @@ struct call {
     struct pair *headers, *query;
     struct pl_str param_names[MAX_PARAMS], params[MAX_PARAMS];
     struct pl_str bearer; /* .p NULL: none */
+    bool machine;         /* the machine's owner: may come without one */
     struct pl_buf body;
     struct idempotency idempotency;
     struct address from;
@@ -123,6 +124,7 @@ struct link {
     int fd;
     struct address address;
     char peer[INET6_ADDRSTRLEN];
+    bool machine; /* http_conf.machine is so, and it is that one */
     enum phase phase;
     struct pl_mono until;
     struct pl_uuid request_id;
@@ -137,7 +139,7 @@ struct http {
     struct http_conf conf;
     struct http_rates limits;
     struct http_rate_table *rates; /* NULL: calls are not counted */
-    char *bearer, *type_base, *listen; /* copies */
+    char *type_base, *listen;          /* copies */
     bool tls;
     char *proxies;                     /* copy */
     char *origins;                     /* copy: each origin ends with a zero byte, an empty one ends the list; NULL: none */

@@ -137,7 +137,7 @@ static enum pl_err check_headers(struct link *k, const char *url, const char *me
     if ((e = http_match(call, method, url, &k->refusal, reterr)) != PL_OK || !call->row)
         return e;
     call->bearer = http_bearer(call);
-    if (!call->bearer.p && (call->h->bearer || call->row->route->auth != HTTP_PUBLIC))
+    if (!call->bearer.p && !call->machine && call->row->route->auth != HTTP_PUBLIC)
         return PL_UNAUTHENTICATED;
     return PL_OK;
 }

@@ -256,13 +256,45 @@ static void tokens_and_grants(void **state)
     is_problem(post("/t/danger-forgotten", GOOD_TOKEN "Step-Up-Grant: plsg_good\r\n", ""), 500, "internal");
 }
 
-static void fixed_bearer_guards_every_route(void **state)
+/* Status of GET /t/me at this address, asked by the user `nobody`. */
+static int asked_by_nobody(const char *address)
+{
+    int code = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        char got[16] = "";
+        int fd = setuid(65534) == 0 ? dial_to(address) : -1;
+        if (fd < 0)
+            _exit(1);
+        put(fd, GET("/t/me"));
+        _exit(recv(fd, got, 12, MSG_WAITALL) == 12 && strncmp(got, "HTTP/1.1 401", 12) == 0 ? 41 : 2);
+    }
+    assert_int_equal(waitpid(child, &code, 0), child);
+    return WIFEXITED(code) ? WEXITSTATUS(code) : -1;
+}
+
+/* S-A9 */
+static void the_machines_owner_needs_no_token_at_its_socket(void **state)
 {
     (void)state;
-    start_with((struct http_conf){ .bearer = "admin-secret" });
-    is_problem(once(GET("/t/hello")), 401, "unauthenticated");
-    is_problem(once("GET /t/hello HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin-secre\r\n\r\n"), 401, "unauthenticated");
-    has(once("GET /t/hello HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin-secret\r\n\r\n"), "HTTP/1.1 200 ");
+    char folder[] = "/tmp/porchlight-http-XXXXXX", address[64];
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(chmod(folder, 0755), 0);
+    snprintf(address, sizeof address, "unix:%s/admin.sock", folder);
+    start_with((struct http_conf){ .listen = address });
+    is_problem(once(GET("/t/me")), 401, "unauthenticated"); /* other listeners know no owner */
+    engine = http_stop(engine, PL_SECOND);
+    start_with((struct http_conf){ .listen = address, .machine = true });
+    has(once(GET("/t/me")), "\"account\":null");
+    has(once("GET /t/me HTTP/1.1\r\nHost: x\r\n" GOOD_TOKEN "\r\n"), "\"account\":\"11111111"); /* who brings one is who it says */
+    is_problem(once("GET /t/me HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer no\r\n\r\n"), 401, "unauthenticated");
+    assert_int_equal(chmod(address + 5, 0666), 0); /* who may open it is not yet the owner */
+    if (geteuid() == 0)
+        assert_int_equal(asked_by_nobody(address), 41);
+    engine = http_stop(engine, PL_SECOND);
+    rmdir(folder);
+    start_with((struct http_conf){ .machine = true });
+    is_problem(once(GET("/t/me")), 401, "unauthenticated");
 }
 
 static void nudges_run_after_the_commit_in_order(void **state)
@@ -438,7 +470,7 @@ int main(void)
         CASE(smuggling_is_refused),
         CASE(scopes),
         CASE(tokens_and_grants),
-        CASE(fixed_bearer_guards_every_route),
+        CASE(the_machines_owner_needs_no_token_at_its_socket),
         CASE(nudges_run_after_the_commit_in_order),
         CASE(conflict_runs_the_handler_again_with_a_fresh_reply),
         CASE(lists_go_on_where_their_link_says),

@@ -498,7 +498,7 @@ static void no_memory_is_503_or_a_closed_connection_and_passes(void **state)
         has(once(GET("/t/hello")), "HTTP/1.1 200 ");
     }
     engine = http_stop(engine, PL_SECOND);
-    struct http_conf conf = { .listen = "127.0.0.1:0", .workers = 2, .clock = &test_clock, .rand = &pl_rand_system, .bearer = "x" };
+    struct http_conf conf = { .listen = "127.0.0.1:0", .workers = 2, .clock = &test_clock, .rand = &pl_rand_system, .proxies = "x" };
     struct pl_fail fail = PL_FAIL_INIT;
     enum pl_err e = PL_NO_MEMORY;
     for (unsigned i = 1; e != PL_OK && i < 40; i++) {
