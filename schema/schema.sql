@@ -21,6 +21,22 @@ CREATE TABLE account_phone (
     account_id uuid NOT NULL
 );
 
+CREATE TABLE admin (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    credential_hash bytea NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    used_at timestamp with time zone,
+    revoked_at timestamp with time zone
+);
+
+CREATE TABLE admin_invitation (
+    name text NOT NULL,
+    token_hash bytea NOT NULL,
+    invited_by uuid,
+    expires_at timestamp with time zone NOT NULL
+);
+
 CREATE TABLE audit (
     subject_id uuid NOT NULL,
     number bigint NOT NULL,
@@ -620,6 +636,21 @@ ALTER TABLE ONLY account
 ALTER TABLE ONLY account_phone
     ADD CONSTRAINT account_phone_key PRIMARY KEY (phone);
 
+ALTER TABLE ONLY admin
+    ADD CONSTRAINT admin_credential UNIQUE (credential_hash);
+
+ALTER TABLE ONLY admin_invitation
+    ADD CONSTRAINT admin_invitation_key PRIMARY KEY (name);
+
+ALTER TABLE ONLY admin_invitation
+    ADD CONSTRAINT admin_invitation_token UNIQUE (token_hash);
+
+ALTER TABLE ONLY admin
+    ADD CONSTRAINT admin_key PRIMARY KEY (id);
+
+ALTER TABLE ONLY admin
+    ADD CONSTRAINT admin_name UNIQUE (name);
+
 ALTER TABLE ONLY audit_head
     ADD CONSTRAINT audit_head_pkey PRIMARY KEY (subject_id);
 
@@ -808,6 +839,10 @@ ALTER TABLE ONLY system_member
 
 ALTER TABLE ONLY voice_call
     ADD CONSTRAINT voice_call_key PRIMARY KEY (id);
+
+CREATE INDEX admin_invitation_by ON admin_invitation USING btree (invited_by);
+
+CREATE INDEX admin_invitation_expires ON admin_invitation USING btree (expires_at);
 
 CREATE INDEX challenge_account ON challenge USING btree (account_id);
 

@@ -1,6 +1,5 @@
-#include "admin.h"
+#include "admin_int.h"
 #include "account.h"
-#include "admin_sql.h"
 #include "device.h"
 #include "journal.h"
 
@@ -15,9 +14,10 @@ static enum pl_err take_figures(struct http_call *c, struct figures *ret)
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     bool found;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK || (e = admin_sql_status(tx, c->now, &ret->node, &found)) != PL_OK || (e = live_count(tx, &ret->live)) != PL_OK)
+    if (e != PL_OK || (e = admin_begin(c, tx)) != PL_OK || (e = admin_sql_status(tx, c->now, &ret->node, &found)) != PL_OK || (e = live_count(tx, &ret->live)) != PL_OK ||
+        (e = notify_count(tx, &ret->outbox)) != PL_OK)
         return e;
-    return notify_count(tx, &ret->outbox);
+    return db_commit(&tx);
 }
 
 static void write_figures(struct jw *w, const struct figures *f)
@@ -46,6 +46,8 @@ static enum pl_err on_status(struct http_call *c, struct pl_fail *reterr)
     const struct admin_ctx *ctx = c->self;
     struct figures f;
     enum pl_err e = take_figures(c, &f);
+    if (e == PL_UNAUTHENTICATED)
+        return e;
     jw_z(&c->out, "database", e == PL_OK ? "ok" : pl_err_code(e));
     jw_z(&c->out, "version", ctx->version);
     jw_utc(&c->out, "started_at", ctx->started_at);
@@ -107,9 +109,10 @@ static enum pl_err on_inventory(struct http_call *c, struct pl_fail *reterr)
     }
     jw_int(&c->out, "imported", imported);
     jw_int(&c->out, "known", known);
-    return PL_OK;
+    return admin_did(c, "inventory.imported", "devices", pl_fmt(c->arena, "%lld", (long long)imported));
 }
 
+/* S-A10: what is in the messages is shown to the machine's owner alone, and of channels alone that nothing is configured for (notify_list). */
 static enum pl_err on_outbox(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
@@ -127,8 +130,8 @@ static enum pl_err on_outbox(struct http_call *c, struct pl_fail *reterr)
         jw_str(&c->out, "channel", rows[i].channel);
         jw_str(&c->out, "to", rows[i].to);
         jw_str(&c->out, "subject", rows[i].subject);
-        jw_str(&c->out, "text", rows[i].text);
-        jw_str(&c->out, "pin", rows[i].pin);
+        jw_str(&c->out, "text", admin_is_machine(c) ? rows[i].text : PL_STR_NONE);
+        jw_str(&c->out, "pin", admin_is_machine(c) ? rows[i].pin : PL_STR_NONE);
         jw_int(&c->out, "attempts", rows[i].attempts);
         jw_utc(&c->out, "created_at", rows[i].created_at);
         jw_close(&c->out);
@@ -151,9 +154,10 @@ static enum pl_err on_relay(struct http_call *c, struct pl_fail *reterr)
     if (pl_unhex(body->public_key, key, sizeof key) != PL_OK)
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "public_key", "public_key: 64 hex digits are expected.");
     enum pl_err e = live_relay_enroll(c->tx, c->rand, c->now, body->name, key, &id, reterr);
-    if (e == PL_OK)
-        jw_uuid(&c->out, "id", id);
-    return e;
+    if (e != PL_OK)
+        return e;
+    jw_uuid(&c->out, "id", id);
+    return admin_did(c, "relay.enrolled", "relay", body->name);
 }
 
 static enum pl_err on_relays(struct http_call *c, struct pl_fail *reterr)
@@ -194,6 +198,10 @@ static enum pl_err on_audit(struct http_call *c, struct pl_fail *reterr)
     struct pl_uuid subject;
     int64_t rows, bad;
     enum pl_err e = http_param_uuid(c, "id", &subject);
+    if (pl_str_eqz(http_param(c, "id"), "admins")) {
+        subject = admin_chain;
+        e = PL_OK;
+    }
     if (e != PL_OK || (e = journal_audit_verify(c->tx, subject, &rows, &bad)) != PL_OK)
         return e;
     jw_uuid(&c->out, "subject", subject);
@@ -219,7 +227,7 @@ static enum pl_err on_oauth_client(struct http_call *c, struct pl_fail *reterr)
         jw_str(&c->out, "client_secret", secret[0] ? pl_str_of(secret) : PL_STR_NONE);
     }
     secure_wipe(secret, sizeof secret);
-    return e;
+    return e == PL_OK ? admin_did(c, "service.registered", "name", ((const struct oauth_client_new *)c->body)->name) : e;
 }
 
 static enum pl_err on_oauth_clients(struct http_call *c, struct pl_fail *reterr)
@@ -240,23 +248,24 @@ static enum pl_err on_oauth_client_remove(struct http_call *c, struct pl_fail *r
     if (e == PL_OK) {
         jw_bool(&c->out, "more", more);
         http_after(c, notify_wake, (void *)(uintptr_t)ctx->notify);
+        e = admin_did(c, "service.removed", "client_id", http_param(c, "id"));
     }
     return e;
 }
 
 const struct http_route admin_routes[] = {
-    { HTTP_GET, "/admin/v1/status", HTTP_PUBLIC, on_status, "This node, and what is connected, runs and waits", .tx = HTTP_OWN_TX },
-    { HTTP_POST, "/admin/v1/inventory", HTTP_PUBLIC, on_inventory, "Import devices that a maker has made", HTTP_BODY(struct inventory_body, inventory_fields) },
-    { HTTP_GET, "/admin/v1/outbox", HTTP_PUBLIC, on_outbox, "Messages that were not handed to a provider" },
-    { HTTP_POST, "/admin/v1/relays", HTTP_PUBLIC, on_relay, "Register a relay's key", HTTP_BODY(struct relay_body, relay_fields) },
-    { HTTP_GET, "/admin/v1/relays", HTTP_PUBLIC, on_relays, "All relays" },
-    { HTTP_GET, "/admin/v1/sessions", HTTP_PUBLIC, on_sessions, "Live sessions, running ones first" },
-    { HTTP_GET, "/admin/v1/live/{id}", HTTP_PUBLIC, on_explain, "One live session with its stages" },
-    { HTTP_GET, "/admin/v1/hubs", HTTP_PUBLIC, on_hubs, "Hubs and hubless cameras with their connections" },
-    { HTTP_GET, "/admin/v1/accounts", HTTP_PUBLIC, on_accounts, "Accounts, masked" },
-    { HTTP_POST, "/admin/v1/oauth-clients", HTTP_PUBLIC, on_oauth_client, "Register a service that may be linked to accounts", HTTP_BODY(struct oauth_client_new, oauth_client_fields) },
-    { HTTP_GET, "/admin/v1/oauth-clients", HTTP_PUBLIC, on_oauth_clients, "Services that may be linked" },
-    { HTTP_DELETE, "/admin/v1/oauth-clients/{id}", HTTP_PUBLIC, on_oauth_client_remove, "Remove a service and unlink it everywhere" },
-    { HTTP_GET, "/admin/v1/audit/{id}", HTTP_PUBLIC, on_audit, "Verify the audit chain of an account or device" },
+    { HTTP_GET, "/admin/v1/status", HTTP_SESSION, on_status, "This node, and what is connected, runs and waits", .tx = HTTP_OWN_TX },
+    { HTTP_POST, "/admin/v1/inventory", HTTP_SESSION, on_inventory, "Import devices that a maker has made", HTTP_BODY(struct inventory_body, inventory_fields) },
+    { HTTP_GET, "/admin/v1/outbox", HTTP_SESSION, on_outbox, "Messages that were not handed to a provider" },
+    { HTTP_POST, "/admin/v1/relays", HTTP_SESSION, on_relay, "Register a relay's key", HTTP_BODY(struct relay_body, relay_fields) },
+    { HTTP_GET, "/admin/v1/relays", HTTP_SESSION, on_relays, "All relays" },
+    { HTTP_GET, "/admin/v1/sessions", HTTP_SESSION, on_sessions, "Live sessions, running ones first" },
+    { HTTP_GET, "/admin/v1/live/{id}", HTTP_SESSION, on_explain, "One live session with its stages" },
+    { HTTP_GET, "/admin/v1/hubs", HTTP_SESSION, on_hubs, "Hubs and hubless cameras with their connections" },
+    { HTTP_GET, "/admin/v1/accounts", HTTP_SESSION, on_accounts, "Accounts, masked" },
+    { HTTP_POST, "/admin/v1/oauth-clients", HTTP_SESSION, on_oauth_client, "Register a service that may be linked to accounts", HTTP_BODY(struct oauth_client_new, oauth_client_fields) },
+    { HTTP_GET, "/admin/v1/oauth-clients", HTTP_SESSION, on_oauth_clients, "Services that may be linked" },
+    { HTTP_DELETE, "/admin/v1/oauth-clients/{id}", HTTP_SESSION, on_oauth_client_remove, "Remove a service and unlink it everywhere" },
+    { HTTP_GET, "/admin/v1/audit/{id}", HTTP_SESSION, on_audit, "Verify the audit chain of an account, a device or the admins" },
     HTTP_END,
 };

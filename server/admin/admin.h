@@ -1,9 +1,15 @@
-/* admin.h - the admin API: what porchctl speaks, on its own listener (a Unix socket of mode 0600), for the operator of this machine.
+/* admin.h - the admin API: what porchctl speaks, on listeners of its own: a Unix socket of mode 0600, and loopback where it is wanted.
  *
- * Rows like any other route; who can open the socket is the operator. An admin can see that an account exists, what is registered and what runs; it cannot see or
- * set a password, and a PIN only where no provider is configured to carry it (S-A10: the outbox of a machine that sends nothing).
+ * S-A9: there is no default admin. Who owns the machine (root, or the server's user, as the kernel says at the Unix socket) may do everything, and the audit calls him
+ * `machine`. He invites the first admin; then any admin invites others: a one-time token of 256 bits, good for an hour, kept as a hash. Who accepts it gets a credential
+ * of his own, which is all that counts over TCP (and counts at the socket too, when it comes). A revocation is in force when it is answered, ends the invitations that he
+ * made, and the last admin's can be made by the machine's owner only. No name is given twice. Two different admins are two different http_actor.client_id, neither zero.
+ * Whatever changes something is written into one audit chain (`porchctl admin log`, `porchctl audit verify admins`), in the transaction in which it is done.
+ * S-A10: an admin sees that an account exists, what is registered and what runs; he cannot see or set a password or a PIN. The machine's owner, who has the database and
+ * its key anyway, sees a PIN where no provider is configured to carry it (the outbox of a machine that sends nothing).
  * Not here: rules. Each route calls one function of the capability that owns the data.   Threads: http's workers.  Memory: the call's arena.
- *     http_mount(admin_http, admin_routes, &(struct admin_ctx){ .notify = notify, .live = &live, … });
+ *     http_new(&(struct http_conf){ .listen = "unix:/run/porchlight/admin.sock", .machine = true, .hooks = admin_hooks(), … }, &http, &fail);
+ *     http_mount(http, admin_routes, &(struct admin_ctx){ .notify = notify, .live = &live, … });
  */
 #pragma once
 #include "http.h"
@@ -19,3 +25,6 @@ struct admin_ctx {
     const char *version;
 };
 extern const struct http_route admin_routes[]; /* self: struct admin_ctx */
+extern const struct http_route admin_people_routes[]; /* self: nothing */
+struct http_hooks admin_hooks(void);
+extern const struct pl_uuid admin_chain; /* what the audit of admins stands under */

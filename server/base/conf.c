@@ -61,7 +61,7 @@ static enum pl_err str_check(const struct conf_row *r, struct pl_str v, struct p
         right = right || pl_str_eqz(v, r->one_of[i]);
     for (size_t i = 0; r->begins && r->begins[i]; i++)
         right = right || pl_str_starts(v, pl_str_of(r->begins[i]));
-    if (r->listens && !is_listen(v))
+    if (r->listens && !is_listen(v) && (v.n || r->dflt[0]))
         return pl_fail_field(reterr, PL_INVALID_REQUEST, r->name, "%s wants HOST:PORT, such as 127.0.0.1:8080, or unix:/PATH", r->name);
     if (right)
         return PL_OK;

@@ -21,7 +21,7 @@ struct conf_row {
     /* STR only; an empty value passes `begins`. */
     const char *const *one_of; /**< the words that it may be, NULL at the end */
     const char *const *begins; /**< what it may begin with, NULL at the end */
-    bool listens;              /**< HOST:PORT or unix:/PATH */
+    bool listens;              /**< HOST:PORT or unix:/PATH; nothing, where that is the default */
 };
 #define CONF_STR(n, st, f, max, d, doc_) { .name = (n), .type = CONF_T_STR, .offset = offsetof(st, f), .lo = 0, .hi = (max), .dflt = (d), .doc = (doc_) }
 #define CONF_NUM(n, st, f, lo_, hi_, d, doc_) { .name = (n), .type = CONF_T_NUM, .offset = offsetof(st, f), .lo = (lo_), .hi = (hi_), .dflt = (d), .doc = (doc_) }

@@ -47,7 +47,10 @@ static const struct ctl_option migrate_options[] = {
     OPT_END,
 };
 
+#define AS OPT("--as", "FILE", as, "As the admin whose credential stands in FILE, where that says; default: as the owner of this machine, in the data folder.")
+static const struct ctl_option admin_options[] = { AS, OPT_END };
 static const struct ctl_option oauth_client_options[] = {
+    AS,
     OPT("--public", NULL, public_client, "It runs where no secret can be kept, and gets none."),
     OPT_END,
 };
@@ -55,19 +58,24 @@ static const struct ctl_option oauth_client_options[] = {
 static const struct ctl_command commands[] = {
     { "up", "", "Runs the whole of Porchlight on this machine until Ctrl-C", 0, 0, up_options, ctl_up, NULL },
     { "demo watch", "", "Shows the live picture of the demo camera", 0, 0, watch_options, ctl_demo_watch, NULL },
-    { "status", "", "Version of the server that runs, and since when", 0, 0, NULL, ctl_show, &ctl_view_status },
-    { "outbox", "", "Messages that were not handed to a provider, with their PINs", 0, 0, NULL, ctl_show, &ctl_view_outbox },
-    { "inventory import", "FILE", "Takes in the devices that a maker has made (JSON lines)", 1, 1, NULL, ctl_inventory_import, NULL },
-    { "accounts", "", "Lists accounts", 0, 0, NULL, ctl_show, &ctl_view_accounts },
-    { "hubs", "", "Lists hubs and whether they are connected", 0, 0, NULL, ctl_show, &ctl_view_hubs },
-    { "relays", "", "Lists media relays", 0, 0, NULL, ctl_show, &ctl_view_relays },
-    { "relay enroll", "NAME PUBLIC_KEY", "Lets a relay in by its key (64 hex digits)", 2, 2, NULL, ctl_relay_enroll, NULL },
-    { "oauth-clients", "", "Lists services that may be linked to accounts", 0, 0, NULL, ctl_show, &ctl_view_oauth_clients },
+    { "status", "", "Version of the server that runs, and since when", 0, 0, admin_options, ctl_show, &ctl_view_status },
+    { "outbox", "", "Messages that were not handed to a provider, with their PINs", 0, 0, admin_options, ctl_show, &ctl_view_outbox },
+    { "inventory import", "FILE", "Takes in the devices that a maker has made (JSON lines)", 1, 1, admin_options, ctl_inventory_import, NULL },
+    { "accounts", "", "Lists accounts", 0, 0, admin_options, ctl_show, &ctl_view_accounts },
+    { "hubs", "", "Lists hubs and whether they are connected", 0, 0, admin_options, ctl_show, &ctl_view_hubs },
+    { "relays", "", "Lists media relays", 0, 0, admin_options, ctl_show, &ctl_view_relays },
+    { "relay enroll", "NAME PUBLIC_KEY", "Lets a relay in by its key (64 hex digits)", 2, 2, admin_options, ctl_relay_enroll, NULL },
+    { "oauth-clients", "", "Lists services that may be linked to accounts", 0, 0, admin_options, ctl_show, &ctl_view_oauth_clients },
     { "oauth-client add", "NAME REDIRECT_URI...", "Registers a service, such as a voice assistant; its secret is shown this once", 2, 13, oauth_client_options, ctl_oauth_client_add, NULL },
-    { "oauth-client remove", "CLIENT_ID", "Removes a service and unlinks it from all accounts", 1, 1, NULL, ctl_oauth_client_remove, NULL },
-    { "sessions", "", "Lists live sessions", 0, 0, NULL, ctl_show, &ctl_view_sessions },
-    { "session explain", "ID", "What happened in a live session, stage by stage", 1, 1, NULL, ctl_show, &ctl_view_live },
-    { "audit verify", "SUBJECT", "Checks the audit chain of an account or device and shows it", 1, 1, NULL, ctl_show, &ctl_view_audit },
+    { "oauth-client remove", "CLIENT_ID", "Removes a service and unlinks it from all accounts", 1, 1, admin_options, ctl_remove, "/admin/v1/oauth-clients/" },
+    { "sessions", "", "Lists live sessions", 0, 0, admin_options, ctl_show, &ctl_view_sessions },
+    { "session explain", "ID", "What happened in a live session, stage by stage", 1, 1, admin_options, ctl_show, &ctl_view_live },
+    { "audit verify", "SUBJECT", "Checks the audit chain of an account or device, or that of `admins`", 1, 1, admin_options, ctl_show, &ctl_view_audit },
+    { "admin list", "", "Lists admins, those that were and those that are invited", 0, 0, admin_options, ctl_show, &ctl_view_admins },
+    { "admin invite", "NAME", "Makes the one-time token by which somebody becomes an admin; it is good for an hour", 1, 1, admin_options, ctl_admin_invite, NULL },
+    { "admin accept", "ADDRESS FILE", "Becomes an admin: takes the token from stdin, writes the credential to FILE", 2, 2, NULL, ctl_admin_accept, NULL },
+    { "admin revoke", "NAME", "Revokes an admin, or an invitation", 1, 1, admin_options, ctl_remove, "/admin/v1/admins/" },
+    { "admin log", "", "What admins and the machine's owner did, newest first", 0, 0, admin_options, ctl_show, &ctl_view_log },
     { "migrate", "", "Brings the database to this version", 0, 0, migrate_options, ctl_migrate, NULL },
     { .name = NULL },
 };

@@ -2,7 +2,8 @@
  *
  * A subcommand is a row (name, arguments, options, function); options are rows too. Each works in one data folder (`--dir`), says what it did to a person, or
  * with `--json` as JSON on stdout. Failures are one sentence on stderr and exit code 1; a wrong command line is 64.
- * Not here: what the admin API answers (admin/), the product's rules. ctl holds no secret but those of its folder.  Threads: one.
+ * Not here: what the admin API answers (admin/), the product's rules. ctl holds no secret but those of its folder, and an admin's credential in a
+ * file of his.  Threads: one.
  * Memory: all of a run lives in one arena.
  *     static enum pl_err on_status(struct ctl *c, struct pl_fail *reterr) { ... }
  *     { "status", "", "How the server is", 0, 0, NULL, on_status },
@@ -34,6 +35,8 @@ struct ctl {
     const char *out;
     const char *seconds;
     bool public_client; /**< oauth-client add */
+    /* whatever asks the admin API */
+    const char *as; /**< file of an admin's credential; NULL: by the Unix socket in `dir` */
     /* migrate */
     const char *db;
 };
@@ -65,10 +68,18 @@ enum pl_err ctl_migrate(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_inventory_import(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_oauth_client_add(struct ctl *c, struct pl_fail *reterr);
-enum pl_err ctl_oauth_client_remove(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr);
+enum pl_err ctl_admin_invite(struct ctl *c, struct pl_fail *reterr);
+enum pl_err ctl_admin_accept(struct ctl *c, struct pl_fail *reterr);
+/* DELETE of command->data (the path) and the first argument, until nothing is left of it. */
+enum pl_err ctl_remove(struct ctl *c, struct pl_fail *reterr);
 /* Any admin GET: prints the answer as a table by the row in command->data (struct ctl_view), or as it came with --json. */
 enum pl_err ctl_show(struct ctl *c, struct pl_fail *reterr);
+
+/* POSTs and prints these members of the answer (NULL at the end; a single one bare), or all of it with --json. */
+PL_MUST enum pl_err ctl_post(struct ctl *c, const char *path, const struct pl_buf *body, const char *const *members, struct pl_fail *reterr);
+/* May it stand in a path? */
+PL_MUST enum pl_err ctl_argument(const char *arg, struct pl_fail *reterr);
 
 /* How an admin answer is shown to a person. */
 struct ctl_view {
@@ -76,7 +87,8 @@ struct ctl_view {
     const char *list;  /**< member with the rows; NULL: the answer itself is one object, shown member by member */
     const char *columns[10];
 };
-extern const struct ctl_view ctl_view_outbox, ctl_view_status, ctl_view_relays, ctl_view_hubs, ctl_view_sessions, ctl_view_accounts, ctl_view_audit, ctl_view_live, ctl_view_oauth_clients;
+extern const struct ctl_view ctl_view_outbox, ctl_view_status, ctl_view_relays, ctl_view_hubs, ctl_view_sessions, ctl_view_accounts, ctl_view_audit, ctl_view_live, ctl_view_oauth_clients,
+    ctl_view_admins, ctl_view_log;
 
 /* Says something to the person at the console (stderr): one line. */
 void ctl_say(const char *fmt, ...) PL_PRINTF(1, 2);

@@ -16,6 +16,8 @@ const struct ctl_view ctl_view_sessions = { "/admin/v1/sessions", "sessions", { 
 const struct ctl_view ctl_view_accounts = { "/admin/v1/accounts", "accounts", { "account_id", "email", "phone", "country", "region", "created_at" } };
 const struct ctl_view ctl_view_audit = { .path = "/admin/v1/audit/%s" };
 const struct ctl_view ctl_view_oauth_clients = { "/admin/v1/oauth-clients", "clients", { "client_id", "name", "public", "redirect_uris", "created_at" } };
+const struct ctl_view ctl_view_admins = { "/admin/v1/admins", "admins", { "name", "state", "created_at", "used_at", "revoked_at", "expires_at" } };
+const struct ctl_view ctl_view_log = { "/admin/v1/log", "log", { "number", "at", "action", "detail" } };
 const struct ctl_view ctl_view_live = { .path = "/admin/v1/live/%s" };
 
 struct cells { struct pl_str v[10]; };
@@ -105,6 +107,14 @@ static void print_object(struct pl_str t)
     putchar('\n');
 }
 
+enum pl_err ctl_argument(const char *arg, struct pl_fail *reterr)
+{
+    for (const char *p = arg; *p; p++)
+        if (!strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_", *p))
+            return pl_fail(reterr, PL_INVALID_REQUEST, "'%s' is no id and no name.", arg);
+    return PL_OK;
+}
+
 enum pl_err ctl_show(struct ctl *c, struct pl_fail *reterr)
 {
     const struct ctl_view *view = c->command->data;
@@ -112,13 +122,13 @@ enum pl_err ctl_show(struct ctl *c, struct pl_fail *reterr)
     struct pl_str text = PL_STR_NONE, head, rest;
     head = pl_str_split(pl_str_of(view->path), '%', &rest);
     const char *arg = c->n_args ? c->args[0] : "";
-    for (const char *p = arg; *p; p++)
-        if (!strchr("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_", *p))
-            return pl_fail(reterr, PL_INVALID_REQUEST, "'%s' is not an id.", arg);
+    enum pl_err e = ctl_argument(arg, reterr);
+    if (e != PL_OK)
+        return e;
     struct pl_str path = pl_fmt(c->arena, "%.*s%s", PL_FMT(head), arg);
     if (!path.p)
         return PL_NO_MEMORY;
-    enum pl_err e = ctl_admin(c, "GET", path.p, PL_STR_NONE, &text, reterr);
+    e = ctl_admin(c, "GET", path.p, PL_STR_NONE, &text, reterr);
     if (e == PL_OK)
         e = json_parse(text, &d, reterr);
     if (e != PL_OK)
@@ -187,12 +197,32 @@ enum pl_err ctl_inventory_import(struct ctl *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
-enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr)
+enum pl_err ctl_post(struct ctl *c, const char *path, const struct pl_buf *body, const char *const *members, struct pl_fail *reterr)
 {
     struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_str text = PL_STR_NONE;
+    enum pl_err e = pl_buf_err(body);
+    if (e == PL_OK)
+        e = ctl_admin(c, "POST", path, pl_buf_view(body), &text, reterr);
+    if (e == PL_OK)
+        e = json_parse(text, &d, reterr);
+    if (e != PL_OK)
+        return e;
+    if (c->json)
+        printf("%.*s\n", PL_FMT(text));
+    for (size_t i = 0; !c->json && members[i]; i++)
+        if (members[1])
+            printf("%-13s  %.*s\n", members[i], PL_FMT(json_doc_str(d, members[i])));
+        else
+            printf("%.*s\n", PL_FMT(json_doc_str(d, members[i])));
+    return PL_OK;
+}
+
+enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr)
+{
+    static const char *const shows[] = { "id", NULL };
     struct pl_buf b = pl_buf_init(c->arena, 4096);
     struct jw w = jw_start(&b);
-    struct pl_str text = PL_STR_NONE;
     uint8_t key[32];
     if (pl_unhex(pl_str_of(c->args[1]), key, sizeof key) != PL_OK)
         return pl_fail(reterr, PL_INVALID_REQUEST, "The public key must be 64 hex digits.");
@@ -200,24 +230,14 @@ enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr)
     jw_z(&w, "name", c->args[0]);
     jw_z(&w, "public_key", c->args[1]);
     jw_close(&w);
-    enum pl_err e = ctl_admin(c, "POST", "/admin/v1/relays", pl_buf_view(&b), &text, reterr);
-    if (e == PL_OK)
-        e = json_parse(text, &d, reterr);
-    if (e != PL_OK)
-        return e;
-    if (c->json)
-        printf("%.*s\n", PL_FMT(text));
-    else
-        printf("%.*s\n", PL_FMT(json_doc_str(d, "id")));
-    return PL_OK;
+    return ctl_post(c, "/admin/v1/relays", &b, shows, reterr);
 }
 
 enum pl_err ctl_oauth_client_add(struct ctl *c, struct pl_fail *reterr)
 {
-    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    static const char *const shows[] = { "client_id", "client_secret", NULL };
     struct pl_buf b = pl_buf_init(c->arena, 65536);
     struct jw w = jw_start(&b);
-    struct pl_str text = PL_STR_NONE;
     jw_open(&w, NULL);
     jw_z(&w, "name", c->args[0]);
     jw_bool(&w, "public", c->public_client);
@@ -226,26 +246,18 @@ enum pl_err ctl_oauth_client_add(struct ctl *c, struct pl_fail *reterr)
         jw_z(&w, NULL, c->args[i]);
     jw_end_array(&w);
     jw_close(&w);
-    enum pl_err e = ctl_admin(c, "POST", "/admin/v1/oauth-clients", pl_buf_view(&b), &text, reterr);
-    if (e == PL_OK)
-        e = json_parse(text, &d, reterr);
-    if (e != PL_OK)
-        return e;
-    if (c->json)
-        printf("%.*s\n", PL_FMT(text));
-    else
-        printf("client_id      %.*s\nclient_secret  %.*s\n", PL_FMT(json_doc_str(d, "client_id")), PL_FMT(json_doc_str(d, "client_secret")));
-    return PL_OK;
+    return ctl_post(c, "/admin/v1/oauth-clients", &b, shows, reterr);
 }
 
-enum pl_err ctl_oauth_client_remove(struct ctl *c, struct pl_fail *reterr)
+enum pl_err ctl_remove(struct ctl *c, struct pl_fail *reterr)
 {
-    struct pl_str text = PL_STR_NONE, path = pl_fmt(c->arena, "/admin/v1/oauth-clients/%s", c->args[0]);
-    enum pl_err e = PL_OK;
-    do
-        e = path.p ? ctl_admin(c, "DELETE", path.p, PL_STR_NONE, &text, reterr) : PL_NO_MEMORY;
-    while (e == PL_OK && pl_str_eqz(text, "{\"more\":true}"));
-    if (e == PL_OK && c->json)
+    struct pl_str text = PL_STR_NONE, path = pl_fmt(c->arena, "%s%s", (const char *)c->command->data, c->args[0]);
+    enum pl_err e = ctl_argument(c->args[0], reterr);
+    if (e == PL_OK && !path.p)
+        e = PL_NO_MEMORY;
+    while (e == PL_OK && (e = ctl_admin(c, "DELETE", path.p, PL_STR_NONE, &text, reterr)) == PL_OK && pl_str_eqz(text, "{\"more\":true}"))
+        ;
+    if (e == PL_OK && c->json && text.n)
         printf("%.*s\n", PL_FMT(text));
     return e;
 }

@@ -2,6 +2,7 @@
 #include "ctl_file.h"
 #include "json.h"
 #include <curl/curl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MOST_REPLY (16u << 20)
@@ -90,14 +91,43 @@ enum pl_err ctl_http(struct pl_arena *a, const struct ctl_request *q, struct pl_
     return PL_OK;
 }
 
+void ctl_admin_at(const char *address, struct ctl_request *q)
+{
+    bool socket = strncmp(address, "unix:", 5) == 0;
+    q->unix_socket = socket ? address + 5 : NULL;
+    q->host = socket ? NULL : address;
+}
+
+/* As ssh does with keys: what others can read is no secret any more. */
+static enum pl_err read_credential(const struct ctl *c, struct ctl_request *q, struct pl_fail *reterr)
+{
+    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    struct pl_str text;
+    struct stat st;
+    enum pl_err e = ctl_read(c->arena, c->as, 4096, &text, reterr);
+    if (e != PL_OK)
+        return e;
+    if (stat(c->as, &st) != 0 || (st.st_mode & 077))
+        return pl_fail(reterr, PL_FORBIDDEN, "%s can be read by others: it must have mode 0600. If they may have read it, revoke this admin.", c->as);
+    const char *address = json_parse(text, &d, NULL) == PL_OK ? pl_str_z(c->arena, json_doc_str(d, "admin")) : NULL;
+    q->bearer = address ? pl_str_z(c->arena, json_doc_str(d, "credential")) : NULL;
+    if (!q->bearer || !q->bearer[0])
+        return pl_fail(reterr, PL_INVALID_REQUEST, "%s is no file that `porchctl admin accept` has written.", c->as);
+    ctl_admin_at(address, q);
+    return PL_OK;
+}
+
 enum pl_err ctl_admin(struct ctl *c, const char *method, const char *path, struct pl_str body, struct pl_str *ret_body, struct pl_fail *reterr)
 {
     struct ctl_paths paths;
-    enum pl_err e = ctl_paths_of(c, &paths, reterr);
+    struct ctl_request q = { .method = method, .path = path, .body = body };
+    enum pl_err e = c->as ? read_credential(c, &q, reterr) : ctl_paths_of(c, &paths, reterr);
     if (e != PL_OK)
         return e;
+    if (c->as)
+        return ctl_http(c->arena, &q, ret_body, reterr);
     struct pl_fail why = PL_FAIL_INIT;
-    struct ctl_request q = { .unix_socket = paths.admin, .method = method, .path = path, .body = body };
+    q.unix_socket = paths.admin;
     e = ctl_http(c->arena, &q, ret_body, &why);
     if (e == PL_UNAVAILABLE && access(paths.admin, W_OK) != 0)
         return ctl_not_running(c, &paths, "up", reterr);

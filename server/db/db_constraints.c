@@ -29,6 +29,9 @@ static const struct constraint_row {
     { "device_slot_device_key", PL_RETRY },
     { "device_binding_key", PL_RETRY },
 
+    /* admin: a name that was invited anew while its admin came to be */
+    { "admin_name", PL_ADMIN_NAME_TAKEN },
+
     /* live: two phones start the same camera at once; the later one joins. */
     { "live_one_per_device", PL_RETRY },
 

@@ -105,7 +105,22 @@ enum pl_err journal_audit_read(struct db_tx *tx, struct pl_uuid subject, int64_t
     if (!out)
         return PL_NO_MEMORY;
     for (size_t i = 0; i < n; i++)
-        out[i] = (struct journal_audit_row){ .number = page[i].number, .at = page[i].at, .action = page[i].action };
+        out[i] = (struct journal_audit_row){ .number = page[i].number, .at = page[i].at, .action = page[i].action, .detail = page[i].detail };
+    *ret = out;
+    *ret_n = n;
+    return PL_OK;
+}
+
+enum pl_err journal_audit_newest(struct db_tx *tx, struct pl_uuid subject, struct journal_audit_row **ret, size_t *ret_n)
+{
+    struct journal_sql_audit_newest_row *rows;
+    size_t n;
+    enum pl_err e = journal_sql_audit_newest(tx, subject, &rows, &n);
+    struct journal_audit_row *out = e == PL_OK ? PL_NEW_ARRAY(db_arena(tx), n ? n : 1, struct journal_audit_row) : NULL;
+    if (!out)
+        return e == PL_OK ? PL_NO_MEMORY : e;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (struct journal_audit_row){ .number = rows[i].number, .at = rows[i].at, .action = rows[i].action, .detail = rows[i].detail };
     *ret = out;
     *ret_n = n;
     return PL_OK;

@@ -60,7 +60,7 @@ PL_MUST enum pl_err journal_forget(struct db_tx *tx, struct pl_uuid account_id);
 struct journal_audit {
     struct pl_uuid account; /**< the chain is this account's; zero: that of */
     struct pl_uuid subject; /**< a device */
-    struct pl_uuid actor;   /**< client, relay or admin; zero: the server itself */
+    struct pl_uuid actor;   /**< client, relay or admin; zero: the server itself, or the machine's owner */
     const char *action;
     struct pl_str detail;   /**< JSON object without personal data or secrets, at most 200 KiB; kept byte by byte */
 };
@@ -71,10 +71,12 @@ PL_MUST enum pl_err journal_audit(struct db_tx *tx, struct pl_utc now, const str
 struct journal_audit_row {
     int64_t number;
     struct pl_utc at;
-    struct pl_str action;
+    struct pl_str action, detail;
 };
 /* The next rows of the chain (account or device) after that number, at most 500; *ret_n 0: no more. For the person whom it is about. */
 PL_MUST enum pl_err journal_audit_read(struct db_tx *tx, struct pl_uuid subject, int64_t after, struct journal_audit_row **ret, size_t *ret_n);
+/* The newest rows of a chain that is no account's, newest first, at most 200. */
+PL_MUST enum pl_err journal_audit_newest(struct db_tx *tx, struct pl_uuid subject, struct journal_audit_row **ret, size_t *ret_n);
 /* *ret_bad: number of the first changed or missing row of the chain, 0: whole. (Of a row that was changed together with its hash it is the next row's number,
  * or its own if it is the last: which of two that do not fit was changed cannot be told.)
  * The chain is locked until the transaction ends, and tx's arena holds all of it. `subject`: account or device. */

@@ -96,6 +96,11 @@ UPDATE audit_head SET hash = $2 WHERE subject_id = $1;
 -- Where the chain ends, locked so that it does not grow while it is followed. No row: it is empty.
 SELECT number, hash FROM audit_head WHERE subject_id = $1 FOR UPDATE;
 
+-- name: audit_newest :many 200
+-- in: subject_id uuid
+-- The end of the chain, newest first.
+SELECT number, at, action, detail FROM audit WHERE subject_id = $1 ORDER BY number DESC LIMIT 200;
+
 -- name: audit_page :many 500
 -- in: subject_id uuid, number bigint
 -- The next rows of the chain after that number.

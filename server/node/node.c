@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define TYPE_BASE "https://porchlight.example/errors/"
 #define START_WAIT (30 * PL_SECOND) /* for a database that is starting too */
 
 /* Opens a connection once the database answers; each try waits at most db_begin's two seconds. */
@@ -86,7 +87,7 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
         { device_routes, &n->device }, { live_routes, &n->live },
         { live_whep_routes, &n->live }, { live_whip_routes, &n->live }, { notify_routes, n->notify },
     };
-    struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = "https://porchlight.example/errors/", .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
+    struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = TYPE_BASE, .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
                             .heavy_workers = (unsigned)c->account.hash_threads, .heavy_queue = (unsigned)c->account.hash_queue,
                             .max_connections = (unsigned)c->max_connections, .max_per_address = (unsigned)c->max_per_address,
                             .tls_cert = pl_str_z(n->arena, c->tls_cert), .tls_key = pl_str_z(n->arena, c->tls_key), .behind_proxy = c->behind_proxy,
@@ -95,15 +96,20 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     enum pl_err e = http_new(&hc, &n->http, reterr);
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(mounts); i++)
         e = http_mount(n->http, mounts[i].routes, mounts[i].self);
-    if (e != PL_OK)
-        return e;
-    hc.listen = pl_str_z(n->arena, c->admin_listen);
-    hc.workers = 1;
-    hc.rates = NULL;
-    hc.origins = hc.proxies = hc.tls_cert = hc.tls_key = NULL;
-    hc.max_body = 1 << 20;
-    e = http_new(&hc, &n->admin_http, reterr);
-    return e == PL_OK ? http_mount(n->admin_http, admin_routes, &n->admin) : e;
+    return e;
+}
+
+/* The machine's owner comes by the Unix socket; over TCP, which is loopback only and where it is wanted, admins come by their credentials, and wrong ones are counted. */
+static enum pl_err listen_admin(struct node *n, struct pl_str listen, bool machine, struct http **ret, struct pl_fail *reterr)
+{
+    struct http_conf hc = { .listen = pl_str_z(n->arena, listen), .machine = machine, .type_base = TYPE_BASE, .workers = 1, .queue = (unsigned)n->conf->queue, .max_body = 1 << 20,
+                            .rates = machine ? NULL : &n->conf->rates, .db = n->db_conf, .clock = n->clock, .rand = n->rand, .log = &n->log, .hooks = admin_hooks() };
+    enum pl_err e = http_new(&hc, ret, reterr);
+    if (e == PL_OK)
+        e = http_mount(*ret, admin_routes, &n->admin);
+    if (e == PL_OK)
+        e = http_mount(*ret, admin_people_routes, &n->admin);
+    return e == PL_OK ? http_start(*ret, reterr) : e;
 }
 
 static enum pl_err listen_link(struct node *n, struct pl_fail *reterr)
@@ -135,7 +141,8 @@ static enum pl_err start(struct node *n, struct pl_fail *reterr)
         (e = node_runner_start(n, node_lease_jobs, n->bus, /* subject= */ NULL, &n->db_conf, &n->log, &n->lease)) != PL_OK ||
         (e = node_runner_start(n, node_jobs, n->bus, "facts", &n->db_conf, &n->log, &n->jobs)) != PL_OK ||
         (e = node_runner_start(n, node_outbox_jobs, n->bus, "outbox", &n->db_conf, &n->log, &n->outbox)) != PL_OK || (e = http_start(n->http, reterr)) != PL_OK ||
-        (e = http_start(n->admin_http, reterr)) != PL_OK)
+        (e = listen_admin(n, n->conf->admin_listen, true, &n->admin_http, reterr)) != PL_OK ||
+        (n->conf->admin_tcp.n && (e = listen_admin(n, n->conf->admin_tcp, false, &n->admin_tcp, reterr)) != PL_OK))
         return e;
     return link_start(n->link, reterr);
 }
@@ -146,6 +153,7 @@ static void stop(struct node *n, int64_t grace_us)
     n->http = http_stop(n->http, grace_us);
     n->link = link_stop(n->link, grace_us);
     n->admin_http = http_stop(n->admin_http, grace_us);
+    n->admin_tcp = http_stop(n->admin_tcp, grace_us);
     n->jobs = node_runner_stop(n->jobs);
     n->outbox = node_runner_stop(n->outbox);
     n->lease = node_runner_stop(n->lease);
@@ -198,6 +206,7 @@ static void say_ready(const struct node *n)
     jw_z(&w, "http", http_address(n->http));
     jw_z(&w, "ws", link_address(n->link));
     jw_z(&w, "admin", http_address(n->admin_http));
+    jw_z(&w, "admin_tcp", n->admin_tcp ? http_address(n->admin_tcp) : NULL);
     jw_close(&w);
     printf("%s\n", b.p);
     fflush(stdout);

@@ -4,6 +4,7 @@
 
 const char *const node_log_levels[] = { [PL_DEBUG] = "debug", [PL_INFO] = "info", [PL_WARN] = "warn", [PL_ERROR] = "error", NULL };
 
+static const char *const socket_schemes[] = { "unix:/", NULL };
 static const char *const nats_schemes[] = { "nats://", NULL };
 
 static const struct conf_row own_rows[] = {
@@ -18,7 +19,8 @@ static const struct conf_row own_rows[] = {
     ROW(STR, "http.allowed_origins", origins, 4096, "", "Web pages that may use the REST API (CORS): origins like https://app.example, parted by blanks."),
     ROW(LISTEN, "ws.listen", ws_listen, 128, "127.0.0.1:8081", "Address of the WebSocket listener for hubs, apps and relays."),
     ROW(NUM, "ws.max_per_address", ws_max_per_address, 1, 18000, "1000", "WebSockets at once from one address, those whose handshake is not done included."),
-    ROW(LISTEN, "admin.listen", admin_listen, 108, "unix:/run/porchlight/admin.sock", "The admin listener: a Unix socket of mode 0600."),
+    ROW(URL, "admin.listen", admin_listen, 112, socket_schemes, "unix:/run/porchlight/admin.sock", "The admin listener of whoever owns the machine: a Unix socket of mode 0600."),
+    ROW(LISTEN, "admin.tcp", admin_tcp, 128, "", "One more admin listener, for admins with a credential (porchctl admin): HOST:PORT on loopback. Empty: none."),
     ROW(STR, "server_name", server_name, 253, "porchlight", "The name that devices and relays sign when they say hello to this server."),
     ROW(URL, "bus.nats_url", nats_url, 1000, nats_schemes, "", "NATS, when several porchlightd serve one database: nats://host:4222, more with commas. Empty: this is the only one."),
     ROW(STR, "bus.nats_token_file", nats_token_file, 512, "", "A file with the token that NATS wants, when it wants one."),

@@ -11,7 +11,7 @@
 
 struct node_conf {
     struct pl_str db, data_dir, migrations_dir;
-    struct pl_str http_listen, ws_listen, admin_listen;
+    struct pl_str http_listen, ws_listen, admin_listen, admin_tcp;
     struct pl_str server_name, log_level;
     struct pl_str nats_url, nats_token_file;
     int64_t workers, queue, link_workers;

@@ -30,7 +30,7 @@ struct node {
     struct live_ctx live;
     struct admin_ctx admin;
     struct node_status status;
-    struct http *http, *admin_http;
+    struct http *http, *admin_http, *admin_tcp; /* admin_tcp NULL: none */
     struct link *link;
     struct node_runner *lease, *jobs, *outbox;
 };

@@ -1,18 +1,12 @@
-"""Tokens and grants in the hands of many at once, each on a connection of its own (S-S1 to S-S3); that the whole password counts (S-A1); who is anybody on a fresh system,
-and what its operator can see (S-A9, S-A10)."""
+"""Tokens and grants in the hands of many at once, each on a connection of its own (S-S1 to S-S3); that the whole password counts (S-A1)."""
 import base64
 import concurrent.futures
-import http.client
-import json
 import os
 import re
-import socket
-import stat
 import threading
 
 from lib import rest
 from lib.events import Events
-from lib.openapi import ROOT
 from lib.wait import until
 
 MANY = 24
@@ -175,73 +169,3 @@ def test_s_a1_every_character_of_a_password_counts(porch):
     for wrong in (password[:-1], password.strip(), password[:72], password + " ", password.replace("\u00e4", "a")):
         assert rest.Api(porch).post("/v1/sessions", {"email": account.email, "password": wrong}).code in ("invalid_credentials", "password_refused")
     rest.Api(porch).post("/v1/sessions", {"email": account.email, "password": password.replace("\u00e4", "a\u0308")}).ok(202)
-
-
-# --- who is anybody by default
-
-def admin_of(p, method, path, body=None):
-    """(status, text) of the admin listener."""
-    conn = http.client.HTTPConnection("localhost")
-    conn.sock = socket.socket(socket.AF_UNIX)
-    conn.sock.connect(p.ready["admin"].removeprefix("unix:"))
-    try:
-        conn.request(method, path, body and json.dumps(body), {"Content-Type": "application/json"} if body else {})
-        reply = conn.getresponse()
-        return reply.status, reply.read().decode()
-    finally:
-        conn.close()
-
-
-def admin_routes():
-    """Of the code: (method, path, the line)."""
-    with open(os.path.join(ROOT, "server/admin/admin.c"), encoding="utf-8") as f:
-        return re.findall(r'\{ HTTP_(\w+), "(/admin/[^"]+)"(.*)', f.read())
-
-
-def test_s_a9_a_fresh_system_has_nobody_who_may_sign_in(own_porch):
-    p = own_porch()
-    assert p.ctl("accounts")["accounts"] == []
-    with p.db() as db:
-        tables = [r[0] for r in db.execute("SELECT table_name FROM information_schema.columns WHERE table_schema = 'public' AND column_name = 'account_id'").fetchall()]
-        assert {"account", "client", "session", "session_token"} <= set(tables)
-        assert [t for t in tables if db.execute(f"SELECT 1 FROM {t} LIMIT 1").fetchone()] == []
-    for email, password in (("admin@example.com", "admin"), ("admin@localhost", "porchlight"), ("demo@porchlight.example", "demo"), ("root@localhost", "changeme1")):
-        assert rest.Api(p).post("/v1/sessions", {"email": email, "password": password}).code in ("invalid_credentials", "invalid_request", "password_refused")
-
-
-def test_s_a9_an_operator_is_who_can_open_the_socket_and_nobody_over_the_network(porch, account):
-    path = porch.ready["admin"].removeprefix("unix:")
-    assert stat.S_ISSOCK(os.stat(path).st_mode) and stat.S_IMODE(os.stat(path).st_mode) == 0o600 and os.stat(path).st_uid == os.getuid()
-    assert admin_of(porch, "GET", "/admin/v1/status")[0] == 200
-    routes = admin_routes()
-    assert len(routes) >= 10
-    for method, where, _ in routes:
-        for token in (None, account.api.token):
-            r = account.api.call(method, where.replace("{id}", account.id), token=token, check=False)
-            assert r.status in (404, 405), (where, r.status, r.body)
-
-
-def test_s_a10_an_operator_sees_no_secret_of_an_account_and_can_set_none(porch, account):
-    """A message that waits for its provider has a PIN in it; a client's tokens and the password's hash stand in rows. The admin API gives none of them, and takes none."""
-    porch.mail.refuse = "451 later"
-    try:
-        api = rest.Api(porch)
-        api.post("/v1/sessions", {"email": account.email, "password": account.password}).ok(202)
-        waits = until(lambda: [m for m in porch.ctl("outbox")["messages"] if m["to"].endswith(account.email.split("@")[1]) and m["attempts"]], "the message waits for its next try")
-        assert all(m.get("pin") is None and m.get("text") is None for m in waits), waits
-        shown = "".join(admin_of(porch, "GET", where.replace("{id}", account.id))[1] for method, where, _ in admin_routes() if method == "GET")
-    finally:
-        porch.mail.refuse = None
-    assert account.id in shown  # it looked at this account
-    for secret in (account.password, account.api.token, account.api.tokens["refresh_token"], "$argon2id", account.phone):
-        assert secret not in shown
-    assert re.search(r'argon2|token_hash|pin_hash|"password', shown) is None
-    for method, where, row in admin_routes():
-        # Of a service that may be linked, its name and where its people are sent back: nothing of an account.
-        assert method == "GET" or where in ("/admin/v1/inventory", "/admin/v1/relays", "/admin/v1/oauth-clients", "/admin/v1/oauth-clients/{id}"), f"{where}: does it set a password or a PIN? {row}"
-    with open(os.path.join(ROOT, "server/admin/admin.c"), encoding="utf-8") as f:
-        taken = re.findall(r"\bJSON_\w+\([^,]+, (\w+)", f.read())
-    assert taken and not {"password", "pin", "password_hash"} & set(taken)
-    for body in ({"password": PASSWORD}, {"pin": "123456"}):
-        for where in (f"/admin/v1/accounts/{account.id}", f"/admin/v1/accounts/{account.id}/password", "/admin/v1/accounts"):
-            assert admin_of(porch, "POST", where, body)[0] in (404, 405)
