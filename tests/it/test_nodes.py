@@ -5,6 +5,7 @@ import os
 import signal
 
 import pytest
+from lib import rest
 from lib.events import Events
 from lib.household import Household, Viewer, watch
 from lib.wait import until
@@ -24,7 +25,6 @@ def nodes(tmp_path_factory):
 
 
 def sign_up(node):
-    from lib import rest
     return rest.sign_up(node)
 
 
@@ -99,6 +99,36 @@ def test_a_revoked_session_is_cut_on_every_node_S_S5(nodes):
     with Events(nodes.node(0), account.api.token) as events:
         account.api.delete("/v1/sessions/current").ok(204)
         assert events.closed() == 4401
+
+
+def test_waits_and_tries_are_one_on_all_nodes_S_P3_S_P4_S_P5_S_P6(nodes):
+    account = sign_up(nodes.node(0))
+
+    def log_in(code=None):
+        reply = nodes.node(0).api().post("/v1/sessions", {"email": account.email, "password": account.password, "client": rest.CLIENT, "channel": "email"})
+        return reply.refused(code) if code else reply.ok(202)["challenge"]
+
+    def ask(node, challenge, what, body):
+        return nodes.node(node).api().post(f"/v1/challenges/{challenge['id']}/{what}", body, key=challenge["key"])
+
+    mails = nodes.mail.count(account.email)
+    challenge = log_in()
+    old = nodes.mail.pin(account.email, mails)
+    wrong = f"{(int(old) + 1) % 1000000:06d}"
+    assert int(ask(1, challenge, "resend", {}).refused("resend_too_soon").headers["Retry-After"]) <= 90
+    nodes.clock.advance(90)
+    ask(1, challenge, "resend", {}).ok(202)
+    ask(0, challenge, "resend", {}).refused("resend_too_soon")
+    new = nodes.mail.pin(account.email, mails + 1)
+    assert ask(0, challenge, "verify", {"pin": old}).refused("pin_wrong")["attempts_left"] == 4
+    assert [ask(n % 2, challenge, "verify", {"pin": wrong}).code for n in range(1, 6)] == ["pin_wrong"] * 4 + ["pin_exhausted"]
+    for node in (0, 1):
+        ask(node, challenge, "verify", {"pin": new}).refused("pin_exhausted")
+    mails = nodes.mail.count(account.email)
+    challenge = log_in()
+    wrong = f"{(int(nodes.mail.pin(account.email, mails)) + 1) % 1000000:06d}"
+    assert [ask(n % 2, challenge, "verify", {"pin": wrong}).code for n in range(5)] == ["pin_wrong"] * 5
+    log_in("challenge_budget")
 
 
 def test_the_newest_connection_fences_across_nodes_S_D11(nodes, home_on_two):

@@ -238,7 +238,20 @@ def errors_in_openapi(src):
 
 
 @check
-def errors_have_tests(src):
+def rules_have_tests(src):
+    """Each rule of tests/lint/rules.tsv is in the name of a test: test_s_p5_…, …_S_P5 or s_p5_…, of the integration or unit tests or of these checks."""
+    names = [name for path in src.files if re.match(r"tests/(it|unit)/.*\.(py|c)$", path) for name in re.findall(r"^(?:def (test_\w+)|static void (\w+)\(void \*\*)", read(path), re.M)]
+    said = " ".join(part.lower() for name in names for part in name) + " " + " ".join(f.__name__ for f in CHECKS)
+    rules = [line.split("\t")[0] for line in read("tests/lint/rules.tsv").splitlines() if not line.startswith("#")]
+    if len(rules) < 30 or len(set(rules)) < len(rules):
+        yield "tests/lint/rules.tsv: rules are missing, or stand there twice"
+    for rule in rules:
+        if not re.search(rf"\b(\w+_)?{rule.lower().replace('-', '_')}(_|\b)", said):
+            yield f"{rule}: no test bears it in its name"
+
+
+@check
+def s_s8_errors_have_tests(src):
     """S-S8: a test names each code of proto/errors.tsv. (That no other code is ever seen: every reply of the integration tests is held against the enum.)"""
     said = "".join(read(f) for folder in ("tests/it", "tests/unit") for f in sorted(os.path.join(folder, n) for n in os.listdir(os.path.join(ROOT, folder))) if f.endswith((".py", ".c", ".h")))
     for line in read("proto/errors.tsv").splitlines():
