@@ -276,20 +276,22 @@ RETURNING generation, rotated_at, ends_at;
 -- Keeps a client's session from being ended until this transaction is. No row: it has ended.
 SELECT family FROM session WHERE account_id = $1 AND client_id = $2 AND ends_at > $3 FOR SHARE;
 
--- name: session_rotate :exec
--- in: account_id uuid, client_id uuid, now timestamptz, idle_ends_at timestamptz
--- The next generation.
-UPDATE session SET generation = generation + 1, rotated_at = $3, idle_ends_at = $4 WHERE account_id = $1 AND client_id = $2;
+-- name: session_rotate :one
+-- in: account_id uuid, client_id uuid, family uuid, generation integer, now timestamptz, idle_ends_at timestamptz
+-- The next generation, where this one is the newest: of two who bring it one gets a row. No row: it is not, or the session ended.
+UPDATE session SET generation = generation + 1, rotated_at = $5, idle_ends_at = LEAST($6, ends_at)
+WHERE account_id = $1 AND client_id = $2 AND family = $3 AND generation = $4 AND idle_ends_at > $5 RETURNING generation, idle_ends_at;
 
 -- name: session_end :exec
 -- in: account_id uuid, client_id uuid
 -- Signed out.
 DELETE FROM session WHERE account_id = $1 AND client_id = $2;
 
--- name: token_insert :exec
--- in: token_hash bytea, account_id uuid, client_id uuid, family uuid, generation integer, kind text, expires_at timestamptz
--- Only its hash is kept.
-INSERT INTO session_token (token_hash, account_id, client_id, family, generation, kind, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7);
+-- name: tokens_insert :exec
+-- in: access_hash bytea, refresh_hash bytea, account_id uuid, client_id uuid, family uuid, generation integer, access_ends_at timestamptz, refresh_ends_at timestamptz
+-- Only their hashes are kept.
+INSERT INTO session_token (token_hash, account_id, client_id, family, generation, kind, expires_at)
+VALUES ($1, $3, $4, $5, $6, 'access', $7), ($2, $3, $4, $5, $6, 'refresh', $8);
 
 -- name: token_access :one
 -- in: token_hash bytea, now timestamptz

@@ -44,21 +44,20 @@ struct family {
     struct pl_utc idle_ends_at;
 };
 
-static enum pl_err token_put(struct db_tx *tx, const struct family *f, const char *prefix, const char *kind, struct pl_utc expires_at, char ret[SECURE_TOKEN_TEXT])
-{
-    uint8_t hash[32];
-    secure_token_new(prefix, ret);
-    enum pl_err e = secure_token_hash(pl_str_of(ret), prefix, hash);
-    return e == PL_OK ? account_sql_token_insert(tx, hash_str(hash), f->account_id, f->client_id, f->id, f->generation, pl_str_of(kind), expires_at, NULL) : e;
-}
-
 static enum pl_err tokens_put(const struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct family *f, struct account_tokens *ret)
 {
     struct pl_utc access_ends = pl_utc_add(now, ctx->settings.access_life);
     struct account_tokens t = { .account_id = f->account_id, .client_id = f->client_id, .expires_in = pl_seconds_up(ctx->settings.access_life) };
-    enum pl_err e = token_put(tx, f, ACCESS, "access", pl_utc_cmp(access_ends, f->idle_ends_at) < 0 ? access_ends : f->idle_ends_at, t.access);
+    uint8_t access[32], refresh[32];
+    if (pl_utc_cmp(f->idle_ends_at, access_ends) < 0)
+        access_ends = f->idle_ends_at;
+    secure_token_new(ACCESS, t.access);
+    secure_token_new(REFRESH, t.refresh);
+    enum pl_err e = secure_token_hash(pl_str_of(t.access), ACCESS, access);
     if (e == PL_OK)
-        e = token_put(tx, f, REFRESH, "refresh", f->idle_ends_at, t.refresh);
+        e = secure_token_hash(pl_str_of(t.refresh), REFRESH, refresh);
+    if (e == PL_OK)
+        e = account_sql_tokens_insert(tx, hash_str(access), hash_str(refresh), f->account_id, f->client_id, f->id, f->generation, access_ends, f->idle_ends_at, NULL);
     if (e == PL_OK)
         *ret = t;
     secure_wipe(&t, sizeof t);
@@ -125,33 +124,51 @@ static enum pl_err reused(struct account *ctx, struct db_tx *tx, struct pl_utc n
     return e == PL_OK ? account_tell(ctx, tx, now, t->account_id, NOTIFY_TOKEN_REUSED, client_name) : e;
 }
 
+/* It is not the newest: one whose successor got lost on its way back, or one that two have. The session is locked, so that they come one after the other. */
+static enum pl_err refresh_again(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct account_sql_token_refresh_row *t, struct pl_str client_key_hash, struct family *f,
+                                 bool *ret_reused)
+{
+    struct account_sql_session_lock_row s;
+    struct account_sql_client_get_row client;
+    bool found;
+    enum pl_err e = account_sql_session_lock(tx, t->account_id, t->client_id, t->family, now, &s, &found);
+    if (e == PL_OK && found)
+        e = account_sql_client_get(tx, t->account_id, t->client_id, &client, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_UNAUTHENTICATED : e;
+    f->generation = s.generation;
+    f->idle_ends_at = idle_end(ctx, now, s.ends_at);
+    *ret_reused = !in_grace(&s, t, &client, client_key_hash, now);
+    return *ret_reused ? reused(ctx, tx, now, t, client.name) : PL_OK;
+}
+
 enum pl_err account_session_refresh(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_str refresh, struct pl_str client_key_hash, struct account_tokens *ret,
                                     bool *ret_reused)
 {
     struct account_sql_token_refresh_row t;
-    struct account_sql_session_lock_row s;
-    struct account_sql_client_get_row client;
+    struct account_sql_session_rotate_row next;
     uint8_t hash[32];
-    bool found = false;
+    int64_t seen = 0;
+    bool found = false, newest;
+    *ret_reused = false;
     enum pl_err e = secure_token_hash(refresh, REFRESH, hash);
-    if (e == PL_OK && (e = account_sql_token_refresh(tx, hash_str(hash), now, &t, &found)) == PL_OK && found)
-        e = account_sql_session_lock(tx, t.account_id, t.client_id, t.family, now, &s, &found);
-    if (e == PL_OK && found)
-        e = account_sql_client_get(tx, t.account_id, t.client_id, &client, &found);
+    if (e == PL_OK)
+        e = account_sql_token_refresh(tx, hash_str(hash), now, &t, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_UNAUTHENTICATED : e;
-    struct family f = { .account_id = t.account_id, .client_id = t.client_id, .id = t.family, .generation = s.generation, .idle_ends_at = idle_end(ctx, now, s.ends_at) };
-    *ret_reused = false;
-    if (t.generation == s.generation) {
-        f.generation++;
-        e = account_sql_session_rotate(tx, t.account_id, t.client_id, now, f.idle_ends_at, NULL);
-    } else if (!in_grace(&s, &t, &client, client_key_hash, now)) {
-        *ret_reused = true;
+    struct family f = { .account_id = t.account_id, .client_id = t.client_id, .id = t.family };
+    e = account_sql_session_rotate(tx, t.account_id, t.client_id, t.family, t.generation, now, pl_utc_add(now, ctx->settings.refresh_idle), &next, &newest);
+    if (e == PL_OK && newest) {
+        f.generation = next.generation;
+        f.idle_ends_at = next.idle_ends_at;
+    } else if (e == PL_OK)
+        e = refresh_again(ctx, tx, now, &t, client_key_hash, &f, ret_reused);
+    if (e == PL_OK && *ret_reused) {
         *ret = (struct account_tokens){ .account_id = t.account_id, .client_id = t.client_id };
-        return reused(ctx, tx, now, &t, client.name);
+        return PL_OK;
     }
-    if (e == PL_OK)
-        e = account_sql_client_seen(tx, t.account_id, t.client_id, now, NULL);
+    if (e == PL_OK && (e = account_sql_client_seen(tx, t.account_id, t.client_id, now, &seen)) == PL_OK && seen != 1)
+        e = PL_UNAUTHENTICATED;
     return e == PL_OK ? tokens_put(ctx, tx, now, &f, ret) : e;
 }
 
