@@ -32,7 +32,7 @@ int main(int argc, char **argv)
     struct pl_fail fail = PL_FAIL_INIT;
     if (argc < 3 || pl_parse_u32(pl_str_of(argv[1]), 1, 1000, &sessions) != PL_OK || pl_parse_u32(pl_str_of(argv[2]), 1, RELAY_VIEWERS, &viewers) != PL_OK)
         return 64;
-    struct relay_worker_conf c = { .max_sessions = sessions, .busy_full = UINT32_MAX, .source_bps = UINT64_MAX / 8, .no_gso = argc > 3, .clock = &pl_clock_system, .rand = &pl_rand_system };
+    struct relay_worker_conf c = { .max_sessions = sessions, .busy_full = UINT32_MAX, .source_bps = UINT64_C(1000000000000), .no_gso = argc > 3, .clock = &pl_clock_system, .rand = &pl_rand_system };
     if (ice_addr_parse(PL_STR("127.0.0.1:0"), &c.media) != PL_OK || relay_worker_new(&c, &w, &fail) != PL_OK || relay_worker_start(w, &fail) != PL_OK) {
         (void)fprintf(stderr, "bench-relay-node: %s\n", fail.detail);
         return 69;

@@ -37,6 +37,8 @@ struct sender {
     struct pl_mono hard_end, report_at;
     bool connected, ended;
     int fir_seq;              /**< last FIR's number; -1: none */
+    struct rtcp_dlrr asked;   /**< the relay's time, which it gets back with the next report; last_rr 0: it has told none */
+    struct pl_mono asked_at;  /**< when that came */
     enum pl_err why;
     struct sender_stats stats;
     struct kept video_kept[KEPT], audio_kept[KEPT_AUDIO];
@@ -139,6 +141,10 @@ static void report(struct sender *s, struct pl_mono now, struct pl_utc utc)
     struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
     put_report(&b, &s->video, now, utc);
     put_report(&b, &s->audio, now, utc);
+    if (b.n && s->asked.last_rr) { /* so that it knows the round trip */
+        s->asked.delay_rr = (uint32_t)(pl_mono_sub(now, s->asked_at) * 65536 / PL_SECOND);
+        rtcp_put_xr_dlrr(&b, s->video.id.ssrc, &s->asked);
+    }
     send_rtcp(s, &b, packet, sizeof packet);
     s->report_at = pl_mono_add(now, REPORT_EVERY);
 }
@@ -218,6 +224,10 @@ static unsigned take_item(struct sender *s, struct pl_mono now, const struct rtc
     }
     if (item->type == RTCP_FIR && item->media_ssrc == s->video.id.ssrc)
         return take_fir(s, item);
+    if (item->type == RTCP_XR && item->xr_ntp) {
+        s->asked = (struct rtcp_dlrr){ .ssrc = item->ssrc, .last_rr = (uint32_t)(item->xr_ntp >> 16) };
+        s->asked_at = now;
+    }
     if (item->type == RTCP_RR || item->type == RTCP_SR)
         for (unsigned i = 0; i < item->count; i++) {
             struct rtcp_block block = rtcp_block_at(item, i);

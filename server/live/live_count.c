@@ -65,6 +65,10 @@ const struct json_field live_stats_fields[] = { JSON_F(struct live_stats_msg, se
     F_NAMED(struct live_stats_msg, "freezes_out", traffic.freezes_out), F_GROUP("failures", failures, failures_fields), F_GROUP("transit", transit, transit_fields),
     F_GROUP("paced", paced, paced_fields), F_GROUP("stages_us", stages, stages_fields), J_END };
 
+static struct pl_metric sources[] = {
+    PL_METRIC_COUNTER("porchlight_source_reports_total", "Figures of watched sources that relays told this node, each one's every 5 s."),
+    PL_METRIC_COUNTER("porchlight_source_reports_slow_total", "Those in which a packet and its echo between relay and hub took 300 ms or more."),
+};
 static struct pl_metric reports[] = {
     PL_METRIC_COUNTER("porchlight_viewer_reports_total", "Viewers' figures that relays told this node, each viewer's every 5 s."),
     PL_METRIC_COUNTER("porchlight_viewer_reports_lossy_total", "Those that said that 2 % or more of the packets were lost on the way to the viewer."),
@@ -89,6 +93,7 @@ enum pl_err live_measure(struct db_tx *tx)
     const int64_t values[] = { c.relays, c.connected, c.viewers, c.sessions };
     pl_metrics_register(gauges, PL_COUNT(gauges));
     pl_metrics_register(traffic, PL_COUNT(traffic));
+    pl_metrics_register(sources, PL_COUNT(sources));
     pl_metrics_register(reports, PL_COUNT(reports));
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(values); i++)
         pl_gauge(&gauges[i], values[i]);
@@ -120,9 +125,17 @@ void live_count_traffic(struct live_traffic *before, const struct live_traffic *
     before->any = true;
 }
 
+enum { SLOW_MS = 300 };
+
+void live_count_source(int64_t rtt_ms)
+{
+    pl_count(&sources[0], 1);
+    pl_count(&sources[1], rtt_ms >= SLOW_MS);
+}
+
 void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused)
 {
-    const bool so[] = { true, lost_percent >= 2, rtt_ms >= 300, paused };
+    const bool so[] = { true, lost_percent >= 2, rtt_ms >= SLOW_MS, paused };
     for (size_t i = 0; i < PL_COUNT(so); i++)
         if (so[i])
             pl_count(&reports[i], 1);

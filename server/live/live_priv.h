@@ -75,4 +75,5 @@ struct live_stats_msg { /* a relay's `stats` */
 };
 extern const struct json_field live_stats_fields[];
 void live_count_traffic(struct live_traffic *before, const struct live_traffic *now);
+void live_count_source(int64_t rtt_ms); /* the figures of 5 s of one that is watched */
 void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused); /* one viewer's figures of 5 s */

@@ -543,19 +543,25 @@ struct viewer_stats_msg {
     int64_t lost_percent, rtt_ms;
     bool paused;
 };
+struct source_stats_msg {
+    int64_t rtt_ms;
+};
 struct session_stats_msg {
     struct pl_uuid live_id;
     int64_t generation;
+    struct source_stats_msg source;
     struct json_list viewers;
     struct pl_str source_text, viewers_text; /* the same once more, as they stand there */
 };
 static const struct json_field viewer_stats_fields[] = { JSON_F(struct viewer_stats_msg, lost_percent, J_INT, J_OPTIONAL, .hi = 100),
                                                          JSON_F(struct viewer_stats_msg, rtt_ms, J_INT, J_OPTIONAL, .hi = INT64_MAX),
                                                          JSON_F(struct viewer_stats_msg, paused, J_BOOL, J_OPTIONAL), J_END };
+static const struct json_field source_stats_fields[] = { JSON_F(struct source_stats_msg, rtt_ms, J_INT, J_OPTIONAL, .hi = INT64_MAX), J_END };
 static const struct json_field session_stats_fields[] = {
     JSON_F(struct session_stats_msg, live_id, J_UUID, J_REQUIRED),
     JSON_F(struct session_stats_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX),
     JSON_F(struct session_stats_msg, viewers, J_ARRAY, J_REQUIRED, .fields = viewer_stats_fields, .size = sizeof(struct viewer_stats_msg), .hi = 10),
+    JSON_F(struct session_stats_msg, source, J_OBJECT, J_REQUIRED, .fields = source_stats_fields),
     { .name = "source", .type = J_RAW, .required = J_REQUIRED, .offset = offsetof(struct session_stats_msg, source_text), .hi = 1024 },
     { .name = "viewers", .type = J_RAW, .required = J_REQUIRED, .offset = offsetof(struct session_stats_msg, viewers_text) },
     J_END,
@@ -572,6 +578,7 @@ static enum pl_err on_session_stats(struct link_call *c, struct pl_fail *reterr)
     enum pl_err e = live_sql_place(c->tx, m->live_id, &place, &found);
     if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, r->relay_id) || place.generation != m->generation)
         return e;
+    live_count_source(m->source.rtt_ms);
     for (size_t i = 0; i < m->viewers.n; i++)
         live_count_viewer(v[i].lost_percent, v[i].rtt_ms, v[i].paused);
     struct pl_buf b = pl_buf_init(c->arena, 32 * 1024);

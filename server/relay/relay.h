@@ -232,7 +232,7 @@ struct relay_viewer_stats {
 struct relay_session_stats {
     struct relay_ref ref;
     uint64_t packets, lost, bitrate; /**< of the source's video: came; never came; bits a second, all tracks */
-    int64_t jitter_us;
+    int64_t jitter_us, rtt_us; /**< 0: not known */
     struct relay_freezes freezes;
     unsigned viewers_n;
     struct relay_viewer_stats viewers[RELAY_VIEWERS];

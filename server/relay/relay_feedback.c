@@ -57,7 +57,9 @@ static void resend(struct relay *r, struct relay_viewer *v, struct pl_mono now, 
         return;
     }
     uint8_t *p = relay_out_room(r, &v->end.addr, RELAY_PACKET_MAX + PL_SRTP_RTP_OVERHEAD);
-    size_t n = relay_viewer_packet(v, now, e, piece, rtx, p), cap = n + PL_SRTP_RTP_OVERHEAD;
+    size_t n = relay_viewer_head(v, now, e, piece, rtx, p), cap = n + e->n + PL_SRTP_RTP_OVERHEAD;
+    memcpy(p + n, relay_ring_payload(&v->end.session->ring, e), e->n);
+    n += e->n;
     enum pl_err err = rtx ? pl_srtp_protect_rtp(v->end.out, p, &n, cap) : pl_srtp_protect_rtp_again(v->end.out, p, &n, cap);
     if (err != PL_OK) {
         d->refused++;
@@ -143,6 +145,7 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono n
         case RTCP_SDES:
         case RTCP_BYE:
         case RTCP_APP:
+        case RTCP_XR:
         case RTCP_OTHER: break;
         }
     }
@@ -151,7 +154,7 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono n
 /* ---- Sender reports (V-A4). Viewers are told everything in the relay's own time: what the source reports is moved there, and until it has reported, a
  * timestamp's time is when it came, by the packet that was the least on its way. So sound and picture fit before the first report and do not jump with it. */
 
-static uint64_t ntp_of(struct pl_mono t) { return (uint64_t)(t.us / PL_SECOND) << 32 | ((uint64_t)(t.us % PL_SECOND) << 32) / PL_SECOND; }
+uint64_t relay_ntp(struct pl_mono t) { return (uint64_t)(t.us / PL_SECOND) << 32 | ((uint64_t)(t.us % PL_SECOND) << 32) / PL_SECOND; }
 
 /* How much later than `a` a packet came, in proportion to its timestamp. */
 static int64_t later(const struct relay_arrival *a, const struct relay_arrival *b, uint32_t clock)
@@ -185,7 +188,7 @@ void relay_map_arrived(struct relay_track *t, struct pl_mono now, uint32_t times
 void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned track, uint64_t ntp, uint32_t timestamp)
 {
     const struct relay_track *t = &s->tracks[track];
-    uint64_t ours = ntp_of(t->arrived ? time_of(t, timestamp, relay_clock_of(s, track)) : now);
+    uint64_t ours = relay_ntp(t->arrived ? time_of(t, timestamp, relay_clock_of(s, track)) : now);
     int64_t off = (int64_t)(ntp + s->ntp_shift - ours) / ((int64_t)1 << 16); /* 65536ths of a second */
     if (s->ntp_known && off < RELAY_MAP_LOST * 65536 / PL_SECOND && off > -RELAY_MAP_LOST * 65536 / PL_SECOND)
         return;
@@ -204,11 +207,11 @@ static void moment(const struct relay_session *s, struct pl_mono now, unsigned t
     if (t->has_sr && old < RELAY_REPORT_EVERY)
         return;
     if (t->has_sr) {
-        *ret_ntp += ntp_of((struct pl_mono){ old });
+        *ret_ntp += relay_ntp((struct pl_mono){ old });
         *ret_timestamp += (uint32_t)(old * (int64_t)clock / PL_SECOND);
         return;
     }
-    *ret_ntp = ntp_of(now);
+    *ret_ntp = relay_ntp(now);
     *ret_timestamp = t->soonest.timestamp + (uint32_t)(pl_mono_sub(now, time_of(t, t->soonest.timestamp, clock)) * (int64_t)clock / PL_SECOND);
 }
 
@@ -295,7 +298,7 @@ bool relay_session_stats(struct relay *r, struct pl_mono now, unsigned slot, str
     const struct relay_track *t = &s->tracks[RELAY_VIDEO];
     uint64_t expected = t->stats.started ? t->seq.highest - t->stats.first + 1 : 0;
     *ret = (struct relay_session_stats){ .ref = s->ref, .packets = t->stats.received, .lost = expected > t->stats.received ? expected - t->stats.received : 0,
-        .bitrate = s->rate * 8, .freezes = s->flow.freezes, .jitter_us = (int64_t)(t->stats.jitter_x16 / 16) * PL_SECOND / relay_clock_of(s, RELAY_VIDEO) };
+        .bitrate = s->rate * 8, .rtt_us = s->rtt_us, .freezes = s->flow.freezes, .jitter_us = (int64_t)(t->stats.jitter_x16 / 16) * PL_SECOND / relay_clock_of(s, RELAY_VIDEO) };
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
         if (s->viewers[i])
             viewer_stats(s->viewers[i], now, &ret->viewers[ret->viewers_n++]);

@@ -308,6 +308,9 @@ static void write_freezes(struct jw *w, const struct relay_freezes *f)
     jw_int(w, "frozen_ms", (int64_t)(f->us / PL_MS));
 }
 
+/* Rounded up: 0 is not known. */
+static int64_t rtt_ms(int64_t us) { return us / PL_MS + (us % PL_MS != 0); }
+
 static void write_viewer(struct jw *w, const struct relay_viewer_stats *v)
 {
     jw_open(w, NULL);
@@ -318,7 +321,7 @@ static void write_viewer(struct jw *w, const struct relay_viewer_stats *v)
     jw_int(w, "lost", v->lost);
     jw_int(w, "lost_percent", (v->fraction_lost * 100 + 128) / 256);
     jw_int(w, "jitter_ms", v->jitter_us / PL_MS);
-    jw_int(w, "rtt_ms", v->rtt_us / PL_MS);
+    jw_int(w, "rtt_ms", rtt_ms(v->rtt_us));
     jw_int(w, "asked", (int64_t)v->asked);
     jw_int(w, "resent", (int64_t)v->resent);
     jw_int(w, "keyframes_asked", (int64_t)v->key_asked);
@@ -342,6 +345,7 @@ static void write_session(const struct relay_session_stats *s, struct pl_buf *ou
     jw_int(&w, "packets", (int64_t)s->packets);
     jw_int(&w, "lost", (int64_t)s->lost);
     jw_int(&w, "jitter_ms", s->jitter_us / PL_MS);
+    jw_int(&w, "rtt_ms", rtt_ms(s->rtt_us));
     jw_int(&w, "bitrate", (int64_t)s->bitrate);
     write_freezes(&w, &s->freezes);
     jw_close(&w);

@@ -238,6 +238,7 @@ struct relay_session {
     uint64_t rate;              /**< bytes a second of the source */
     uint64_t rate_bytes;        /**< since rate_at */
     struct pl_mono rate_at, reported_at;
+    int64_t rtt_us;             /**< to the source and back; 0: not known */
     uint8_t params[RELAY_TRACKS][RELAY_PARAM_MAX]; /**< SPS, PPS */
     size_t params_n[RELAY_TRACKS];
     bool want_key, asked, asked_control;
@@ -313,10 +314,11 @@ void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono no
 void relay_viewer_wake(struct relay *r, struct relay_viewer *v, struct pl_mono now); /* 5 ms are over; it is in no list */
 void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono now);
 const struct relay_piece *relay_piece_of(const struct relay_out *o, uint64_t seq); /* NULL: it never went out and never will */
-/* The packet as it goes to the viewer, before it is encrypted; returns its bytes. `rtx`: wrapped as RFC 4588 says. */
-size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e, const struct relay_piece *piece, bool rtx, uint8_t *p);
+/* What stands before the payload of the packet as it goes to the viewer; returns its bytes. `rtx`: wrapped as RFC 4588 says. */
+size_t relay_viewer_head(struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e, const struct relay_piece *piece, bool rtx, uint8_t *p);
 
 /* relay_feedback.c */
+uint64_t relay_ntp(struct pl_mono t); /* our own time as reports say it, 32.32 seconds */
 uint32_t relay_clock_of(const struct relay_session *s, unsigned track); /* timestamp units a second */
 bool relay_flow_picture(struct relay_flow *f, struct pl_mono now); /* one is whole. True: that ends a freeze */
 /* What a source's timestamps mean in our own time, for those who are told by sender reports (V-A4). */

@@ -7,15 +7,20 @@ void relay_want_key(struct relay_session *s) { s->want_key = !s->no_key_frames; 
 
 enum ask { ASK_NOTHING, ASK_KEY, ASK_AGAIN };
 
-/* One RTCP packet to the source: reports, and what is asked for: a key frame, or the `seqs` of a track. */
-static void send_rtcp(struct relay *r, struct relay_session *s, const struct rtcp_block *blocks, unsigned blocks_n, enum ask ask, unsigned track, const uint16_t *seqs,
-    unsigned seqs_n)
+/* The SSRC that the relay itself has at a source. */
+static uint32_t own_ssrc(const struct relay_session *s) { return s->talk_ssrc ? s->talk_ssrc : 1; }
+
+/* One RTCP packet to the source: reports, our time, which it gives back (RFC 3611), and what is asked for: a key frame, or the `seqs` of a track. */
+static void send_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const struct rtcp_block *blocks, unsigned blocks_n, enum ask ask, unsigned track,
+    const uint16_t *seqs, unsigned seqs_n)
 {
     uint8_t p[256 + RELAY_MISSING * 4];
     struct pl_buf b = pl_buf_fixed(p, sizeof p - PL_SRTP_RTCP_OVERHEAD);
-    uint32_t own = s->talk_ssrc ? s->talk_ssrc : 1;
+    uint32_t own = own_ssrc(s);
     rtcp_put_rr(&b, own, blocks, blocks_n);
     rtcp_put_cname(&b, own, PL_STR("relay"));
+    if (blocks_n)
+        rtcp_put_xr_time(&b, own, relay_ntp(now));
     if (ask == ASK_AGAIN)
         rtcp_put_nack(&b, own, s->tracks[track].conf.ssrc, seqs, seqs_n);
     else if (ask == ASK_KEY)
@@ -39,7 +44,7 @@ void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now
     s->ever_asked = s->asked = true;
     s->asked_control = false;
     s->asked_at = now;
-    send_rtcp(r, s, NULL, 0, ASK_KEY, RELAY_VIDEO, NULL, 0);
+    send_rtcp(r, s, now, NULL, 0, ASK_KEY, RELAY_VIDEO, NULL, 0);
 }
 
 /* ---- V-E1: what the source's own network lost is asked for, a few times, and then given up. */
@@ -64,7 +69,7 @@ void relay_ask_again(struct relay *r, struct relay_session *s, struct pl_mono no
         }
         k->missing_n = kept;
         if (n)
-            send_rtcp(r, s, NULL, 0, ASK_AGAIN, t, seqs, n);
+            send_rtcp(r, s, now, NULL, 0, ASK_AGAIN, t, seqs, n);
     }
 }
 
@@ -331,17 +336,28 @@ void relay_report(struct relay *r, struct relay_session *s, struct pl_mono now)
         blocks[n].last_sr = t->has_sr ? (uint32_t)(t->sr_ntp >> 16) : 0;
         blocks[n++].delay_last_sr = t->has_sr ? (uint32_t)(pl_mono_sub(now, t->sr_at) * 65536 / PL_SECOND) : 0;
     }
-    send_rtcp(r, s, blocks, n, ASK_NOTHING, 0, NULL, 0);
+    send_rtcp(r, s, now, blocks, n, ASK_NOTHING, 0, NULL, 0);
 }
 
 /* Each report of a source costs one to each viewer: no source needs five a second, and one that floods takes nobody else's time. */
 #define SR_APART (200 * PL_MS)
+
+static void time_came_back(struct relay_session *s, struct pl_mono now, const struct rtcp_item *it)
+{
+    for (unsigned i = 0; i < it->count; i++) {
+        struct rtcp_dlrr d = rtcp_dlrr_at(it, i);
+        int64_t rtt = d.ssrc == own_ssrc(s) && d.last_rr ? rtcp_rtt_us((uint32_t)(relay_ntp(now) >> 16), d.last_rr, d.delay_rr) : 0;
+        s->rtt_us = rtt ? rtt : s->rtt_us;
+    }
+}
 
 void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n)
 {
     struct pl_rd rd = pl_rd_of(p, n);
     struct rtcp_item it;
     while (rtcp_next(&rd, &it) == PL_OK && it.type != RTCP_END) {
+        if (it.type == RTCP_XR)
+            time_came_back(s, now, &it);
         if (it.type != RTCP_SR)
             continue;
         for (unsigned t = 0; t < RELAY_TRACKS; t++) {

@@ -57,7 +57,7 @@ static size_t put_ext(struct relay_viewer *v, struct pl_mono now, size_t payload
     return rtp_ext_write_one(p, v->ext, value, v->ext_time ? 3 : 2);
 }
 
-size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e, const struct relay_piece *piece, bool rtx, uint8_t *p)
+size_t relay_viewer_head(struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e, const struct relay_piece *piece, bool rtx, uint8_t *p)
 {
     const struct relay_out *o = &v->out[e->track];
     uint16_t number = (uint16_t)(piece->base + (e->seq - piece->from));
@@ -76,11 +76,10 @@ size_t relay_viewer_packet(struct relay_viewer *v, struct pl_mono now, const str
         p[n++] = (uint8_t)(number >> 8);
         p[n++] = (uint8_t)number;
     }
-    memcpy(p + n, relay_ring_payload(&v->end.session->ring, e), e->n);
-    return n + e->n;
+    return n;
 }
 
-enum { EXTRA = 12 + 2 + PL_SRTP_RTP_OVERHEAD }; /* extension, RTX, tag */
+enum { EXTRA = 12 + PL_SRTP_RTP_OVERHEAD }; /* extension, tag */
 
 static void said(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e)
 {
@@ -122,8 +121,8 @@ static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
     if (!v->catching)
         count_wait(r, pl_mono_sub(now, (struct pl_mono){ e->at_us }));
     uint8_t *p = relay_out_room(r, &v->end.addr, RTP_HEADER + e->n + EXTRA);
-    size_t n = relay_viewer_packet(v, now, e, piece, /* rtx= */ false, p);
-    if (pl_srtp_protect_rtp(v->end.out, p, &n, n + PL_SRTP_RTP_OVERHEAD) != PL_OK) {
+    size_t n = relay_viewer_head(v, now, e, piece, /* rtx= */ false, p);
+    if (pl_srtp_protect_rtp_from(v->end.out, p, &n, relay_ring_payload(&v->end.session->ring, e), e->n, n + e->n + PL_SRTP_RTP_OVERHEAD) != PL_OK) {
         r->stats.not_sent++;
         return;
     }

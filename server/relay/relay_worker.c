@@ -1,4 +1,5 @@
 #include "relay_worker.h"
+#include "relay_batch.h"
 #include "relay_queue.h"
 #include "secure.h"
 #include <errno.h>
@@ -12,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BATCH = 32, SLOT = 2048, ROUNDS = 8, POSTS = 256, NEWS = 1024, BUFFER = 4 << 20, IDLE_MS = 1000, SEGMENTS = 64,
+enum { ROUNDS = 8, POSTS = 256, NEWS = 1024, BUFFER = 4 << 20, IDLE_MS = 1000, SEGMENTS = 64,
     HALF_OPEN = 1024 /* DTLS associations at a time: 75 MiB at most */ };
 #define STATS_EVERY (5 * PL_SECOND)
 
@@ -33,16 +34,8 @@ struct relay_worker {
     int64_t sending_us; /* in system calls, ever */
     struct pl_mono pace_at, tick_at, stats_at, sessions_at;
     unsigned session_slot; /* whose figures are told next */
-    /* one batch */
-    struct relay_in in[BATCH];
-    struct mmsghdr messages[BATCH];
-    struct iovec vectors[BATCH];
-    struct sockaddr_storage names[BATCH];
-    union {
-        struct cmsghdr head;
-        uint8_t bytes[CMSG_SPACE(sizeof(uint32_t)) + CMSG_SPACE(sizeof(struct timespec))];
-    } controls[BATCH];
-    uint8_t bytes[BATCH][SLOT];
+    struct relay_batch *batch;
+    struct relay_in in[RELAY_STEP];
 };
 
 /* ---- Out. */
@@ -263,15 +256,6 @@ static void results(struct relay_worker *w, struct pl_mono now)
 
 /* ---- In. */
 
-static void prepare(struct relay_worker *w)
-{
-    for (int i = 0; i < BATCH; i++) {
-        w->vectors[i] = (struct iovec){ w->bytes[i], SLOT };
-        w->messages[i].msg_hdr = (struct msghdr){ .msg_name = &w->names[i], .msg_namelen = sizeof w->names[i], .msg_iov = &w->vectors[i], .msg_iovlen = 1,
-            .msg_control = &w->controls[i], .msg_controllen = sizeof w->controls[i].bytes };
-    }
-}
-
 const int64_t relay_transit_us[RELAY_TRANSITS - 1] = { 50, 150, 500, 1000, 5000 };
 
 /* A step through which n datagrams went, from then until now. */
@@ -295,48 +279,22 @@ static void count_transit(struct relay_worker *w, struct pl_mono from, int64_t s
     w->io.stage_us[RELAY_STAGE_SEND] += (uint64_t)sending * n;
 }
 
-/* What the kernel says of a datagram: losses of the buffer so far, and when it came (0: it does not say). */
-static int64_t look_at(struct relay_worker *w, struct msghdr *m)
+static void step(struct relay_worker *w, const int64_t *stamps, size_t n)
 {
-    int64_t stamp = 0;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-        if (c->cmsg_level != SOL_SOCKET)
-            continue;
-        if (c->cmsg_type == SO_RXQ_OVFL) {
-            uint32_t dropped; /* since the socket was made, 32 bits */
-            memcpy(&dropped, CMSG_DATA(c), sizeof dropped);
-            w->io.socket_overflow += (uint32_t)(dropped - (uint32_t)w->io.socket_overflow);
-        } else if (c->cmsg_type == SCM_TIMESTAMPNS) {
-            struct timespec t;
-            memcpy(&t, CMSG_DATA(c), sizeof t);
-            stamp = t.tv_sec * PL_SECOND + t.tv_nsec / 1000;
-        }
-    }
-    return stamp;
+    struct pl_mono from = pl_now_mono(w->conf.clock);
+    int64_t sending_us = w->sending_us;
+    relay_step(w->relay, from, w->in, n, &w->sink);
+    count_transit(w, from, sending_us, stamps, n);
 }
 
-/* True when the batch was full: there is probably more. */
+/* True when there is probably more. */
 static bool receive(struct relay_worker *w)
 {
-    int got = recvmmsg(w->udp, w->messages, BATCH, MSG_DONTWAIT, NULL);
-    int64_t stamps[BATCH];
-    size_t n = 0;
-    for (int i = 0; i < got; i++) {
-        struct msghdr *m = &w->messages[i].msg_hdr;
-        stamps[n] = m->msg_controllen ? look_at(w, m) : 0;
-        if (!(m->msg_flags & MSG_TRUNC)) /* larger than any packet of ours */
-            w->in[n++] = (struct relay_in){ w->bytes[i], w->messages[i].msg_len, ice_addr_of((struct sockaddr *)&w->names[i]) };
-        m->msg_namelen = sizeof w->names[i];
-        m->msg_controllen = sizeof w->controls[i].bytes;
-        m->msg_flags = 0;
-    }
-    if (n) {
-        struct pl_mono from = pl_now_mono(w->conf.clock);
-        int64_t sending_us = w->sending_us;
-        relay_step(w->relay, from, w->in, n, &w->sink);
-        count_transit(w, from, sending_us, stamps, n);
-    }
-    return got == BATCH;
+    int64_t stamps[RELAY_STEP];
+    bool more = relay_batch_read(w->batch, w->udp, &w->io.socket_overflow);
+    for (size_t n; (n = relay_batch_take(w->batch, w->in, stamps)) > 0;)
+        step(w, stamps, n);
+    return more;
 }
 
 static int wait_ms(const struct relay_worker *w, struct pl_mono now)
@@ -351,7 +309,6 @@ static int wait_ms(const struct relay_worker *w, struct pl_mono now)
 static void *run(void *arg)
 {
     struct relay_worker *w = arg;
-    prepare(w);
     while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
         struct pl_mono now = pl_now_mono(w->conf.clock);
         struct epoll_event ready[2];
@@ -396,7 +353,7 @@ static enum pl_err make_socket(struct relay_worker *w, struct pl_fail *reterr)
 {
     struct sockaddr_storage ss;
     char text[ICE_ADDR_TEXT];
-    int on = 1, off = 0, size = BUFFER;
+    int off = 0, size = BUFFER;
     ice_addr_text(&w->conf.media, text);
     w->family = w->conf.media.family == 6 ? AF_INET6 : AF_INET;
     w->udp = socket(w->family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -412,8 +369,7 @@ static enum pl_err make_socket(struct relay_worker *w, struct pl_fail *reterr)
         (void)setsockopt(w->udp, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     if (setsockopt(w->udp, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) != 0)
         (void)setsockopt(w->udp, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
-    (void)setsockopt(w->udp, SOL_SOCKET, SO_RXQ_OVFL, &on, sizeof on);
-    (void)setsockopt(w->udp, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+    relay_batch_prepare(w->udp);
     n = sizeof ss;
     if (getsockname(w->udp, (struct sockaddr *)&ss, &n) != 0)
         return pl_fail(reterr, PL_UNAVAILABLE, "media %s: %m", text);
@@ -449,6 +405,8 @@ enum pl_err relay_worker_new(const struct relay_worker_conf *conf, struct relay_
     enum pl_err e = make_socket(w, reterr);
     if (e == PL_OK)
         e = make_waiting(w, reterr);
+    if (e == PL_OK)
+        e = relay_batch_new(&w->batch);
     unsigned most = conf->max_sessions < HALF_OPEN / (RELAY_VIEWERS + 1) ? conf->max_sessions * (RELAY_VIEWERS + 1) : HALF_OPEN;
     if (e == PL_OK)
         e = relay_dtls_new(&(struct relay_dtls_conf){ .max_open = most, .wake = w->wake, .clock = conf->clock }, &w->dtls, reterr);
@@ -509,7 +467,7 @@ struct relay_worker *relay_worker_free(struct relay_worker *w)
     }
     pl_heap_free(w->posts.slots);
     pl_heap_free(w->news.slots);
-    secure_wipe(w->bytes, sizeof w->bytes);
+    w->batch = relay_batch_free(w->batch);
     return pl_heap_free(w);
 }
 

@@ -1,6 +1,6 @@
 /* relay_worker.h - one thread with one UDP socket around one `struct relay`: the only place of the packet plane that does I/O.
  *
- * Receives batches of 32 by recvmmsg (SO_RCVBUF 4 MB, losses of that buffer counted), sends each viewer's run as one UDP_SEGMENT datagram and falls back to
+ * Receives in batches (relay_batch.h; SO_RCVBUF 4 MB, losses of that buffer counted), sends each viewer's run as one UDP_SEGMENT datagram and falls back to
  * sendmmsg where the kernel or the path does not take it. Commands come in and news goes out through bounded single-producer queues, looked at between
  * batches; nothing waits for control. DTLS handshakes run on a side thread (relay_dtls.h) that is made, started and stopped with the worker.
  * News that is not taken stays in order, and is never dropped.
@@ -45,7 +45,7 @@ enum relay_stage {
 };
 extern const int64_t relay_transit_us[RELAY_TRANSITS - 1]; /* 50, 150, 500, 1000, 5000: upper ends of `transit`; the last one has none */
 struct relay_io_stats {
-    uint64_t socket_overflow; /**< datagrams that the kernel dropped because the receive buffer was full */
+    uint64_t socket_overflow; /**< messages of one or more datagrams that the kernel dropped because the receive buffer was full */
     uint64_t send_failed;     /**< datagrams that the socket did not take */
     uint64_t transit[RELAY_TRANSITS]; /**< V-B1: datagrams by the time from the kernel's stamp until they were through the step */
     uint64_t stage_us[RELAY_STAGES];  /**< where these datagrams spent their time, each one's added up */

@@ -43,15 +43,15 @@ struct gcm *gcm_free(struct gcm *g)
     return pl_heap_free(g);
 }
 
-bool gcm_seal(struct gcm *g, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n)
+bool gcm_seal(struct gcm *g, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, const uint8_t *plain, uint8_t *p, size_t n)
 {
     int len;
     if (g->mb) {
-        gcm_mb_seal(g->mb, iv, aad, aad_n, p, n, p + n);
+        gcm_mb_seal(g->mb, iv, aad, aad_n, plain, p, n, p + n);
         return true;
     }
     return EVP_EncryptInit_ex(g->evp, NULL, NULL, NULL, iv) == 1 && EVP_EncryptUpdate(g->evp, NULL, &len, aad, (int)aad_n) == 1 &&
-        (n == 0 || EVP_EncryptUpdate(g->evp, p, &len, p, (int)n) == 1) && EVP_EncryptFinal_ex(g->evp, p + n, &len) == 1 &&
+        (n == 0 || EVP_EncryptUpdate(g->evp, p, &len, plain, (int)n) == 1) && EVP_EncryptFinal_ex(g->evp, p + n, &len) == 1 &&
         EVP_CIPHER_CTX_ctrl(g->evp, EVP_CTRL_GCM_GET_TAG, GCM_TAG, p + n) == 1;
 }
 

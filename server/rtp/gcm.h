@@ -5,7 +5,7 @@
  * Not here: which IV (srtp_gcm.c). One that is used twice under a key gives both packets away.
  * Threads: an object belongs to one at a time.  Memory: fixed when it is made, wiped when it is freed.
  *     e = gcm_new(gcm_best(), key, GCM_SEAL, &g);
- *     ok = gcm_seal(g, iv, p, head, p + head, n);
+ *     ok = gcm_seal(g, iv, p, head, payload, p + head, n);
  */
 #pragma once
 #include "err.h"
@@ -22,8 +22,8 @@ struct gcm;
 PL_MUST enum pl_err gcm_new(enum gcm_engine engine, const uint8_t key[GCM_KEY], enum gcm_way way, struct gcm **ret);
 /* Takes NULL; returns NULL. */
 struct gcm *gcm_free(struct gcm *g);
-/* Encrypts n bytes in place and writes the tag behind them. */
-PL_MUST bool gcm_seal(struct gcm *g, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n);
+/* Encrypts the n bytes at `plain`, which may be p itself, to p and writes the tag behind them. */
+PL_MUST bool gcm_seal(struct gcm *g, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, const uint8_t *plain, uint8_t *p, size_t n);
 /* Decrypts n bytes in place; the tag stands behind them. False: it is not theirs, and what stands there now is worthless. */
 PL_MUST bool gcm_open(struct gcm *g, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n);
 
@@ -32,5 +32,5 @@ struct gcm_mb;
 bool gcm_mb_here(void);
 struct gcm_mb *gcm_mb_new(const uint8_t key[GCM_KEY]);
 struct gcm_mb *gcm_mb_free(struct gcm_mb *m);
-void gcm_mb_seal(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n, uint8_t tag[GCM_TAG]);
+void gcm_mb_seal(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, const uint8_t *plain, uint8_t *p, size_t n, uint8_t tag[GCM_TAG]);
 void gcm_mb_open(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n, uint8_t tag[GCM_TAG]);

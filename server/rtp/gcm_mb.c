@@ -51,10 +51,10 @@ struct gcm_mb *gcm_mb_free(struct gcm_mb *m)
     return pl_heap_free(m);
 }
 
-void gcm_mb_seal(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n, uint8_t tag[GCM_TAG])
+void gcm_mb_seal(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, const uint8_t *plain, uint8_t *p, size_t n, uint8_t tag[GCM_TAG])
 {
     struct gcm_context_data state;
-    IMB_AES128_GCM_ENC(table, m->key, &state, p, p, n, iv, aad, aad_n, tag, GCM_TAG);
+    IMB_AES128_GCM_ENC(table, m->key, &state, p, plain, n, iv, aad, aad_n, tag, GCM_TAG);
 }
 
 void gcm_mb_open(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n, uint8_t tag[GCM_TAG])
@@ -66,9 +66,9 @@ void gcm_mb_open(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad,
 bool gcm_mb_here(void) { return false; }
 struct gcm_mb *gcm_mb_new(const uint8_t key[GCM_KEY]) { return (void)key, NULL; }
 struct gcm_mb *gcm_mb_free(struct gcm_mb *m) { return m; }
-void gcm_mb_seal(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n, uint8_t tag[GCM_TAG])
+void gcm_mb_seal(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, const uint8_t *plain, uint8_t *p, size_t n, uint8_t tag[GCM_TAG])
 {
-    (void)m, (void)iv, (void)aad, (void)aad_n, (void)p, (void)n, (void)tag;
+    (void)m, (void)iv, (void)aad, (void)aad_n, (void)plain, (void)p, (void)n, (void)tag;
 }
 void gcm_mb_open(struct gcm_mb *m, const uint8_t iv[GCM_IV], const uint8_t *aad, size_t aad_n, uint8_t *p, size_t n, uint8_t tag[GCM_TAG])
 {

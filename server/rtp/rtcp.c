@@ -1,6 +1,7 @@
 #include "rtcp.h"
 
-enum { PT_SR = 200, PT_RR, PT_SDES, PT_BYE, PT_APP, PT_RTPFB, PT_PSFB };
+enum { PT_SR = 200, PT_RR, PT_SDES, PT_BYE, PT_APP, PT_RTPFB, PT_PSFB, PT_XR };
+enum { XR_TIME = 4, XR_DLRR = 5, DLRR = 12 };
 enum { FB_NACK = 1, FB_TRANSPORT_CC = 15, FB_PLI = 1, FB_FIR = 4, FB_AFB = 15, BLOCK = 24 };
 
 static enum pl_err read_reports(struct pl_rd *b, struct rtcp_item *it)
@@ -87,6 +88,29 @@ static enum pl_err read_app(struct pl_rd *b, struct rtcp_item *it)
     return PL_OK;
 }
 
+/* Blocks of types that are not known are passed over; of DLRR blocks the first counts. */
+static enum pl_err read_xr(struct pl_rd *b, struct rtcp_item *it)
+{
+    it->count = 0;
+    while (pl_rd_left(b) > 0) {
+        uint8_t kind = pl_rd_u8(b);
+        (void)pl_rd_u8(b);
+        size_t n = (size_t)pl_rd_u16(b) * 4;
+        struct pl_str body = pl_rd_bytes(b, n);
+        if (b->short_)
+            return PL_SHORT;
+        struct pl_rd r = pl_rd_of(body.p, body.n);
+        if (kind == XR_TIME && n == 8)
+            it->xr_ntp = pl_rd_u64(&r);
+        if (kind == XR_DLRR && !it->count) {
+            it->count = (uint8_t)(n / DLRR > 255 ? 255 : n / DLRR);
+            it->list = r.p;
+            it->list_n = n;
+        }
+    }
+    return PL_OK;
+}
+
 enum pl_err rtcp_next(struct pl_rd *r, struct rtcp_item *ret)
 {
     if (pl_rd_left(r) == 0) {
@@ -122,6 +146,7 @@ enum pl_err rtcp_next(struct pl_rd *r, struct rtcp_item *ret)
     case PT_APP: it.type = RTCP_APP, e = read_app(&b, &it); break;
     case PT_RTPFB:
     case PT_PSFB: e = read_feedback(&b, &it, pt); break;
+    case PT_XR: it.type = RTCP_XR, e = read_xr(&b, &it); break;
     default: break;
     }
     if (e == PL_OK)
@@ -140,6 +165,20 @@ struct rtcp_block rtcp_block_at(const struct rtcp_item *item, unsigned i)
     k.last_sr = pl_rd_u32(&r);
     k.delay_last_sr = pl_rd_u32(&r);
     return k;
+}
+
+struct rtcp_dlrr rtcp_dlrr_at(const struct rtcp_item *item, unsigned i)
+{
+    struct pl_rd r = pl_rd_of(item->list + (size_t)i * DLRR, DLRR);
+    struct rtcp_dlrr d = { .ssrc = pl_rd_u32(&r), .last_rr = pl_rd_u32(&r) };
+    d.delay_rr = pl_rd_u32(&r);
+    return d;
+}
+
+int64_t rtcp_rtt_us(uint32_t now, uint32_t then, uint32_t delay)
+{
+    int64_t us = (int64_t)(int32_t)(now - then - delay) * 1000000 / 65536;
+    return us > 60 * INT64_C(1000000) || us < -1000 ? 0 : us > 0 ? us : 1; /* clocks of 1/65536 s end between two of its steps */
 }
 
 /* RFC 3550, 6.4.1 and A.3. */
@@ -258,6 +297,24 @@ void rtcp_put_cname(struct pl_buf *b, uint32_t ssrc, struct pl_str cname)
     pl_buf_add(b, cname.p, n);
     for (size_t i = 0; i < pad; i++)
         pl_buf_u8(b, 0);
+}
+
+void rtcp_put_xr_time(struct pl_buf *b, uint32_t ssrc, uint64_t ntp)
+{
+    put_head(b, 0, PT_XR, 16);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u32(b, XR_TIME << 24 | 2);
+    pl_buf_u64(b, ntp);
+}
+
+void rtcp_put_xr_dlrr(struct pl_buf *b, uint32_t ssrc, const struct rtcp_dlrr *of)
+{
+    put_head(b, 0, PT_XR, 20);
+    pl_buf_u32(b, ssrc);
+    pl_buf_u32(b, XR_DLRR << 24 | 3);
+    pl_buf_u32(b, of->ssrc);
+    pl_buf_u32(b, of->last_rr);
+    pl_buf_u32(b, of->delay_rr);
 }
 
 void rtcp_put_bye(struct pl_buf *b, uint32_t ssrc)

@@ -185,15 +185,33 @@ static struct srtp_window *sent_window(struct pl_srtp *s, uint32_t ssrc)
     return &s->sent[s->sent_n++].window;
 }
 
+static enum pl_err room(const struct pl_srtp *s, size_t n, size_t cap)
+{
+    if (n < RTP_LEAST || n > LONGEST || cap < n + PL_SRTP_RTP_OVERHEAD)
+        return PL_SHORT;
+    return s->receive ? PL_AUTH : PL_OK;
+}
+
+static enum pl_err seal(struct pl_srtp *s, uint8_t *p, size_t *n, const uint8_t *payload, size_t payload_n, bool again)
+{
+    enum pl_err e = srtp_gcm_protect(s->gcm, p, *n, payload, payload_n, again);
+    if (e == PL_OK)
+        *n += payload_n + pl_srtp_tag_bytes(PL_SRTP_GCM);
+    return e;
+}
+
 static enum pl_err protect(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap, bool again)
 {
     struct rtp_header h;
-    if (*n < RTP_LEAST || *n > LONGEST || cap < *n + PL_SRTP_RTP_OVERHEAD)
-        return PL_SHORT;
-    if (s->receive)
-        return PL_AUTH;
-    if (s->gcm)
-        return srtp_gcm_protect(s->gcm, p, n, again);
+    enum pl_err possible = room(s, *n, cap);
+    if (possible != PL_OK)
+        return possible;
+    if (s->gcm) {
+        size_t head = srtp_gcm_head(p, *n), whole = head;
+        enum pl_err e = seal(s, p, &whole, p + head, *n - head, again);
+        *n = e == PL_OK ? whole : *n;
+        return e;
+    }
     if (rtp_peek(p, *n, &h) != PL_OK)
         return PL_SHORT;
     struct srtp_window *w = sent_window(s, h.ssrc);
@@ -209,6 +227,18 @@ static enum pl_err protect(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap,
 }
 
 enum pl_err pl_srtp_protect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap) { return protect(s, p, n, cap, /* again= */ false); }
+enum pl_err pl_srtp_protect_rtp_from(struct pl_srtp *s, uint8_t *p, size_t *n, const uint8_t *payload, size_t payload_n, size_t cap)
+{
+    size_t whole = *n + payload_n;
+    enum pl_err e = payload_n > LONGEST ? PL_SHORT : room(s, whole, cap);
+    if (e != PL_OK || s->gcm)
+        return e == PL_OK ? seal(s, p, n, payload, payload_n, /* again= */ false) : e;
+    memcpy(p + *n, payload, payload_n);
+    e = protect(s, p, &whole, cap, /* again= */ false);
+    *n = e == PL_OK ? whole : *n;
+    return e;
+}
+
 enum pl_err pl_srtp_protect_rtp_again(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap) { return protect(s, p, n, cap, /* again= */ true); }
 
 enum pl_err pl_srtp_protect_rtcp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap)

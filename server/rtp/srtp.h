@@ -1,5 +1,5 @@
 /* srtp.h - SRTP and SRTCP (RFC 3711, RFC 7714): one context a direction and key, protect or unprotect in place. libsrtp
- * stays behind this door; AES-GCM of RTP packets runs on OpenSSL's EVP instead (srtp_gcm.h says why).
+ * stays behind this door; AES-GCM of RTP packets runs on gcm.h instead (srtp_gcm.h says why).
  *
  * Verify, then change state (S-M2): a packet whose tag is wrong, or that was seen before, moves nothing. A packet index is encrypted at most once under a key
  * (S-M6): protecting the same number again is PL_REPLAY, except through
@@ -55,6 +55,8 @@ struct pl_srtp *pl_srtp_free(struct pl_srtp *s);
 /* Encrypts in place; *n grows. `cap` is the room at p: at least *n + PL_SRTP_RTP_OVERHEAD (RTCP: PL_SRTP_RTCP_OVERHEAD), else PL_SHORT, nothing done.
  * PL_REPLAY: this number was protected before, or is too old. PL_AUTH: not a packet of this context. */
 PL_MUST enum pl_err pl_srtp_protect_rtp(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap);
+/* The same of a packet whose header, *n bytes, stands at p and whose payload stands elsewhere: one copy less. *n becomes the whole packet. `cap`: room for all of it, as above. */
+PL_MUST enum pl_err pl_srtp_protect_rtp_from(struct pl_srtp *s, uint8_t *p, size_t *n, const uint8_t *payload, size_t payload_n, size_t cap);
 /* A packet that is sent a second time, byte for byte as it was before it was encrypted: the result is the same too. PL_REPLAY: this number was not protected
  * before, or is older than the window of 1,024 packets. Other bytes under a number of before would give the key away: only for a caller who keeps what it sent. */
 PL_MUST enum pl_err pl_srtp_protect_rtp_again(struct pl_srtp *s, uint8_t *p, size_t *n, size_t cap);

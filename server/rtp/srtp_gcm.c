@@ -102,9 +102,10 @@ static void iv_of(const struct srtp_gcm *g, uint32_t ssrc, uint64_t index, uint8
     iv[0] = g->salt[0];
 }
 
-/* Bytes of the header that is authenticated and not encrypted; 0 when the packet is none. */
-static size_t header_bytes(const uint8_t *p, size_t n)
+size_t srtp_gcm_head(const uint8_t *p, size_t n)
 {
+    if (n < RTP_HEADER)
+        return 0;
     size_t h = RTP_HEADER + (size_t)(p[0] & 15) * 4;
     if (p[0] & 0x10) {
         if (n < h + 4)
@@ -114,12 +115,11 @@ static size_t header_bytes(const uint8_t *p, size_t n)
     return h <= n ? h : 0;
 }
 
-enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n, bool again)
+enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t head, const uint8_t *payload, size_t n, bool again)
 {
     struct rtp_header h;
     uint8_t iv[SALT];
-    size_t head = rtp_peek(p, *n, &h) == PL_OK ? header_bytes(p, *n) : 0;
-    if (head == 0)
+    if (rtp_peek(p, head, &h) != PL_OK || srtp_gcm_head(p, head) != head)
         return PL_SHORT;
     struct stream *s = find(g, h.ssrc);
     if (!s)
@@ -132,10 +132,7 @@ enum pl_err srtp_gcm_protect(struct srtp_gcm *g, uint8_t *p, size_t *n, bool aga
     if (!again)
         take(g, s, index); /* before it is encrypted: whatever happens now, this number is spent */
     iv_of(g, h.ssrc, index, iv);
-    if (!gcm_seal(g->gcm, iv, p, head, p + head, *n - head))
-        return PL_INTERNAL;
-    *n += GCM_TAG;
-    return PL_OK;
+    return gcm_seal(g->gcm, iv, p, head, payload, p + head, n) ? PL_OK : PL_INTERNAL;
 }
 
 enum pl_err srtp_gcm_unprotect(struct srtp_gcm *g, uint8_t *p, size_t *n)
@@ -143,7 +140,7 @@ enum pl_err srtp_gcm_unprotect(struct srtp_gcm *g, uint8_t *p, size_t *n)
     struct rtp_header h;
     uint8_t iv[SALT];
     size_t plain = *n < RTP_HEADER + GCM_TAG ? 0 : *n - GCM_TAG;
-    size_t head = rtp_peek(p, plain, &h) == PL_OK ? header_bytes(p, plain) : 0;
+    size_t head = rtp_peek(p, plain, &h) == PL_OK ? srtp_gcm_head(p, plain) : 0;
     if (head == 0)
         return PL_SHORT;
     struct stream *s = find(g, h.ssrc);

@@ -14,6 +14,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (it.type == RTCP_SR || it.type == RTCP_RR)
             for (unsigned i = 0; i < it.count; i++)
                 (void)rtcp_block_at(&it, i);
+        if (it.type == RTCP_XR)
+            for (unsigned i = 0; i < it.count; i++)
+                (void)rtcp_dlrr_at(&it, i);
         if (it.type == RTCP_NACK)
             for (unsigned i = 0; i < it.count; i++) {
                 uint16_t seq, mask;

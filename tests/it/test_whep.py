@@ -64,7 +64,7 @@ def test_chromium_sees_and_hears_by_gcm(porch, home, chromium):
     def counted():
         told = home.api.get(f"/v1/live/{watcher.live_id}").ok(200).body.get("statistics")
         return told and told["viewers"] and told["viewers"][0]["packets"] > 100 and told["source"]["packets"] > 100 and told["viewers"][0]["bitrate"] > 0 and \
-            told["viewers"][0]["arrived_bitrate"] > 0 and all(x["freezes"] >= 0 and x["frozen_ms"] >= 0 for x in (told["source"], told["viewers"][0]))
+            told["viewers"][0]["arrived_bitrate"] > 0 and 0 < told["source"]["rtt_ms"] < 5000 and all(x["freezes"] >= 0 and x["frozen_ms"] >= 0 for x in (told["source"], told["viewers"][0]))
     until(counted, "the relay's figures stand in the live resource")
     stages = [s["name"] for s in home.api.get(f"/v1/live/{watcher.live_id}").ok(200)["stages"]]
     for stage in ("source_connected", "viewer_connected", "viewer_media", "viewer_keyframe"):

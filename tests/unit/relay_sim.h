@@ -50,6 +50,8 @@ struct sim_peer {
     uint16_t seq[2];
     uint32_t ts;
     unsigned plis, nacks;
+    uint64_t told_ntp; /* the relay's own time, as it said last, and its SSRC here */
+    uint32_t told_ssrc;
     uint16_t nacked[1024]; /* video numbers that the relay asked for since somebody looked */
     unsigned nacked_n;
     /* viewer */
@@ -267,6 +269,10 @@ static inline void sim_rtcp_in(struct sim_peer *p, uint8_t *q, size_t n)
         }
         if (it.type == RTCP_NACK && it.media_ssrc == p->leg.video.ssrc)
             sim_nack_in(p, &it);
+        if (it.type == RTCP_XR) {
+            p->told_ntp = it.xr_ntp;
+            p->told_ssrc = it.ssrc;
+        }
         if (it.type == RTCP_SR) {
             p->srs++;
             p->sr_ts[it.ssrc == p->leg.audio.ssrc] = it.sr.timestamp;

@@ -466,9 +466,41 @@ static void figures_of_a_viewer(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
+/* The round trip to the source: our own time comes back, less what the source kept it; what names somebody else, or cannot be, says nothing. */
+static void figures_of_a_source(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, *alive[] = { &hub, &v };
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 6, -1);
+    sim_pass(&s, 1500 * PL_MS, alive, 2);
+    sim_deliver(&s, &hub, &ignore);
+    assert_true(hub.told_ntp != 0 && hub.told_ssrc == hub.leg.talk.ssrc && figures(&s).rtt_us == 0);
+    static const struct { uint32_t ssrc_off; int64_t us; uint32_t kept; int64_t least, most; } backs[] = { { 1, 150 * PL_MS, 6554, 0, 0 },
+        { 0, 0, 6554, 49 * PL_MS, 51 * PL_MS }, { 0, 30 * PL_MS, 6554, 79 * PL_MS, 81 * PL_MS }, { 0, 0, 65536 * 9, 79 * PL_MS, 81 * PL_MS } };
+    uint32_t told = (uint32_t)(hub.told_ntp >> 16);
+    s.now.us = (int64_t)(hub.told_ntp >> 32) * PL_SECOND + (int64_t)((hub.told_ntp & UINT32_MAX) * 1000000 >> 32); /* when it was said */
+    for (size_t i = 0; i < PL_COUNT(backs); i++) {
+        uint8_t out[200];
+        struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+        s.now.us += backs[i].us;
+        rtcp_put_rr(&b, hub.leg.video.ssrc, NULL, 0);
+        rtcp_put_xr_dlrr(&b, hub.leg.video.ssrc, &(struct rtcp_dlrr){ .ssrc = hub.told_ssrc + backs[i].ssrc_off, .last_rr = told, .delay_rr = backs[i].kept });
+        size_t n = b.n;
+        assert_int_equal(pl_srtp_protect_rtcp(hub.media, out, &n, sizeof out), PL_OK);
+        sim_in(&s, &hub.addr, out, n);
+        int64_t rtt = figures(&s).rtt_us;
+        if (rtt < backs[i].least || rtt > backs[i].most)
+            fail_msg("answer %zu: %lld us", i, (long long)rtt);
+    }
+    sim_done(&s, &hub, &v, NULL);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(sender_reports_carry_the_viewers_time), cmocka_unit_test(figures_of_a_viewer),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(sender_reports_carry_the_viewers_time), cmocka_unit_test(figures_of_a_viewer), cmocka_unit_test(figures_of_a_source),
         cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source), cmocka_unit_test(v_e1_freezes_are_counted_where_they_happen),
         cmocka_unit_test(v_b1_the_pacers_wait_is_a_histogram), cmocka_unit_test(v_e2_transport_wide_feedback_is_heard), cmocka_unit_test(v_g4_a_busy_relay_takes_nobody_new),
         cmocka_unit_test(v_g4_a_herd_is_counted_before_it_is_measured), cmocka_unit_test(v_g4_a_source_has_its_share) };

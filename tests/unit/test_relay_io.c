@@ -1,6 +1,9 @@
 /* The relay's edges: protocol messages as text, and the worker on real sockets (loopback). Waits have deadlines; nothing sleeps. */
+#include "relay_batch.h"
 #include "relay_control.h"
 #include "relay_sim.h"
+#include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -170,7 +173,7 @@ static void news_is_written(void **state)
 static void figures_are_written(void **state)
 {
     (void)state;
-    struct relay_session_stats st = { .ref = { { { 1 } }, 5 }, .packets = 9, .lost = 1, .bitrate = 8000, .jitter_us = 2500, .freezes = { 2, 1500999 }, .viewers_n = 1,
+    struct relay_session_stats st = { .ref = { { { 1 } }, 5 }, .packets = 9, .lost = 1, .bitrate = 8000, .jitter_us = 2500, .rtt_us = 48900, .freezes = { 2, 1500999 }, .viewers_n = 1,
         .viewers = { { .id = "v", .packets = 8, .bytes = 800, .bitrate = 640, .asked = 3, .resent = 2, .key_asked = 1, .remb_bps = 5, .lost = 4, .fraction_lost = 64,
             .jitter_us = 7000, .rtt_us = 51000, .cc_bitrate = 7000, .cc_lost = 8,
             .queue_us = 31900, .freezes = { 1, 200000 }, .paused = true } } };
@@ -179,7 +182,7 @@ static void figures_are_written(void **state)
     struct pl_buf b = pl_buf_fixed(mem, sizeof mem);
     relay_control_write(&n, (struct pl_utc){ 0 }, (struct pl_mono){ 0 }, &b);
     assert_string_equal(b.p, "{\"type\":\"session.stats\",\"live_id\":\"01000000-0000-0000-0000-000000000000\",\"generation\":5,"
-                             "\"source\":{\"packets\":9,\"lost\":1,\"jitter_ms\":2,\"bitrate\":8000,\"freezes\":2,\"frozen_ms\":1500},"
+                             "\"source\":{\"packets\":9,\"lost\":1,\"jitter_ms\":2,\"rtt_ms\":49,\"bitrate\":8000,\"freezes\":2,\"frozen_ms\":1500},"
                              "\"viewers\":[{\"viewer_id\":\"v\",\"packets\":8,\"bytes\":800,"
                              "\"bitrate\":640,\"lost\":4,\"lost_percent\":25,\"jitter_ms\":7,\"rtt_ms\":51,\"asked\":3,\"resent\":2,\"keyframes_asked\":1,"
                              "\"remb\":5,\"arrived_bitrate\":7000,\"arrived_lost\":8,\"queue_ms\":31,"
@@ -332,6 +335,56 @@ static void media_through_real_sockets(void **state)
     }
 }
 
+/* What was sent in a row comes as it was sent, datagram by datagram, whether the kernel hands it over as one message or not; more than a step takes comes in several, what is larger
+ * than any packet of ours not at all. */
+static void datagrams_come_as_they_were_sent(void **state)
+{
+    (void)state;
+    static uint8_t out[60000], huge[3000];
+    struct relay_batch *b = NULL;
+    struct relay_in in[RELAY_STEP];
+    struct sockaddr_in here = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) }, sender;
+    socklen_t n = sizeof here;
+    int64_t stamps[RELAY_STEP];
+    uint64_t overflow = 0;
+    uint16_t segment = 1000;
+    unsigned came = 0;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0 && bind(fd, (struct sockaddr *)&here, n) == 0 && getsockname(fd, (struct sockaddr *)&here, &n) == 0);
+    relay_batch_prepare(fd);
+    assert_int_equal(relay_batch_new(&b), PL_OK);
+    struct ice_addr at = ice_addr_of((struct sockaddr *)&here);
+    int from = udp_to(&at);
+    assert_int_equal(getsockname(from, (struct sockaddr *)&sender, &n), 0);
+    struct ice_addr whose = ice_addr_of((struct sockaddr *)&sender);
+    for (size_t i = 0; i < sizeof out; i++)
+        out[i] = (uint8_t)(i / segment);
+    assert_int_equal(send(from, out, 0, 0), 0);
+    assert_int_equal(send(from, out, 40, 0), 40);                   /* number 0, short */
+    assert_int_equal(send(from, huge, sizeof huge, 0), sizeof huge);
+    assert_int_equal(setsockopt(from, SOL_UDP, UDP_SEGMENT, &(int){ segment }, sizeof(int)), 0);
+    assert_int_equal(send(from, out + segment, 39 * segment + 300, 0), 39 * segment + 300); /* 1 to 39, and 300 bytes of 40 */
+    assert_int_equal(send(from, out + 41 * segment, 19 * segment, 0), 19 * segment);        /* 41 to 59 */
+    assert_int_equal(send(from, out, 59 * segment, 0), 59 * segment);                       /* and once more from the start */
+    while (came < 1 + 40 + 19 + 59) {
+        struct pollfd f = { .fd = fd, .events = POLLIN };
+        assert_int_equal(poll(&f, 1, 5000), 1);
+        assert_false(relay_batch_read(b, fd, &overflow));
+        for (size_t k; (k = relay_batch_take(b, in, stamps)) > 0;)
+            for (size_t i = 0; i < k; i++, came++) {
+                unsigned number = came < 60 ? came : came - 60;
+                assert_true(in[i].p[0] == number && in[i].p[in[i].n - 1] == number && ice_addr_eq(&in[i].from, &whose) && stamps[i] > INT64_C(1700000000) * PL_SECOND);
+                assert_int_equal(in[i].n, came == 0 ? 40 : came == 40 ? 300 : segment);
+            }
+    }
+    assert_false(relay_batch_read(b, fd, &overflow));
+    assert_int_equal(relay_batch_take(b, in, stamps), 0);
+    assert_int_equal(overflow, 0);
+    relay_batch_free(b);
+    close(fd);
+    close(from);
+}
+
 static void a_port_in_use_is_said(void **state)
 {
     (void)state;
@@ -349,7 +402,7 @@ static void a_port_in_use_is_said(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(commands_are_read), cmocka_unit_test(webrtc_legs_are_read), cmocka_unit_test(sources_of_all_kinds_are_read),
-        cmocka_unit_test(news_is_written), cmocka_unit_test(figures_are_written), cmocka_unit_test(media_through_real_sockets),
+        cmocka_unit_test(news_is_written), cmocka_unit_test(figures_are_written), cmocka_unit_test(media_through_real_sockets), cmocka_unit_test(datagrams_come_as_they_were_sent),
         cmocka_unit_test(a_port_in_use_is_said) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

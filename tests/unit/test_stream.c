@@ -47,6 +47,8 @@ struct bench {
     uint8_t seen[64][1500];      /* by number */
     size_t seen_n[64];
     uint16_t last_seq;
+    struct rtcp_dlrr back;       /* what came back of the relay's time last */
+    unsigned backs;
     uint8_t answer[STUN_MAX];
     size_t answer_n;
 };
@@ -95,6 +97,10 @@ static void relay_sees(void *self, const uint8_t *p, size_t n)
         for (struct pl_rd rd = pl_rd_of(copy, n); rtcp_next(&rd, &item) == PL_OK && item.type != RTCP_END;) {
             b->reports += item.type == RTCP_SR;
             b->byes += item.type == RTCP_BYE;
+            if (item.type == RTCP_XR && item.count == 1) {
+                b->back = rtcp_dlrr_at(&item, 0);
+                b->backs++;
+            }
         }
         break;
     default: fail_msg("a packet that is none of ours");
@@ -293,6 +299,30 @@ static void reports_leave_every_second(void **state)
         (void)answer(&b);
     }
     assert_int_equal(b.reports, 4);
+    bench_close(&b);
+}
+
+static void put_time(struct pl_buf *b, uint8_t number) { rtcp_put_xr_time(b, RELAY, (uint64_t)number << 16); }
+
+/* The relay's time comes back with the next report, and how long it was kept: so the relay knows the round trip (RFC 3611). */
+static void the_relays_time_comes_back(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b, 60 * PL_SECOND);
+    assert_int_equal(tick_after(&b, 0), 0);
+    assert_int_equal(answer(&b), SENDER_CONNECTED);
+    frame(&b, 500, 0);
+    (void)tick_after(&b, PL_SECOND);
+    assert_int_equal(b.backs, 0); /* it was told none */
+    assert_int_equal(rtcp_in(&b, b.out, put_time, 9), 0);
+    (void)tick_after(&b, PL_SECOND / 2);
+    assert_int_equal(b.backs, 0);
+    (void)tick_after(&b, PL_SECOND / 2);
+    assert_true(b.backs == 1 && b.back.ssrc == RELAY && b.back.last_rr == 9 && b.back.delay_rr == 65536);
+    assert_int_equal(rtcp_in(&b, b.out, put_time, 10), 0);
+    (void)tick_after(&b, PL_SECOND);
+    assert_true(b.backs == 2 && b.back.last_rr == 10 && b.back.delay_rr == 65536);
     bench_close(&b);
 }
 
@@ -683,6 +713,7 @@ int main(void)
         cmocka_unit_test(the_hard_end_is_kept_whatever_the_relay_says),
         cmocka_unit_test(pli_and_fir_ask_for_a_key_frame),
         cmocka_unit_test(reports_leave_every_second),
+        cmocka_unit_test(the_relays_time_comes_back),
         cmocka_unit_test(packets_come_out_in_order_and_loss_is_given_up),
         cmocka_unit_test(the_tone_is_told_from_other_sounds),
         cmocka_unit_test(numbers_that_are_missing_are_counted),
