@@ -423,7 +423,8 @@ CREATE TABLE node (
     name text NOT NULL,
     version text NOT NULL,
     started_at timestamp with time zone NOT NULL,
-    lease_until timestamp with time zone NOT NULL
+    lease_until timestamp with time zone NOT NULL,
+    draining_since timestamp with time zone
 );
 
 CREATE TABLE oauth_client (

@@ -24,6 +24,7 @@ static void write_figures(struct jw *w, const struct figures *f)
 {
     jw_int(w, "schema_version", f->node.schema_version);
     jw_int(w, "nodes", f->node.nodes);
+    jw_int(w, "nodes_draining", f->node.nodes_draining);
     jw_int(w, "relays", f->live.relays);
     jw_int(w, "relays_connected", f->live.connected);
     jw_int(w, "live_sessions", f->live.sessions);
@@ -55,6 +56,35 @@ static enum pl_err on_status(struct http_call *c, struct pl_fail *reterr)
     if (e == PL_OK)
         write_figures(&c->out, &f);
     return PL_OK;
+}
+
+/* `draining`: it sends whom it serves elsewhere before it ends; `hubs` says how many are still with it. */
+static enum pl_err on_nodes(struct http_call *c, struct pl_fail *reterr)
+{
+    (void)reterr;
+    struct admin_sql_nodes_row *rows;
+    size_t n;
+    enum pl_err e = admin_sql_nodes(c->tx, c->now, &rows, &n);
+    if (e != PL_OK)
+        return e;
+    jw_array(&c->out, "nodes");
+    for (size_t i = 0; e == PL_OK && i < n; i++) {
+        int64_t hubs = 0;
+        if (rows[i].alive)
+            e = device_count_hubs(c->tx, rows[i].node_id, &hubs);
+        jw_open(&c->out, NULL);
+        jw_uuid(&c->out, "node_id", rows[i].node_id);
+        jw_str(&c->out, "name", rows[i].name);
+        jw_str(&c->out, "version", rows[i].version);
+        jw_z(&c->out, "state", !rows[i].alive ? "ended" : rows[i].draining_since.us ? "draining" : "up");
+        jw_int(&c->out, "hubs", hubs);
+        jw_utc(&c->out, "started_at", rows[i].started_at);
+        jw_utc(&c->out, "draining_since", rows[i].draining_since);
+        jw_utc(&c->out, "lease_until", rows[i].lease_until);
+        jw_close(&c->out);
+    }
+    jw_end_array(&c->out);
+    return e;
 }
 
 struct device_row {
@@ -255,6 +285,7 @@ static enum pl_err on_oauth_client_remove(struct http_call *c, struct pl_fail *r
 
 const struct http_route admin_routes[] = {
     { HTTP_GET, "/admin/v1/status", HTTP_SESSION, on_status, "This node, and what is connected, runs and waits", .tx = HTTP_OWN_TX },
+    { HTTP_GET, "/admin/v1/nodes", HTTP_SESSION, on_nodes, "The nodes, and which of them drain" },
     { HTTP_POST, "/admin/v1/inventory", HTTP_SESSION, on_inventory, "Import devices that a maker has made", HTTP_BODY(struct inventory_body, inventory_fields) },
     { HTTP_GET, "/admin/v1/outbox", HTTP_SESSION, on_outbox, "Messages that were not handed to a provider" },
     { HTTP_POST, "/admin/v1/relays", HTTP_SESSION, on_relay, "Register a relay's key", HTTP_BODY(struct relay_body, relay_fields) },

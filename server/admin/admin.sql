@@ -2,7 +2,14 @@
 -- in: now timestamptz
 -- null: nothing
 -- The schema's version and how many nodes live. These two tables belong to the whole, not to a capability.
-SELECT (SELECT COALESCE(max(version), 0) FROM migration) AS schema_version, (SELECT count(*) FROM node WHERE lease_until > $1) AS nodes;
+SELECT (SELECT COALESCE(max(version), 0) FROM migration) AS schema_version, (SELECT count(*) FROM node WHERE lease_until > $1) AS nodes,
+       (SELECT count(*) FROM node WHERE lease_until > $1 AND draining_since IS NOT NULL) AS nodes_draining;
+
+-- name: nodes :many 1000
+-- in: now timestamptz
+-- null: nothing
+-- The nodes that live, and those that ended within the last days: they are forgotten after a week.
+SELECT node_id, name, version, started_at, lease_until, draining_since, lease_until > $1 AS alive FROM node ORDER BY started_at;
 
 -- name: access :one
 -- in: credential_hash bytea

@@ -59,6 +59,7 @@ static const struct ctl_command commands[] = {
     { "up", "", "Runs the whole of Porchlight on this machine until Ctrl-C", 0, 0, up_options, ctl_up, NULL },
     { "demo watch", "", "Shows the live picture of the demo camera", 0, 0, watch_options, ctl_demo_watch, NULL },
     { "status", "", "Version of the server that runs, and since when", 0, 0, admin_options, ctl_show, &ctl_view_status },
+    { "nodes", "", "Lists nodes: which drain, and how many hubs are with each", 0, 0, admin_options, ctl_show, &ctl_view_nodes },
     { "outbox", "", "Messages that were not handed to a provider, with their PINs", 0, 0, admin_options, ctl_show, &ctl_view_outbox },
     { "inventory import", "FILE", "Takes in the devices that a maker has made (JSON lines)", 1, 1, admin_options, ctl_inventory_import, NULL },
     { "accounts", "", "Lists accounts", 0, 0, admin_options, ctl_show, &ctl_view_accounts },

@@ -87,8 +87,8 @@ struct ctl_view {
     const char *list;  /**< member with the rows; NULL: the answer itself is one object, shown member by member */
     const char *columns[10];
 };
-extern const struct ctl_view ctl_view_outbox, ctl_view_status, ctl_view_relays, ctl_view_hubs, ctl_view_sessions, ctl_view_accounts, ctl_view_audit, ctl_view_live, ctl_view_oauth_clients,
-    ctl_view_admins, ctl_view_log;
+extern const struct ctl_view ctl_view_outbox, ctl_view_status, ctl_view_nodes, ctl_view_relays, ctl_view_hubs, ctl_view_sessions, ctl_view_accounts, ctl_view_audit, ctl_view_live,
+    ctl_view_oauth_clients, ctl_view_admins, ctl_view_log;
 
 /* Says something to the person at the console (stderr): one line. */
 void ctl_say(const char *fmt, ...) PL_PRINTF(1, 2);

@@ -323,6 +323,12 @@ RETURNING l.serial, l.changed_at;
 SELECT l.serial, l.role, l.epoch, l.connected AND n.lease_until > $1 AS there, l.cause, l.changed_at, l.firmware, l.boot_reason, l.reset_count, l.node_id, b.account_id, b.device_id
 FROM device_link l LEFT JOIN node n ON n.node_id = l.node_id LEFT JOIN device_binding b ON b.serial = l.serial ORDER BY l.changed_at DESC LIMIT 1000;
 
+-- name: links_of :one
+-- in: node_id uuid
+-- null: nothing
+-- How many are connected to a node.
+SELECT count(*) AS hubs FROM device_link WHERE node_id = $1 AND connected;
+
 -- name: status_own :exec
 -- in: account_id uuid, device_id uuid, wifi_rssi integer, battery integer, firmware text?, now timestamptz
 -- Readings of the gateway itself; 0 and -1: not said.

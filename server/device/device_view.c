@@ -316,3 +316,13 @@ enum pl_err device_list_hubs(struct db_tx *tx, struct pl_utc now, struct jw *out
     jw_end_array(out);
     return PL_OK;
 }
+
+enum pl_err device_count_hubs(struct db_tx *tx, struct pl_uuid node_id, int64_t *ret)
+{
+    struct device_sql_links_of_row row;
+    bool found;
+    enum pl_err e = device_sql_links_of(tx, node_id, &row, &found);
+    if (e == PL_OK)
+        *ret = row.hubs;
+    return e;
+}

@@ -174,7 +174,9 @@ static bool drain(struct node *n, const sigset_t *signals)
     const struct timespec look = { .tv_nsec = DRAIN_LOOK_NS };
     if (n->conf->drain_clients == 0)
         return false;
-    __atomic_store_n(&n->status.draining, true, __ATOMIC_RELAXED);
+    n->status.draining_since = pl_now_utc(n->clock);
+    __atomic_store_n(&n->status.draining, true, __ATOMIC_RELEASE);
+    node_runner_wake(n->lease); /* operators see it */
     PL_LOG(&n->log, PL_INFO, "node.draining", PL_F_INT("connections", link_connections(n->link)));
     link_drain(n->link, PL_STR("{\"type\":\"reconnect\",\"min_s\":0,\"max_s\":1}"), (unsigned)n->conf->drain_per_second);
     while (link_connections(n->link) > 0 && pl_mono_cmp(pl_now_mono(n->clock), end) < 0)

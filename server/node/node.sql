@@ -4,9 +4,9 @@
 INSERT INTO node (node_id, name, version, started_at, lease_until) VALUES ($1, $2, $3, $4, $5);
 
 -- name: renew :exec
--- in: node_id uuid, lease_until timestamptz
--- This process lives. What hangs on it (presence of hubs, relays) lives as long.
-UPDATE node SET lease_until = $2 WHERE node_id = $1;
+-- in: node_id uuid, lease_until timestamptz, draining_since timestamptz?
+-- This process lives. What hangs on it (presence of hubs, relays) lives as long. It says also whether it drains.
+UPDATE node SET lease_until = $2, draining_since = $3 WHERE node_id = $1;
 
 -- name: stop :exec
 -- in: node_id uuid, now timestamptz
@@ -17,9 +17,3 @@ UPDATE node SET lease_until = $2 WHERE node_id = $1;
 -- in: before timestamptz
 -- Nodes that ended long ago.
 DELETE FROM node WHERE lease_until < $1;
-
--- name: list :many 1000
--- in: now timestamptz
--- null: nothing
--- The nodes, for operators.
-SELECT node_id, name, version, started_at, lease_until, lease_until > $1 AS alive FROM node ORDER BY started_at;

@@ -7,5 +7,6 @@ struct node_status {
     struct pl_utc started_at;
     const struct db_schema *schema; /**< that it was built for; NULL: not yet read */
     bool draining; /**< atomic */
+    struct pl_utc draining_since; /**< written before `draining` */
 };
 extern const struct pl_str node_openapi; /* proto/openapi.yaml as JSON */

@@ -37,6 +37,8 @@ static void on_nudge(void *self, const char *subject)
     (void)done; /* full means awake */
 }
 
+void node_runner_wake(struct node_runner *r) { on_nudge(r, ""); }
+
 /* Runs a job until it has no more to do. */
 static void run_job(struct node_runner *r, const struct node_job *job)
 {
@@ -79,7 +81,7 @@ struct node_runner *node_runner_stop(struct node_runner *r)
     __atomic_store_n(&r->stopping, true, __ATOMIC_RELEASE);
     r->watch = bus_unwatch(r->watch);
     if (r->started) {
-        on_nudge(r, "");
+        node_runner_wake(r);
         pthread_join(r->thread, NULL);
     }
     r->db = db_close(r->db);

@@ -16,7 +16,8 @@
 static enum pl_err renew_lease(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
-    IN_TX(n, db, a, node_sql_renew(tx, n->id, pl_utc_add(now, NODE_LEASE), NULL));
+    struct pl_utc since = __atomic_load_n(&n->status.draining, __ATOMIC_ACQUIRE) ? n->status.draining_since : (struct pl_utc){ 0 };
+    IN_TX(n, db, a, node_sql_renew(tx, n->id, pl_utc_add(now, NODE_LEASE), since, NULL));
     return e;
 }
 
@@ -122,7 +123,7 @@ static enum pl_err clean_live(struct node *n, struct db *db, struct pl_arena *a,
 
 /* On a thread of its own: whatever keeps the other jobs, this node is not taken for dead while it lives. */
 const struct node_job node_lease_jobs[] = {
-    { "lease", NODE_LEASE / 3, false, renew_lease },
+    { "lease", NODE_LEASE / 3, true, renew_lease },
     { NULL, 0, false, NULL },
 };
 

@@ -66,6 +66,13 @@ def node_of(porch, serial):
         return db.execute("SELECT node_id FROM device_link WHERE serial = %s", (serial,)).fetchone()[0]
 
 
+def seen_by_operators(porch, node_id):
+    """(state, hubs) of a node in `porchctl nodes`, and how many drain by `porchctl status`."""
+    node = next(n for n in porch.ctl("nodes")["nodes"] if n["node_id"] == str(node_id))
+    assert (node["draining_since"] is not None) == (node["state"] == "draining") or node["state"] == "ended", node
+    return node["state"], node["hubs"], porch.ctl("status")["nodes_draining"]
+
+
 def is_gone(pid):
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as f:
@@ -85,6 +92,7 @@ def test_hubs_go_to_another_node_without_an_alarm(two, tmp_path):
             viewer = Viewer(porch, live["srtp"], tmp_path / "view", "--frames", 250)
             until(lambda: home.api.get(f"/v1/live/{live['live_id']}").ok(200)["state"] == "live", "the session is live")
             before, ends = node_of(porch, home.hub.serial), porch.node(0).pid()
+            assert seen_by_operators(porch, before) == ("up", 2, 0)
             os.kill(ends, signal.SIGTERM)
             # Everybody is told, with a window.
             for window in (stays.expect("reconnect"), until(lambda: next((m for m in told.events if m["type"] == "reconnect"), None), "the app is told")):
@@ -104,6 +112,7 @@ def test_hubs_go_to_another_node_without_an_alarm(two, tmp_path):
             came = [e for e in events.events if e.get("event") == "device.connectivity" and e["data"]["device_id"] == home.hub_id]
             assert "offline" not in [e["data"]["connectivity"] for e in came], came
             assert not is_gone(ends)
+            until(lambda: seen_by_operators(porch, before) == ("draining", 1, 1), "operators see that it drains, and that one hub is left")
             # The one that stays is served to the last, until the time is over; what it looks like then is the cloud's fault.
             carry_out(stays, command(account, stays_id)[0])
             porch.clock.advance(600)

@@ -89,6 +89,11 @@ def test_status(porch, home):
     assert said["outbox"]["total"] == sum(said["outbox"][s] for s in STATES) > 0
     plain = subprocess.run([program("porchctl"), "--dir", porch.dir, "status"], capture_output=True, text=True, timeout=60)
     assert plain.returncode == 0 and "outbox" in plain.stdout and "schema_version" in plain.stdout
+    node, = porch.ctl("nodes")["nodes"]
+    hubs = [h for h in porch.ctl("hubs")["hubs"] if h["connected"]]
+    assert (node["state"], node["draining_since"], node["version"]) == ("up", None, said["version"]) and said["nodes_draining"] == 0 and {h["node_id"] for h in hubs} == {node["node_id"]}
+    plain = subprocess.run([program("porchctl"), "--dir", porch.dir, "nodes"], capture_output=True, text=True, timeout=60)
+    assert plain.returncode == 0 and plain.stdout.split()[:4] == ["node_id", "name", "state", "hubs"]
 
 
 def test_migrate_changes_nothing_twice(porch):
