@@ -111,6 +111,8 @@ PL_MUST enum pl_err http_param_uuid(const struct http_call *c, const char *name,
 struct pl_str http_param(const struct http_call *c, const char *name);
 /* Has the caller these scopes (words parted by blanks)? A session has all. */
 bool http_may(const struct http_actor *actor, const char *scopes);
+/* Undoes %XX, and of a form also '+', which is a blank there; .p NULL when it is malformed, not UTF-8 or holds a control character. */
+struct pl_str http_unescape(struct pl_arena *a, struct pl_str s, bool form);
 /* .p NULL when absent. */
 struct pl_str http_query(const struct http_call *c, const char *name);
 struct pl_str http_header(const struct http_call *c, const char *name);

@@ -194,8 +194,6 @@ void http_resume(struct link *k);
 /* http_route.c */
 /* Finds the row and fills row and params. PL_NOT_FOUND; PL_METHOD_NOT_ALLOWED and OPTIONS (PL_OK, row NULL) write what is taken here. */
 PL_MUST enum pl_err http_match(struct call *call, const char *method, const char *path, struct refusal *taken, struct pl_fail *reterr);
-/* Undoes %XX; .p NULL when it is malformed, not UTF-8 or holds a control character. */
-struct pl_str http_unescape(struct pl_arena *a, struct pl_str s);
 
 /* http_call.c */
 struct call *http_call_new(struct http *h, struct link *k);

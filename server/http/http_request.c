@@ -51,8 +51,8 @@ static enum MHD_Result on_value(void *self, enum MHD_ValueKind kind, const char 
     if (!p)
         return MHD_NO;
     struct pl_str name = pl_str_of(key), v = pl_str_of(value ? value : "");
-    p->name = g->query ? http_unescape(a, name) : pl_str_dup(a, name);
-    p->value = g->query ? http_unescape(a, v) : pl_str_dup(a, pl_str_trim(v));
+    p->name = g->query ? http_unescape(a, name, false) : pl_str_dup(a, name);
+    p->value = g->query ? http_unescape(a, v, false) : pl_str_dup(a, pl_str_trim(v));
     g->bad = g->bad || !p->name.p || !p->value.p || (!g->query && (!is_token(p->name) || !is_value(p->value)));
     for (struct pair *o = g->query ? g->call->query : NULL; o; o = o->next)
         g->bad = g->bad || pl_str_eq(o->name, p->name);

@@ -45,14 +45,14 @@ static int hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-struct pl_str http_unescape(struct pl_arena *a, struct pl_str s)
+struct pl_str http_unescape(struct pl_arena *a, struct pl_str s, bool form)
 {
     char *p = pl_alloc(a, s.n + 1);
     size_t n = 0;
     if (!p)
         return PL_STR_NONE;
     for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i];
+        char c = form && s.p[i] == '+' ? ' ' : s.p[i];
         if (c == '%') {
             int hi = i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1, lo = i + 2 < s.n ? hex_digit(s.p[i + 2]) : -1;
             if (hi < 0 || lo < 0)
@@ -81,7 +81,7 @@ static bool fits(struct call *call, const char *pattern, struct pl_str path, boo
         size_t wn = pl_str_find(want_rest, '/'), pn = pl_str_find(path_rest, '/');
         struct pl_str w = { want_rest.p, wn }, s = { path_rest.p, pn };
         if (w.n > 2 && w.p[0] == '{') {
-            struct pl_str v = s.n ? http_unescape(call->c.arena, s) : PL_STR_NONE;
+            struct pl_str v = s.n ? http_unescape(call->c.arena, s, false) : PL_STR_NONE;
             if (!v.p)
                 return false;
             call->param_names[n] = (struct pl_str){ w.p + 1, w.n - 2 };

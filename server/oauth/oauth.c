@@ -14,43 +14,12 @@ const struct conf_row oauth_conf_rows[] = {
 
 /* ---- forms and what is written into URLs and pages ---- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c |= 0x20;
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-struct pl_str oauth_unescape(struct pl_arena *a, struct pl_str s)
-{
-    char *p = pl_alloc(a, s.n + 1);
-    size_t n = 0;
-    if (!p)
-        return PL_STR_NONE;
-    for (size_t i = 0; i < s.n; i++) {
-        char c = s.p[i] == '+' ? ' ' : s.p[i];
-        if (c == '%') {
-            int hi = i + 2 < s.n ? hex_digit(s.p[i + 1]) : -1, lo = i + 2 < s.n ? hex_digit(s.p[i + 2]) : -1;
-            if (hi < 0 || lo < 0)
-                return PL_STR_NONE;
-            c = (char)(hi << 4 | lo);
-            i += 2;
-        }
-        if ((unsigned char)c < 0x20 || c == 0x7f)
-            return PL_STR_NONE;
-        p[n++] = c;
-    }
-    struct pl_str out = { p, n };
-    return pl_str_is_utf8(out) ? out : PL_STR_NONE;
-}
-
 enum pl_err oauth_form_take(struct pl_arena *a, struct pl_str body, struct oauth_form *ret)
 {
     ret->n = 0;
     while (body.n) {
         struct pl_str value, name = pl_str_split(pl_str_split(body, '&', &body), '=', &value);
-        struct oauth_pair p = { oauth_unescape(a, name), oauth_unescape(a, value) };
+        struct oauth_pair p = { http_unescape(a, name, true), http_unescape(a, value, true) };
         if (!p.name.n || !p.value.p || ret->n == PL_COUNT(ret->pairs))
             return PL_INVALID_REQUEST;
         for (size_t i = 0; i < ret->n; i++)

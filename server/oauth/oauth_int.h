@@ -11,8 +11,6 @@ struct oauth_form {
 };
 /* PL_INVALID_REQUEST: malformed, too many, or a name twice (RFC 6749, 3.1). */
 PL_MUST enum pl_err oauth_form_take(struct pl_arena *a, struct pl_str body, struct oauth_form *ret);
-/* "+" and "%XX" undone; .p NULL: malformed, not UTF-8, or with a control character. */
-struct pl_str oauth_unescape(struct pl_arena *a, struct pl_str s);
 struct pl_str oauth_form_get(const struct oauth_form *f, const char *name);
 /* Appends `s` with all but unreserved characters as %XX (RFC 3986, 2.3). */
 void oauth_escape(struct pl_buf *b, struct pl_str s);

@@ -62,8 +62,8 @@ static enum pl_err who(struct http_call *c, const struct oauth_form *f, struct c
     bool found = false;
     enum pl_err e = PL_OK;
     if (header.p && !secret.p) {
-        id = oauth_unescape(c->arena, pl_str_split(header, ':', &secret));
-        secret = oauth_unescape(c->arena, secret);
+        id = http_unescape(c->arena, pl_str_split(header, ':', &secret), true);
+        secret = http_unescape(c->arena, secret, true);
     }
     if (pl_uuid_parse(id, &uuid) == PL_OK)
         e = oauth_sql_client_get(c->tx, uuid, &ret->client, &found);
