@@ -1,79 +1,10 @@
-/* porchlight.hub.v1: what hubs and hubless cameras say of themselves, and what waits for them. */
+/* porchlight.hub.v1: what hubs and hubless cameras say of themselves. */
 #include "device_priv.h"
 #include <stdio.h>
 
 #define HEARTBEAT_S 10
-#define COMMANDS_AT_ONCE 50 /* as commands_due hands them out */
 #define RECONNECT_MIN_S 1
 #define RECONNECT_MAX_S 5
-
-/* ---- Sending after the commit ---- */
-
-struct out {
-    struct link_conn *conn;
-    struct pl_buf b;
-};
-static void send_out(void *arg)
-{
-    struct out *o = arg;
-    enum pl_err e = pl_buf_err(&o->b);
-    if (e == PL_OK)
-        e = link_send(o->conn, pl_buf_view(&o->b));
-    if (e != PL_OK)
-        link_close(o->conn, e); /* what it missed waits for its next hello */
-}
-
-/* A message that is sent after this call's commit: `{"type":…` is open, the caller writes members and calls jw_close. NULL when there is no memory. */
-static struct out *say(struct link_call *c, const char *type, struct jw *ret_w)
-{
-    struct out *o = PL_NEW(c->arena, struct out);
-    if (!o)
-        return NULL;
-    *o = (struct out){ c->conn, pl_buf_init(c->arena, 16 * 1024) };
-    *ret_w = jw_start(&o->b);
-    jw_open(ret_w, NULL);
-    jw_z(ret_w, "type", type);
-    link_after(c, send_out, o);
-    return o;
-}
-
-struct nudge {
-    struct bus *bus;
-    struct pl_uuid account_id;
-};
-static void nudge(void *arg)
-{
-    const struct nudge *n = arg;
-    system_nudge_account(n->bus, n->account_id);
-}
-static enum pl_err nudge_account(struct link_call *c, struct pl_uuid account_id)
-{
-    struct nudge *n = PL_NEW(c->arena, struct nudge);
-    if (!n)
-        return PL_NO_MEMORY;
-    *n = (struct nudge){ ((struct device_conn *)link_owner(c->conn))->ctx->bus, account_id };
-    link_after(c, nudge, n);
-    return PL_OK;
-}
-
-/* Is this connection still the device's newest? Every handler asks first; an older one is closed and writes nothing. */
-static enum pl_err fence(struct link_call *c)
-{
-    struct device_conn *d = link_owner(c->conn);
-    struct device_sql_link_fence_row r;
-    bool found;
-    enum pl_err e = device_sql_link_fence(c->tx, device_conn_serial(d), d->epoch, &r, &found);
-    if (e != PL_OK || found)
-        return e;
-    link_close(c->conn, PL_FENCED);
-    return PL_FENCED;
-}
-
-static enum pl_err connectivity(struct link_call *c, const struct device_sql_bound_row *b, const char *state, struct pl_str cause)
-{
-    enum pl_err e = device_event(c->tx, c->now, b->system_id, "device.connectivity", b->id, "connectivity", pl_str_of(state), cause.p ? "cause" : NULL, cause);
-    return e == PL_OK ? nudge_account(c, b->account_id) : e;
-}
 
 /* ---- Opening ---- */
 
@@ -189,7 +120,7 @@ static enum pl_err note_reset(struct link_call *c, const struct hello_msg *m, co
         (e = device_event(c->tx, c->now, b->system_id, "device.onboarding", b->id, "onboarding", PL_STR("reset_detected"), NULL, PL_STR_NONE)) != PL_OK ||
         (e = device_audit(c->tx, c->now, b->id, (struct pl_uuid){ { 0 } }, "device.reset_detected", m->serial, /* why= */ NULL)) != PL_OK)
         return e;
-    return nudge_account(c, b->account_id);
+    return device_nudge_account(c, b->account_id);
 }
 
 bool device_can(const struct json_list *can, const char *what)
@@ -239,7 +170,7 @@ static enum pl_err unbind_strangers(struct link_call *c, const struct device_sql
     struct jw w;
     enum pl_err e = device_sql_strangers(c->tx, b->account_id, b->system_id, cameras, c->now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++) {
-        if (!say(c, "unbound", &w))
+        if (!device_say(c, "unbound", &w))
             return PL_NO_MEMORY;
         jw_str(&w, "serial", rows[i].serial);
         jw_close(&w);
@@ -251,7 +182,7 @@ static enum pl_err unbind_strangers(struct link_call *c, const struct device_sql
 static enum pl_err greet_bound(struct link_call *c, const struct hello_msg *m, const struct device_sql_bound_row *b, const struct device_sql_link_before_row *before, bool known)
 {
     enum pl_err e = note_reset(c, m, b, before, known);
-    if (e != PL_OK || (e = connectivity(c, b, "online", PL_STR_NONE)) != PL_OK)
+    if (e != PL_OK || (e = device_connected(c, b, "online", PL_STR_NONE)) != PL_OK)
         return e;
     if (m->role == 1 && b->via_hub)
         e = device_sql_set_direct(c->tx, b->account_id, b->id, NULL);
@@ -272,7 +203,7 @@ static enum pl_err tell_claims(struct link_call *c, struct pl_str serial)
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         e = device_claim_state(c->tx, c->now, rows[i].system_id, rows[i].id, "connected", PL_STR_NONE);
         if (e == PL_OK)
-            e = nudge_account(c, rows[i].account_id);
+            e = device_nudge_account(c, rows[i].account_id);
     }
     return e;
 }
@@ -296,7 +227,7 @@ static enum pl_err welcome(struct link_call *c, const struct device_conn *d, boo
 {
     struct jw w;
     link_after(c, fence_older, c->conn);
-    if (!say(c, "welcome", &w))
+    if (!device_say(c, "welcome", &w))
         return PL_NO_MEMORY;
     jw_str(&w, "session", pl_fmt(c->arena, "%s/%lld", d->serial, (long long)d->epoch));
     jw_utc(&w, "server_time", c->now);
@@ -347,118 +278,6 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
-/* ---- What waits for the device ---- */
-
-/* What the device knows of its binding, once it has been told: a transaction that is run again must find what it found before. */
-struct told {
-    struct device_conn *d;
-    struct pl_uuid device_id;
-};
-static void told(void *arg)
-{
-    const struct told *t = arg;
-    t->d->device_id = t->device_id;
-}
-static enum pl_err tell_id(struct link_call *c, struct device_conn *d, struct pl_uuid device_id)
-{
-    struct told *t = PL_NEW(c->arena, struct told);
-    if (!t)
-        return PL_NO_MEMORY;
-    *t = (struct told){ d, device_id };
-    link_after(c, told, t);
-    return PL_OK;
-}
-
-/* The device's own binding changed behind its back. */
-static enum pl_err tell_binding(struct link_call *c, struct device_conn *d, bool bound, const struct device_sql_bound_row *b)
-{
-    struct jw w;
-    struct pl_uuid id = bound ? b->id : (struct pl_uuid){ { 0 } };
-    if (pl_uuid_eq(id, d->device_id))
-        return PL_OK;
-    if (!pl_uuid_is_zero(d->device_id)) {
-        if (!say(c, "unbound", &w))
-            return PL_NO_MEMORY;
-        jw_str(&w, "serial", device_conn_serial(d));
-        jw_close(&w);
-    }
-    return tell_id(c, d, id);
-}
-
-static enum pl_err tell_pairs(struct link_call *c, const struct device_sql_bound_row *b)
-{
-    struct device_sql_claims_to_pair_row *rows;
-    size_t n;
-    struct jw w;
-    enum pl_err e = device_sql_claims_to_pair(c->tx, b->account_id, b->system_id, c->now, &rows, &n);
-    for (size_t i = 0; e == PL_OK && i < n; i++) {
-        if (!say(c, "pair", &w))
-            return PL_NO_MEMORY;
-        jw_uuid(&w, "id", rows[i].id); /* the ack names it */
-        jw_uuid(&w, "claim_id", rows[i].id);
-        jw_str(&w, "serial", rows[i].serial);
-        jw_str(&w, "challenge", rows[i].challenge);
-        jw_close(&w);
-    }
-    return e;
-}
-
-static void deliver_more(void *arg) { device_conn_deliver(arg); }
-
-static enum pl_err tell_commands(struct link_call *c, const struct device_conn *d)
-{
-    struct device_sql_commands_due_row *rows;
-    size_t n;
-    struct jw w;
-    enum pl_err e = device_sql_commands_due(c->tx, device_conn_serial(d), c->now, &rows, &n);
-    for (size_t i = 0; e == PL_OK && i < n; i++) {
-        if (!say(c, "command", &w))
-            return PL_NO_MEMORY;
-        jw_uuid(&w, "id", rows[i].id);
-        jw_uuid(&w, "command_id", rows[i].id);
-        jw_str(&w, "name", rows[i].name);
-        jw_open(&w, "args");
-        if (rows[i].camera_serial.p)
-            jw_str(&w, "camera", rows[i].camera_serial);
-        jw_close(&w);
-        jw_utc(&w, "deadline", rows[i].deadline);
-        jw_close(&w);
-        e = device_command_event(c->tx, c->now, rows[i].device_id, rows[i].id, "sent", PL_STR_NONE);
-        if (e == PL_OK)
-            e = nudge_account(c, rows[i].account_id);
-    }
-    if (n == COMMANDS_AT_ONCE)
-        link_after(c, deliver_more, c->conn);
-    return e;
-}
-
-/* Another node may have taken this connection for dead while this one was late with its lease. */
-static enum pl_err still_here(struct link_call *c, struct device_conn *d, bool bound, const struct device_sql_bound_row *b)
-{
-    int64_t mistaken;
-    enum pl_err e = device_sql_link_here(c->tx, device_conn_serial(d), d->epoch, c->now, &mistaken);
-    return e == PL_OK && mistaken && bound ? connectivity(c, b, "online", PL_STR_NONE) : e;
-}
-
-enum pl_err device_deliver(struct link_call *c, void *arg, struct pl_fail *reterr)
-{
-    struct device_conn *d = link_owner(c->conn);
-    struct device_sql_bound_row b;
-    bool bound;
-    (void)arg, (void)reterr;
-    {
-        PL_LOCK(&d->lock);
-        d->posted = false; /* what is written from now on makes a delivery of its own */
-    }
-    enum pl_err e = fence(c);
-    if (e != PL_OK || (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || (e = still_here(c, d, bound, &b)) != PL_OK ||
-        (e = tell_binding(c, d, bound, &b)) != PL_OK)
-        return e;
-    if (bound && d->is_hub && (e = tell_pairs(c, &b)) != PL_OK)
-        return e;
-    return tell_commands(c, d);
-}
-
 /* ---- Claims ---- */
 
 struct claim_msg {
@@ -489,15 +308,15 @@ static enum pl_err prove_claim(struct link_call *c, struct pl_fail *reterr)
                               .signature = m->signature };
     struct device_bound bound;
     struct jw w;
-    enum pl_err e = fence(c);
+    enum pl_err e = device_fence(c);
     if (e != PL_OK || (e = device_claim_prove(d->ctx, c->tx, c->now, &p, &bound, &c->keep_on_error, reterr)) != PL_OK)
         return e;
     /* In the transaction that binds it: whoever watches it now must know what it heeds. Later hellos say it again. */
     if ((e = device_sql_can(c->tx, bound.account_id, bound.device_id, device_can(&m->can, "keyframe"), device_can(&m->can, "bitrate"), NULL)) != PL_OK)
         return e;
-    if (!m->camera.p && (e = tell_id(c, d, bound.device_id)) != PL_OK)
+    if (!m->camera.p && (e = device_told(c, d, bound.device_id)) != PL_OK)
         return e;
-    if (!say(c, "bound", &w))
+    if (!device_say(c, "bound", &w))
         return PL_NO_MEMORY;
     jw_str(&w, "re", c->id);
     jw_uuid(&w, "claim_id", m->claim_id);
@@ -506,7 +325,7 @@ static enum pl_err prove_claim(struct link_call *c, struct pl_fail *reterr)
     if (m->camera.p)
         jw_str(&w, "serial", m->camera);
     jw_close(&w);
-    return nudge_account(c, bound.account_id);
+    return device_nudge_account(c, bound.account_id);
 }
 
 /* ---- status ---- */
@@ -541,7 +360,7 @@ static enum pl_err camera_status(struct link_call *c, const struct device_sql_bo
         return PL_NO_MEMORY;
     enum pl_err e = device_sql_status_changes(c->tx, b->account_id, b->system_id, cameras, &changed, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = connectivity(c, &(struct device_sql_bound_row){ .account_id = b->account_id, .system_id = b->system_id, .id = changed[i].id }, changed[i].online ? "online" : "offline",
+        e = device_connected(c, &(struct device_sql_bound_row){ .account_id = b->account_id, .system_id = b->system_id, .id = changed[i].id }, changed[i].online ? "online" : "offline",
                          changed[i].online ? PL_STR_NONE : PL_STR("camera_silent"));
     return e == PL_OK ? device_sql_status_cameras(c->tx, b->account_id, b->system_id, cameras, c->now, NULL) : e;
 }
@@ -553,7 +372,7 @@ static enum pl_err on_status(struct link_call *c, struct pl_fail *reterr)
     struct device_sql_bound_row b;
     bool bound;
     (void)reterr;
-    enum pl_err e = fence(c);
+    enum pl_err e = device_fence(c);
     if (e != PL_OK || (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || !bound)
         return e; /* nobody's device: nobody's status */
     if ((e = device_sql_status_own(c->tx, b.account_id, b.id, (int32_t)m->wifi_rssi, m->has_battery ? (int32_t)m->battery : -1, PL_STR_NONE, c->now, NULL)) != PL_OK)
@@ -579,19 +398,19 @@ static enum pl_err on_ack(struct link_call *c, struct pl_fail *reterr)
     struct pl_uuid id;
     bool found, bound;
     (void)reterr;
-    enum pl_err e = fence(c);
+    enum pl_err e = device_fence(c);
     if (e != PL_OK || pl_uuid_parse(m->re, &id) != PL_OK)
         return e;
     if ((e = device_sql_command_acknowledged(c->tx, device_conn_serial(d), id, c->now, &r, &found)) != PL_OK)
         return e;
     if (found)
-        return (e = device_command_event(c->tx, c->now, r.device_id, id, "acknowledged", PL_STR_NONE)) == PL_OK ? nudge_account(c, r.account_id) : e;
+        return (e = device_command_event(c->tx, c->now, r.device_id, id, "acknowledged", PL_STR_NONE)) == PL_OK ? device_nudge_account(c, r.account_id) : e;
     if ((e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || !bound || (e = device_sql_claim_take(c->tx, id, &claim, &found)) != PL_OK || !found)
         return e;
     if (!pl_uuid_eq(claim.account_id, b.account_id) || !pl_uuid_eq(claim.system_id, b.system_id) || claim.ended_at.us)
         return PL_OK;
     e = device_claim_state(c->tx, c->now, b.system_id, id, "pairing", PL_STR_NONE);
-    return e == PL_OK ? nudge_account(c, b.account_id) : e;
+    return e == PL_OK ? device_nudge_account(c, b.account_id) : e;
 }
 
 struct result_msg {
@@ -615,11 +434,11 @@ static enum pl_err on_result(struct link_call *c, struct pl_fail *reterr)
     struct pl_str code = m->ok ? PL_STR_NONE : m->code.p ? m->code : PL_STR("command_refused");
     bool found;
     (void)reterr;
-    enum pl_err e = fence(c);
+    enum pl_err e = device_fence(c);
     if (e != PL_OK || (e = device_sql_command_ended(c->tx, device_conn_serial(d), m->command_id, pl_str_of(stage), code, c->now, &r, &found)) != PL_OK || !found)
         return e;
     e = device_command_event(c->tx, c->now, r.device_id, m->command_id, stage, code);
-    return e == PL_OK ? nudge_account(c, r.account_id) : e;
+    return e == PL_OK ? device_nudge_account(c, r.account_id) : e;
 }
 
 /* ---- Closing ---- */
@@ -648,7 +467,7 @@ void device_link_closed(void *self, struct link_conn *conn, struct link_call *c)
         return; /* this node ends, and its lease with it: that says so for whoever has not come to another node by then, and raises no alarm over who has */
     enum pl_err e = device_sql_link_gone(c->tx, device_conn_serial(d), d->epoch, pl_str_of(cause), c->now, &gone);
     if (e == PL_OK && gone && (e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) == PL_OK && bound)
-        e = connectivity(c, &b, "offline", pl_str_of(cause));
+        e = device_connected(c, &b, "offline", pl_str_of(cause));
     if (e != PL_OK)
         PL_LOG(ctx->log, PL_WARN, "device.close-unwritten", PL_F_STR("serial", device_conn_serial(d)), PL_F_ERR(e)); /* the node's lease or the next hello puts it right */
 }

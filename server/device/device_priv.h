@@ -122,5 +122,16 @@ void device_conn_unserve(struct device_conn *d);
 /* Queues the delivery of what waits for this device (device_deliver), unless one is queued. */
 void device_conn_deliver(struct link_conn *conn);
 
-/* ---- device_link.c ---- */
+/* ---- device_deliver.c ---- */
+/* A message that is sent after this call's commit: `{"type":…` is open, the caller writes members and calls jw_close. False: there is no memory. */
+PL_MUST bool device_say(struct link_call *c, const char *type, struct jw *ret_w);
+/* Is this connection still the device's newest? Every handler asks first; an older one is closed and writes nothing. */
+PL_MUST enum pl_err device_fence(struct link_call *c);
+/* After the commit the device knows this binding of its own (zero: none): a transaction that is run again must find what it found before. */
+PL_MUST enum pl_err device_told(struct link_call *c, struct device_conn *d, struct pl_uuid device_id);
+/* The account's apps look after the commit. */
+PL_MUST enum pl_err device_nudge_account(struct link_call *c, struct pl_uuid account_id);
+/* The event that a bound device came or went; `state`: online, offline. */
+PL_MUST enum pl_err device_connected(struct link_call *c, const struct device_sql_bound_row *b, const char *state, struct pl_str cause);
+/* Posted to a connection: tells it what waits for the device. */
 enum pl_err device_deliver(struct link_call *c, void *arg, struct pl_fail *reterr);
