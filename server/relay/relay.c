@@ -450,7 +450,7 @@ static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mon
         struct relay_viewer *v = s->viewers[i];
         if (!v)
             continue;
-        int64_t silent = pl_mono_cmp(now, r->judge_at) < 0 ? 0 : pl_mono_sub(now, v->end.life);
+        int64_t silent = pl_mono_cmp(now, r->judge_at) < 0 ? 0 : pl_mono_sub(now, v->end.life) + RELAY_EARLY;
         if (silent >= (v->end.assoc ? RELAY_ICE_GONE : RELAY_GONE)) {
             relay_event_add(r, now, RELAY_EV_VIEWER_GONE, s, v, "viewer_lost");
             relay_viewer_free(r, v);

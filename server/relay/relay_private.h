@@ -14,6 +14,7 @@
 #define RELAY_NO_KEY (10 * PL_SECOND)
 #define RELAY_ICE_GONE (30 * PL_SECOND)      /* a WebRTC peer's ICE and keys go */
 #define RELAY_ASSOC_LEFT (5 * PL_SECOND)     /* after FINISHED an association lives on for a peer that asks for our last flight again */
+#define RELAY_EARLY (100 * PL_MS)            /* V-F4: viewers are looked at tick by tick, and the server is still to hear of it: begun so much before, it is over in time */
 #define RELAY_AWAY PL_SECOND                 /* between two ticks: this process stood still, and heard nobody meanwhile; */
 #define RELAY_GRACE (2500 * PL_MS)           /* so long it listens before it calls anybody silent */
 #define RELAY_PACE ((int64_t)RELAY_PACE_US)

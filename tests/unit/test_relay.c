@@ -209,10 +209,10 @@ static void v_f4_viewer_pause_and_loss(void **state)
     sim_viewer(&s, &v, 2, PL_SRTP_GCM);
     struct sim_peer *hub_only[] = { &hub };
     sim_hub_frame(&s, &hub, true, false, 2, -1);
-    sim_pass(&s, 4900 * PL_MS, hub_only, 1);
+    sim_pass(&s, 4800 * PL_MS, hub_only, 1);
     sim_hub_frame(&s, &hub, false, false, 2, -1);
     assert_true(sim_deliver(&s, &v, &ignore) > 2);
-    sim_pass(&s, 200 * PL_MS, hub_only, 1);
+    sim_pass(&s, 150 * PL_MS, hub_only, 1); /* a tick before its five seconds are over */
     sim_hub_frame(&s, &hub, false, false, 2, -1);
     assert_int_equal(sim_deliver(&s, &v, &ignore), 0);
     sim_check(&s, &v, true);
@@ -222,7 +222,9 @@ static void v_f4_viewer_pause_and_loss(void **state)
     assert_int_equal(sim_deliver(&s, &v, &ignore), 3);
     assert_true(v.incomplete == 0 && v.keys == 2 && v.frames == 3);
     sim_contiguous(&v);
-    sim_pass(&s, 10 * PL_SECOND, hub_only, 1);
+    sim_pass(&s, 9800 * PL_MS, hub_only, 1);
+    assert_false(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    sim_pass(&s, 150 * PL_MS, hub_only, 1); /* and before its ten: the server is still to hear of it */
     assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
     assert_string_equal(e.code, "viewer_lost");
     assert_string_equal(e.viewer_id, v.id);
