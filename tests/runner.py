@@ -250,7 +250,7 @@ JOINS, JOINS_FULL = 20_000, 1_000_000
 
 
 def part_joins():
-    """V-G5: viewers come and go at a relay, native and by WebRTC, and its memory does not grow; the full count with --long, written to bench/RESULTS.md."""
+    """V-G5, V-A2: viewers come and go at a relay, native and by WebRTC, its memory does not grow and no key frame is lost; the full count with --long, written to bench/RESULTS.md."""
     build_test()
     joins = JOINS_FULL if LONG else JOINS
     code, out = run([os.path.join(TEST_BUILD, "tests", "test_relay_joins")], 7200 if LONG else 300, {"PL_JOINS": str(joins)})

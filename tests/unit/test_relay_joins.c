@@ -1,4 +1,5 @@
-/* V-G5: viewers come and go, and nothing grows: native ones, WebRTC ones with their whole handshake in either role, and some that never get that far. PL_JOINS says how many
+/* V-G5: viewers come and go, and nothing grows: native ones, WebRTC ones with their whole handshake in either role, and some that never get that far. V-A2: whoever gets that far
+ * sees a whole key frame first, wherever in his start it came, also the very first one of a source that was not there before him. PL_JOINS says how many
  * (tests/run --long joins: 1,000,000); the relay's step and its DTLS side run here without threads, on a clock of their own. */
 #include "relay_dtls.h"
 #include "relay_sim.h"
@@ -8,9 +9,16 @@
 
 enum { JOINS = 1500, A_SESSION = 400, WARM = 800, SLACK = 256 * 1024 };
 enum kind { NATIVE_GCM, NATIVE_SHA1_80, RELAY_ACTIVE, RELAY_PASSIVE, NEVER_CHECKED, HALF_OPEN, KINDS };
+/* The steps of a start: a key frame begins at one of them and goes on by a packet a step; what is left of it comes at the end. */
+enum step { AT_FIRST, ADDED, CHECKED, FLIGHTS, AT_LAST = FLIGHTS + 4, STEPS };
+enum { KEY_PACKETS = 5, COLD = 3 /**< of so many starts in which the key frame comes later, in one it is the source's first word */ };
 
 static struct sim s;
 static struct sim_peer hub;
+static int64_t generation;
+static uint64_t starts;          /* of viewers who got as far as media */
+static unsigned key_left;        /* packets of the key frame that is under way */
+static bool hub_is_there;
 static struct relay_dtls_thread *side;
 static struct dtls_context *context; /* the phones' */
 
@@ -52,7 +60,7 @@ static void phone_takes(struct phone *p)
         struct sim_datagram d = s.queue[i];
         if (!ice_addr_eq(&d.to, &p->v.addr) || rtp_classify(d.p, d.n) != RTP_CLASS_DTLS)
             continue;
-        s.queue[i] = s.queue[--s.queued];
+        memmove(&s.queue[i], &s.queue[i + 1], (--s.queued - i) * sizeof *s.queue);
         i = SIZE_MAX; /* it may have answered, and so on: from the start */
         dtls_input(p->d, s.now, d.p, d.n, &p->sink);
         if (!p->keyed && dtls_state(p->d) >= DTLS_KEYED)
@@ -70,16 +78,32 @@ static void work(void)
         relay_dtls(s.relay, s.now, in, &s.sink);
 }
 
-static void hub_opens(int64_t generation)
+static void hub_opens(void)
 {
     sim_peer_free(&hub);
     sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
-    assert_int_equal(sim_open(&s, &hub, generation), PL_OK);
-    sim_check(&s, &hub, true);
-    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    assert_int_equal(sim_open(&s, &hub, ++generation), PL_OK);
+    hub_is_there = false;
 }
 
-static void add(struct phone *p, enum kind kind, int64_t generation)
+/* The next packets of the key frame. */
+static void key_packets(unsigned n)
+{
+    static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+    uint8_t slice[900] = { 0x7c }, out[SIM_PACKET];
+    if (!hub_is_there)
+        sim_check(&s, &hub, true);
+    hub_is_there = true;
+    for (; n > 0 && key_left > 0; n--, key_left--) {
+        bool first = key_left == KEY_PACKETS, last = key_left == 1;
+        hub.ts += first ? 3000 : 0;
+        slice[1] = (uint8_t)((key_left == KEY_PACKETS - 1 ? 0x80 : 0) | (last ? 0x40 : 0) | 5);
+        size_t size = first ? sim_hub_packet(&hub, 0, false, params, sizeof params, out) : sim_hub_packet(&hub, 0, last, slice, sizeof slice, out);
+        sim_in(&s, &hub.addr, out, size);
+    }
+}
+
+static void add(struct phone *p, enum kind kind)
 {
     sim_peer_new(&s, &p->v, 2, kind == NATIVE_SHA1_80 ? PL_SRTP_SHA1_80 : PL_SRTP_GCM, false);
     if (kind == RELAY_ACTIVE || kind == RELAY_PASSIVE || kind == HALF_OPEN) {
@@ -93,30 +117,53 @@ static void add(struct phone *p, enum kind kind, int64_t generation)
     assert_int_equal(sim_add(&s, &p->v, generation), PL_OK);
 }
 
-static void join(uint64_t no, int64_t generation)
+static void handshake(struct phone *p, enum step from)
+{
+    dtls_path(p->d, s.now);
+    dtls_start(p->d, s.now, &p->sink);
+    for (unsigned flight = 0; flight < AT_LAST - FLIGHTS; flight++) {
+        if (from <= FLIGHTS + flight)
+            key_packets(1);
+        phone_takes(p);
+        work();
+    }
+    assert_int_equal(dtls_state(p->d), DTLS_FINISHED);
+}
+
+static void join(uint64_t no)
 {
     static struct phone p;
     enum kind kind = (enum kind)(no % KINDS);
+    enum step from = (enum step)(no / KINDS % STEPS);
+    bool cold = from != AT_FIRST && no / KINDS / STEPS % COLD == 0;
+    if (cold || no % A_SESSION == 0) /* S-M6: a session has so many keys and no more; a new generation is a new one */
+        hub_opens();
+    key_left = KEY_PACKETS;
+    if (!cold && !hub_is_there) { /* there is an older one */
+        key_packets(KEY_PACKETS);
+        key_left = KEY_PACKETS;
+    }
+    if (from == AT_FIRST)
+        key_packets(KEY_PACKETS);
     p = (struct phone){ .keyed = false };
-    add(&p, kind, generation);
+    add(&p, kind);
     work();
+    if (from <= ADDED)
+        key_packets(1);
     if (kind != NEVER_CHECKED)
         sim_check(&s, &p.v, true);
-    if (kind == RELAY_ACTIVE || kind == RELAY_PASSIVE) {
-        dtls_path(p.d, s.now);
-        dtls_start(p.d, s.now, &p.sink);
-        for (unsigned flight = 0; flight < 4; flight++) {
-            phone_takes(&p);
-            work();
-        }
-        assert_int_equal(dtls_state(p.d), DTLS_FINISHED);
-    }
-    sim_hub_frame(&s, &hub, no % 16 == 0, false, 2, -1);
+    if (from <= CHECKED)
+        key_packets(1);
+    if (kind == RELAY_ACTIVE || kind == RELAY_PASSIVE)
+        handshake(&p, from);
+    key_packets(KEY_PACKETS);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
     sim_settle(&s);
     if (kind < NEVER_CHECKED) {
         phone_takes(&p);
-        if (p.v.got[0] == 0)
-            fail_msg("join %llu of kind %d has no picture", (unsigned long long)no, (int)kind);
+        starts++;
+        if (!p.v.first_is_key || p.v.keys == 0 || p.v.incomplete || (cold && p.v.keys != 1))
+            fail_msg("join %llu of kind %d lost its key frame", (unsigned long long)no, (int)kind);
         sim_rtcp(&s, &p.v, false, false); /* the first that verifies: the handshake's memory goes */
         work();
     }
@@ -139,15 +186,14 @@ static void nothing_grows(void **state)
     const char *text = getenv("PL_JOINS");
     if (text)
         assert_int_equal(pl_parse_u64(pl_str_of(text), 2 * WARM, 100000000, &joins), PL_OK);
+    starts = 0;
     sim_new(&s, 2, 1 << 18);
     s.sink.dtls = to_side;
     assert_int_equal(dtls_context_new((struct pl_utc){ 0 }, &context), PL_OK);
     assert_int_equal(relay_dtls_new(&(struct relay_dtls_conf){ .max_open = 8, .wake = -1, .clock = &pl_clock_system }, &side, NULL), PL_OK);
     size_t before = 0;
     for (uint64_t i = 0; i < joins; i++) {
-        if (i % A_SESSION == 0) /* S-M6: a session has so many keys and no more; a new generation is a new one */
-            hub_opens((int64_t)(i / A_SESSION) + 1);
-        join(i, (int64_t)(i / A_SESSION) + 1);
+        join(i);
         if (i + 1 == WARM)
             before = mallinfo2().uordblks;
     }
@@ -156,8 +202,8 @@ static void nothing_grows(void **state)
     struct relay_stats st;
     relay_dtls_counts(side, &c);
     relay_stats(s.relay, &st);
-    print_message("%llu joins: %zu KiB after %d of them, %zu at the end; %llu handshakes\n", (unsigned long long)joins, before >> 10, WARM, after >> 10,
-        (unsigned long long)c.finished);
+    print_message("%llu joins: %zu KiB after %d of them, %zu at the end; %llu handshakes; 0 key frames lost in %llu starts\n", (unsigned long long)joins, before >> 10, WARM, after >> 10,
+        (unsigned long long)c.finished, (unsigned long long)starts);
     assert_true(after <= before + SLACK);
     assert_true(c.open == 0 && c.refused == 0 && c.dropped == 0 && c.finished >= joins / KINDS * 2 && st.viewers == 0 && st.events_dropped == 0);
     relay_dtls_free(side);

@@ -1,7 +1,63 @@
-/* Key frames: where viewers start and go on, what the source is asked for, how bursts go out. Rules: V-A2, V-A4, V-A5, V-E4. */
+/* Key frames: where viewers start and go on, what the source is asked for, how bursts go out. Rules: V-A1 to V-A5, V-E4. */
 #include "relay_sim.h"
 
 static size_t ignore;
+
+/* V-A1: what a viewer sees first waits for nothing but its own path and keys: the cached key frame is out in that step, however long ago it came. */
+static void v_a1_the_first_picture_waits_for_nobody(void **state)
+{
+    (void)state;
+    static const unsigned lengths[] = { 1, 30, 400 };
+    for (unsigned k = 0; k < 2 * PL_COUNT(lengths); k++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        struct relay_event e;
+        sim_session(&s, &hub, PL_SRTP_GCM);
+        for (unsigned i = 0; i <= lengths[k / 2]; i++) {
+            sim_hub_frame(&s, &hub, i == 0, false, i ? 1 : 20, -1);
+            sim_pass(&s, 40 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
+        }
+        sim_pass(&s, PL_SECOND, (struct sim_peer *[]){ &hub }, 1); /* and the source says nothing more */
+        if (k % 2)
+            sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+        else
+            sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+        sim_deliver(&s, &v, &ignore);
+        assert_true(v.first_is_key && v.keys == 1 && v.frames >= 1 && v.incomplete == 0);
+        assert_true(sim_event(&s, RELAY_EV_VIEWER_KEYFRAME, &e) && e.at.us == s.now.us);
+        sim_done(&s, &hub, &v, NULL);
+    }
+}
+
+/* V-A3: a viewer whose path and keys are there before its hub wakes gets the hub's first key frame in the steps in which it comes; each stage is said, in its order. */
+static void v_a3_the_first_key_frame_goes_right_through(void **state)
+{
+    (void)state;
+    static const enum relay_event_kind stages[] = { RELAY_EV_VIEWER_CONNECTED, RELAY_EV_SOURCE_CONNECTED, RELAY_EV_SOURCE_MEDIA, RELAY_EV_VIEWER_MEDIA, RELAY_EV_SOURCE_KEYFRAME,
+        RELAY_EV_VIEWER_KEYFRAME };
+    for (unsigned k = 0; k < 2; k++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        struct relay_event e;
+        sim_new(&s, 4, 0);
+        sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+        assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+        if (k)
+            sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+        else
+            sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+        sim_pass(&s, 8 * PL_SECOND, (struct sim_peer *[]){ &v }, 1); /* a hub on battery takes its time */
+        sim_check(&s, &hub, true);
+        sim_hub_frame(&s, &hub, true, false, 20, -1);
+        sim_deliver(&s, &v, &ignore);
+        assert_true(v.first_is_key && v.keys == 1 && v.frames == 1 && v.incomplete == 0);
+        for (unsigned i = 0; i < PL_COUNT(stages); i++) {
+            assert_true(relay_take_event(s.relay, &e));
+            assert_int_equal(e.kind, stages[i]);
+        }
+        sim_done(&s, &hub, &v, NULL);
+    }
+}
 
 /* V-A4: the second viewer starts with the cached key frame at once and plays on from there, whatever the length of the group of pictures. */
 static void v_a4_join_at_cached_key_frame(void **state)
@@ -381,6 +437,7 @@ static void v_a2_in_the_middle_of_a_key_frame(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(v_a1_the_first_picture_waits_for_nobody), cmocka_unit_test(v_a3_the_first_key_frame_goes_right_through),
         cmocka_unit_test(v_a4_join_at_cached_key_frame), cmocka_unit_test(v_a4_jump_leaves_no_half_frame),
         cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed),
         cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets), cmocka_unit_test(v_a5_governor),
