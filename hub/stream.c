@@ -155,8 +155,11 @@ static const char *serve(struct stream *s, struct pl_str *ret_code)
             PL_LOG(&s->log, PL_INFO, "stream.connected", PL_F_INT("rtt_us", sender_stats(s->sender).rtt_us));
             camera_go(s->camera);
         }
-        if (events & SENDER_KEY_WANTED || atomic_exchange(&s->key_wanted, false))
+        bool by_server = atomic_exchange(&s->key_wanted, false);
+        if (events & SENDER_KEY_WANTED || by_server) {
+            PL_LOG(&s->log, PL_DEBUG, "stream.key_wanted", PL_F_Z("by", by_server ? "server" : "relay"));
             camera_keyframe(s->camera);
+        }
         int bits = atomic_exchange(&s->bits_wanted, 0);
         if (bits)
             camera_bitrate(s->camera, bits);

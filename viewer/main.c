@@ -216,9 +216,16 @@ static void summarise(const struct watch *w, enum end end)
     jw_int(&j, "damaged_frames", (int64_t)s->damaged);
     jw_num(&j, "audio_seconds", rounded((double)w->measure.samples / MEASURE_RATE));
     jw_z(&j, "suite", pl_srtp_suite_name(w->session.suite));
+    jw_num(&j, "began_ms", (double)w->began.us / 1000.0); /* of the monotonic clock, as in --trace; what follows counts from it */
     put_ms(&j, "connected_ms", w, s->connected_at);
     put_ms(&j, "first_packet_ms", w, s->first_packet_at);
     put_ms(&j, "first_keyframe_ms", w, s->first_key_at);
+    put_ms(&j, "video_report_ms", w, s->video_report_at);
+    put_ms(&j, "audio_report_ms", w, s->audio_report_at);
+    if (s->in_step_known)
+        jw_num(&j, "video_after_audio_ms", (double)s->video_after_audio_us / 1000.0);
+    else
+        jw_null(&j, "video_after_audio_ms");
     jw_int(&j, "packets", (int64_t)s->packets);
     jw_int(&j, "packets_refused", (int64_t)s->refused);
     jw_int(&j, "video_lost", (int64_t)s->video_lost);

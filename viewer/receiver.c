@@ -32,6 +32,10 @@ struct stream {
     size_t n_asked;
     uint32_t last_sr;        /**< middle of the last sender report's time, 0: none */
     struct pl_mono sr_at;
+    int64_t sr_us;           /**< its time, */
+    uint32_t sr_timestamp;   /**< and what timestamp that is */
+    bool timed;
+    int64_t late_us;         /**< from the reports' time to ours, on the quickest way */
 };
 struct receiver {
     struct receiver_conf conf;
@@ -215,6 +219,18 @@ static void drain(struct receiver *r, struct stream *s, struct pl_mono now)
     r->stats.late = r->video.order.late + r->audio.order.late;
 }
 
+/* Sound and picture of one moment have one time by their reports, and left together: what lies between the quickest packets of either is how far apart they are. */
+static void note_way(struct receiver *r, struct stream *s, struct pl_mono now, uint32_t timestamp)
+{
+    if (!s->sr_at.us)
+        return;
+    int64_t late = now.us - s->sr_us - (int64_t)(int32_t)(timestamp - s->sr_timestamp) * PL_SECOND / s->clock;
+    s->late_us = s->timed && s->late_us < late ? s->late_us : late;
+    s->timed = true;
+    r->stats.in_step_known = r->video.timed && r->audio.timed;
+    r->stats.video_after_audio_us = r->video.late_us - r->audio.late_us;
+}
+
 static bool take_rtp(struct receiver *r, struct pl_mono now, uint8_t *p, size_t n)
 {
     struct rtp_header h;
@@ -228,9 +244,21 @@ static bool take_rtp(struct receiver *r, struct pl_mono now, uint8_t *p, size_t 
     r->stats.packets++;
     if (!r->stats.first_packet_at.us)
         r->stats.first_packet_at = now;
+    note_way(r, s, now, h.timestamp);
     reorder_push(&s->order, now, index, p, n);
     drain(r, s, now);
     return true;
+}
+
+static void take_report(struct receiver *r, struct stream *s, struct pl_mono now, uint64_t ntp, uint32_t timestamp)
+{
+    struct pl_mono *first = s == &r->video ? &r->stats.video_report_at : &r->stats.audio_report_at;
+    if (!first->us)
+        *first = now;
+    s->last_sr = (uint32_t)(ntp >> 16);
+    s->sr_at = now;
+    s->sr_us = (int64_t)(ntp >> 32) * PL_SECOND + (int64_t)((ntp & UINT32_MAX) * PL_SECOND >> 32);
+    s->sr_timestamp = timestamp;
 }
 
 static bool take_rtcp(struct receiver *r, struct pl_mono now, uint8_t *p, size_t n)
@@ -241,10 +269,8 @@ static bool take_rtcp(struct receiver *r, struct pl_mono now, uint8_t *p, size_t
     struct pl_rd rd = pl_rd_of(p, n);
     while (rtcp_next(&rd, &item) == PL_OK && item.type != RTCP_END) {
         struct stream *s = item.ssrc == r->video.ssrc ? &r->video : item.ssrc == r->audio.ssrc ? &r->audio : NULL;
-        if (item.type == RTCP_SR && s) {
-            s->last_sr = (uint32_t)(item.sr.ntp >> 16);
-            s->sr_at = now;
-        }
+        if (item.type == RTCP_SR && s)
+            take_report(r, s, now, item.sr.ntp, item.sr.timestamp);
     }
     return true;
 }

@@ -30,6 +30,9 @@ struct receiver_stats {
     bool connected, keyed;           /**< a check was answered · a whole key frame came */
     struct pl_mono connected_at, first_packet_at, first_key_at; /**< .us 0: not yet */
     struct pl_mono alive;            /**< the relay last proved itself */
+    struct pl_mono video_report_at, audio_report_at; /**< the first sender report; .us 0: not yet */
+    bool in_step_known;              /**< both had reports and packets after them */
+    int64_t video_after_audio_us;    /**< how much later pictures come than sound of the same moment, by the reports and the quickest packets (V-A4) */
 };
 
 struct receiver;

@@ -1,4 +1,5 @@
-/* test_viewer.c - the viewer's receiver on a clock that the test moves: what it asks for, when, and what it does in silence (V-E1, V-F3). */
+/* test_viewer.c - the viewer's receiver on a clock that the test moves: what it asks for, when, and what it does in silence (V-E1, V-F3); how far apart sound and
+ * picture are, as it measures that (V-A4). */
 #include "rand.h"
 #include "receiver.h"
 #include "reorder.h"
@@ -110,6 +111,24 @@ static struct wire picture(uint16_t seq)
     assert_int_equal(pl_srtp_protect_rtp(end->out, w.p, &w.n, sizeof w.p), PL_OK);
     return w;
 }
+static struct wire sound(uint16_t seq, uint32_t timestamp)
+{
+    struct wire w = { .n = RTP_HEADER + 20 };
+    rtp_write(&(struct rtp_header){ AUDIO_PT, true, seq, timestamp, AUDIO }, w.p);
+    assert_int_equal(pl_srtp_protect_rtp(end->out, w.p, &w.n, sizeof w.p), PL_OK);
+    return w;
+}
+static struct wire report(uint32_t ssrc, uint64_t ntp, uint32_t timestamp)
+{
+    struct wire w = { .n = 0 };
+    struct pl_buf b = pl_buf_fixed(w.p, sizeof w.p - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_sr(&b, ssrc, ntp, timestamp, 1, 1, NULL, 0);
+    rtcp_put_cname(&b, ssrc, PL_STR("camera"));
+    assert_int_equal(pl_buf_err(&b), PL_OK);
+    w.n = b.n;
+    assert_int_equal(pl_srtp_protect_rtcp(end->out, w.p, &w.n, sizeof w.p), PL_OK);
+    return w;
+}
 static void give(const struct wire *w) { receiver_packet(end->receiver, end->now, w->p, w->n); }
 
 /* Time passes as in main.c: the receiver is asked when it wants to be ticked next. */
@@ -207,9 +226,37 @@ static void silence_tries_the_path(void **state)
     assert_in_range(end->checks - before, 5, 25);
 }
 
+/* V-A4: both are 40 ms after the moment that their reports name; the picture comes 65 ms after it, the sound 50, and a later packet of either quicker than that. */
+static void v_a4_how_far_sound_and_picture_are_apart(void **state)
+{
+    (void)state;
+    const struct receiver_stats *s = receiver_stats(end->receiver);
+    struct pl_mono began = end->now;
+    struct wire of_video = report(VIDEO, UINT64_C(77) << 32, 400 * 3600), of_audio = report(AUDIO, UINT64_C(77) << 32, 5000);
+    struct wire picture_1 = picture(401), picture_2 = picture(402), sound_1 = sound(1, 5000 + 1920), sound_2 = sound(2, 5000 + 2880);
+    give(&of_video);
+    pass(PL_MS);
+    give(&of_audio);
+    assert_true(s->video_report_at.us == began.us && s->audio_report_at.us == began.us + PL_MS && !s->in_step_known);
+    pass(49 * PL_MS);
+    give(&sound_1);
+    assert_false(s->in_step_known);
+    pass(15 * PL_MS);
+    give(&picture_1);
+    assert_true(s->in_step_known);
+    assert_int_equal(s->video_after_audio_us, 15 * PL_MS);
+    pass(10 * PL_MS);
+    give(&sound_2); /* 60 ms after the moment, 75 have passed: slower than the first one */
+    assert_int_equal(s->video_after_audio_us, 15 * PL_MS);
+    pass(17 * PL_MS);
+    give(&picture_2); /* 80 ms after the moment, 92 have passed */
+    assert_int_equal(s->video_after_audio_us, 2 * PL_MS);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, finish)
 int main(void)
 {
-    const struct CMUnitTest tests[] = { TEST(a_missing_packet_is_asked_for), TEST(what_is_only_late_is_not_asked_for), TEST(what_never_comes_is_given_up), TEST(silence_tries_the_path) };
+    const struct CMUnitTest tests[] = { TEST(a_missing_packet_is_asked_for), TEST(what_is_only_late_is_not_asked_for), TEST(what_never_comes_is_given_up), TEST(silence_tries_the_path),
+                                        TEST(v_a4_how_far_sound_and_picture_are_apart) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
