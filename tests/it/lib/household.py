@@ -139,10 +139,10 @@ class Hub:
 class Household:
     """An account with one system, one hub and `cameras` cameras, all bound by the real way."""
 
-    def __init__(self, porch, account, cameras=1, source="test", suite=None):
+    def __init__(self, porch, account, cameras=1, source="test", suite=None, more=()):
         self.porch, self.account, self.api = porch, account, account.api
         (hub_serial, seed), *made = make_devices(porch, "hub", *["wireless"] * cameras)
-        self.hub = Hub(porch, hub_serial, seed, [serial for serial, _ in made], source, suite).start()
+        self.hub = Hub(porch, hub_serial, seed, [serial for serial, _ in made], source, suite, more).start()
         self.system_id = self.api.post("/v1/systems", {"name": "Home " + hub_serial}).ok(201)["id"]
         claim = self.api.post(f"/v1/systems/{self.system_id}/hub", {"serial": hub_serial}).ok(202)["claim"]
         self.hub.bring(claim)
