@@ -84,17 +84,27 @@ static int track_of(const struct relay_viewer *v, uint32_t ssrc)
     return -1;
 }
 
+/* A datagram has room for 6,000 numbers, each of which costs a search: what is beyond the viewer's share is not even counted. */
+static bool may_ask(struct relay_resend *d, struct pl_mono now)
+{
+    if (pl_mono_sub(now, d->asks_at) >= RELAY_ASKS_EVERY) {
+        d->asks_at = now;
+        d->asks = 0;
+    }
+    return d->asks++ < RELAY_ASKS;
+}
+
 static void on_nack(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct rtcp_item *it)
 {
     int track = track_of(v, it->media_ssrc);
-    if (track < 0 || !v->end.connected || v->paused)
-        return;
-    for (unsigned i = 0; i < it->count; i++) {
+    bool may = track >= 0 && v->end.connected && !v->paused;
+    for (unsigned i = 0; may && i < it->count; i++) {
         uint16_t seq, mask;
         rtcp_nack_at(it, i, &seq, &mask);
-        for (unsigned bit = 0; bit <= 16; bit++)
+        for (unsigned bit = 0; may && bit <= 16; bit++)
             if (bit == 0 || mask >> (bit - 1) & 1)
-                resend(r, v, now, (unsigned)track, (uint16_t)(seq + bit));
+                if ((may = may_ask(&v->resend, now)))
+                    resend(r, v, now, (unsigned)track, (uint16_t)(seq + bit));
     }
     relay_out_flush(r);
 }

@@ -23,6 +23,7 @@
 #define RELAY_REPORT_EVERY PL_SECOND         /* receiver reports to the source; sender reports to viewers at least */
 #define RELAY_MAP_EVERY (5 * PL_SECOND)      /* a clock that runs 200 ppm wrong is a millisecond off by then */
 #define RELAY_CC_LEAST (10 * PL_SECOND)
+#define RELAY_ASKS_EVERY (100 * PL_MS)
 #define RELAY_MAP_LOST PL_SECOND             /* timestamps or reports that are so far from what came before begin anew */
 enum {
     RELAY_PACE_LEAST = 1000000, /* V-E4: bytes a second that a viewer is sent at least, */
@@ -34,6 +35,7 @@ enum {
     RELAY_COST_LEAST = 2,      /* thousandths of a thread that one more source or viewer is taken to cost at least */
     RELAY_RESENT = 64,         /* resends that are remembered */
     RELAY_RESEND_BURST = 64 * 1200,
+    RELAY_ASKS = 1024,         /* V-E1: numbers of a viewer's NACKs that are looked for in RELAY_ASKS_EVERY, all its compounds together: a browser's list holds 1,000 */
     RELAY_REPLAY_MOST = 1024,  /* more than this behind the cached key frame: the picture alone, then the fresh one */
     RELAY_KEYS = 1024,         /* legs that one session may ever have */
     RELAY_ENDED = 1024,        /* ended generations that are remembered */
@@ -154,6 +156,8 @@ struct relay_resend {
         struct pl_mono at;
     } last[RELAY_RESENT];       /**< the latest resends */
     unsigned last_n;
+    struct pl_mono asks_at;     /**< when this RELAY_ASKS_EVERY began */
+    unsigned asks;              /**< numbers that were looked for in it */
     uint64_t asked, sent, refused; /**< packets */
 };
 struct relay_out {

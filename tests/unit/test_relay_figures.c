@@ -498,11 +498,112 @@ static void figures_of_a_source(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
+/* Whatever a viewer puts into its compounds, a bounded part of it is looked at: of NACKs 1,024 numbers in 100 ms, ... */
+static void v_e1_what_a_viewer_may_ask_for_is_bounded(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    static uint16_t all[4000];
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_hub_frame(&s, &hub, true, false, 6, -1);
+    sim_deliver(&s, &v, &ignore);
+    for (unsigned i = 0; i < PL_COUNT(all); i++)
+        all[i] = (uint16_t)(v.high[0] + i - 2); /* the first ones are there, and get through */
+    s.now.us += PL_SECOND;
+    sim_nack(&s, &v, v.leg.video.ssrc, all, PL_COUNT(all)); /* one compound */
+    assert_int_equal(figures(&s).viewers[0].asked, 1024);
+    assert_int_equal(figures(&s).viewers[0].resent, 3);
+    s.now.us += 99 * PL_MS;
+    sim_nack(&s, &v, v.leg.video.ssrc, all, 3); /* another one, too soon */
+    assert_int_equal(figures(&s).viewers[0].asked, 1024);
+    s.now.us += PL_MS;
+    sim_nack(&s, &v, v.leg.video.ssrc, all, 3);
+    assert_int_equal(figures(&s).viewers[0].asked, 1027);
+    assert_int_equal(figures(&s).viewers[0].resent, 6);
+    for (unsigned i = 0; i < 1000; i++) { /* a second of nothing else */
+        s.now.us += PL_MS;
+        sim_nack(&s, &v, v.leg.video.ssrc, all, PL_COUNT(all));
+        sim_deliver(&s, &v, &ignore);
+    }
+    assert_true(figures(&s).viewers[0].asked <= 1027 + 11 * 1024);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* A feedback that tells of `n` numbers from `first` on that none of them came. */
+static void cc_nothing_came(struct sim *s, struct sim_peer *v, uint16_t first, uint16_t n)
+{
+    uint8_t out[100];
+    struct pl_buf p = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+    rtcp_put_rr(&p, 0xabc, NULL, 0);
+    pl_buf_u32(&p, (0x80u | 15) << 24 | 205u << 16 | 5);
+    pl_buf_u32(&p, 0xabc);
+    pl_buf_u32(&p, v->leg.video.ssrc);
+    pl_buf_u16(&p, first);
+    pl_buf_u16(&p, n);
+    pl_buf_u32(&p, 1 << 8 | 1);
+    pl_buf_u32(&p, (uint32_t)n << 16); /* a run of one symbol, and padding */
+    size_t size = p.n;
+    assert_true(pl_buf_err(&p) == PL_OK && pl_srtp_protect_rtcp(v->back, out, &size, sizeof out) == PL_OK);
+    sim_in(s, &v->addr, out, size);
+}
+
+/* ... and of transport-wide feedback 1,024 numbers in 10 ms, at once or bit by bit. */
+static void v_e2_what_a_viewer_may_tell_is_bounded(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct cc_viewer c = { 0 };
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_hub_frame(&s, &hub, true, false, 8, -1);
+    cc_deliver(&s, &v, &c, 20 * PL_MS, 0);
+    s.now.us += PL_SECOND;
+    cc_nothing_came(&s, &v, c.first, 1025);
+    assert_int_equal(figures(&s).viewers[0].cc_lost, 0);
+    cc_nothing_came(&s, &v, (uint16_t)(c.first + 5000), 600);
+    cc_nothing_came(&s, &v, (uint16_t)(c.first + 5000), 421);
+    cc_nothing_came(&s, &v, c.first, 4); /* three are left */
+    assert_int_equal(figures(&s).viewers[0].cc_lost, 0);
+    cc_nothing_came(&s, &v, c.first, 3);
+    assert_int_equal(figures(&s).viewers[0].cc_lost, 3);
+    s.now.us += 9 * PL_MS;
+    cc_nothing_came(&s, &v, c.first, 4);
+    assert_int_equal(figures(&s).viewers[0].cc_lost, 3);
+    s.now.us += PL_MS;
+    cc_nothing_came(&s, &v, c.first, 4);
+    assert_int_equal(figures(&s).viewers[0].cc_lost, 4);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* One that changes its generation is in already: a relay that takes nobody new goes on with it. */
+static void v_g4_a_busy_relay_changes_a_generation(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, again;
+    struct relay_stats st;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_peer_new(&s, &again, 3, PL_SRTP_GCM, true);
+    relay_load(s.relay, RELAY_BUSY_FULL);
+    assert_int_equal(sim_open(&s, &again, 2), PL_OK);
+    sim_check(&s, &again, true);
+    sim_hub_frame(&s, &again, true, false, 5, -1);
+    relay_stats(s.relay, &st);
+    assert_true(st.sessions == 1 && st.refused_full == 0 && st.packets_in > 0);
+    sim_peer_free(&again);
+    sim_done(&s, &hub, NULL, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(sender_reports_carry_the_viewers_time), cmocka_unit_test(figures_of_a_viewer), cmocka_unit_test(figures_of_a_source),
         cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source), cmocka_unit_test(v_e1_freezes_are_counted_where_they_happen),
         cmocka_unit_test(v_b1_the_pacers_wait_is_a_histogram), cmocka_unit_test(v_e2_transport_wide_feedback_is_heard), cmocka_unit_test(v_g4_a_busy_relay_takes_nobody_new),
-        cmocka_unit_test(v_g4_a_herd_is_counted_before_it_is_measured), cmocka_unit_test(v_g4_a_source_has_its_share) };
+        cmocka_unit_test(v_g4_a_herd_is_counted_before_it_is_measured), cmocka_unit_test(v_g4_a_source_has_its_share),
+        cmocka_unit_test(v_e1_what_a_viewer_may_ask_for_is_bounded), cmocka_unit_test(v_e2_what_a_viewer_may_tell_is_bounded),
+        cmocka_unit_test(v_g4_a_busy_relay_changes_a_generation) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
