@@ -1,9 +1,12 @@
 /* The bus on NATS between nodes: who is asked, what is sealed, and a NATS that goes away. The contract itself stands in test_bus.c. */
 #include "bus.h"
 #include "nats_server.h"
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <cmocka.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 static struct nats_server nats;
 static const struct pl_secret ours = { { 1, 2, 3 } }, theirs = { { 4, 5, 6 } };
@@ -287,6 +290,74 @@ static void who_stepped_back_leaves_the_answer_to_the_newer(void **state)
     bus_free(a);
 }
 
+struct ending {
+    struct bus *bus;
+    pid_t tid; /* atomic */
+};
+static void *free_it(void *arg)
+{
+    struct ending *end = arg;
+    __atomic_store_n(&end->tid, (pid_t)syscall(SYS_gettid), __ATOMIC_SEQ_CST);
+    return bus_free(end->bus);
+}
+
+/* Asleep: in the middle of bus_free there is only the keeper to wait for. */
+static bool sleeps(pid_t tid)
+{
+    char path[64], line[512] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)tid);
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    bool got = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    const char *end = strrchr(line, ')');
+    return got && end && end[1] == ' ' && end[2] == 'S';
+}
+
+/* Its reading thread waits for a subscription that the keeper, who is at its end, does not make any more: whoever frees the bus would wait for both. */
+static void the_end_of_a_bus_wakes_who_waits(void **state)
+{
+    static const char look[] = "PUB porchlight.look 0\r\n\r\n";
+    struct bus *a = node(&ours), *b = node(&ours);
+    struct gate gate = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false };
+    struct bus_watch *w;
+    struct ending end = { .bus = a };
+    (void)state;
+    struct bus_server *on_a = serve(a, "hub.X", "a"), *on_b;
+    answers(b, "hub.X", PL_OK, "a");
+    on_b = serve(b, "hub.X", "b");
+    answers(a, "hub.X", PL_OK, "b"); /* a has stepped back */
+    assert_int_equal(bus_watch(a, "gate", on_gate, &gate, &w), PL_OK);
+    int fd = eavesdrop();
+    assert_int_equal(write(fd, look, sizeof look - 1), sizeof look - 1);
+    pthread_mutex_lock(&gate.lock);
+    while (!gate.reached)
+        pthread_cond_wait(&gate.moved, &gate.lock);
+    pthread_mutex_unlock(&gate.lock);
+    bus_unserve(on_b);
+    answers(a, "hub.X", PL_OK, "a"); /* a serves again, and its reading thread waits until the others know */
+    pthread_t t;
+    assert_int_equal(pthread_create(&t, NULL, free_it, &end), 0);
+    for (int seen = 0, tries = 0; seen < 5; tries++) {
+        pid_t tid = __atomic_load_n(&end.tid, __ATOMIC_SEQ_CST);
+        assert_true(tries < 1000);
+        seen = tid && sleeps(tid) ? seen + 1 : 0;
+        poll(NULL, 0, 2);
+    }
+    pthread_mutex_lock(&gate.lock);
+    gate.open = true;
+    pthread_cond_broadcast(&gate.moved);
+    pthread_mutex_unlock(&gate.lock);
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += 30;
+    assert_int_equal(pthread_timedjoin_np(t, NULL, &until), 0);
+    close(fd);
+    pl_heap_free(w); /* it was in them that the bus ended */
+    pl_heap_free(on_a);
+    bus_free(b);
+}
+
 static void a_question_under_way_ends_when_nats_goes(void **state)
 {
     struct bus *a = node(&ours), *b = node(&ours);
@@ -357,6 +428,7 @@ int main(void)
         cmocka_unit_test(keys_are_sealed_on_the_way),
         cmocka_unit_test(nats_away_loses_nudges_only_until_it_is_back),
         cmocka_unit_test(who_stepped_back_leaves_the_answer_to_the_newer),
+        cmocka_unit_test(the_end_of_a_bus_wakes_who_waits),
         cmocka_unit_test(a_question_under_way_ends_when_nats_goes),
         cmocka_unit_test(a_node_may_start_before_nats),
         cmocka_unit_test(a_refused_token_is_tried_again_and_a_bad_url_is_said),

@@ -469,6 +469,53 @@ static void a_text_that_cannot_be_used_is_refused_with_its_line(void **state)
     }
 }
 
+/* What is longer would not fit into a message with its values: it stops the start, not the message. The longest that is taken can be sent, whatever people have typed. */
+static void a_text_is_as_long_as_a_message_can_be(void **state)
+{
+    static const char head[] = "[subject]\nA\n[email]\n", tail[] = "{name}{about}\n";
+    static char text[4096], typed[2000];
+    (void)state;
+    for (int more = 0; more < 2; more++) {
+        struct pl_fail fail = PL_FAIL_INIT;
+        struct pl_buf b = pl_buf_fixed(text, sizeof text - 1);
+        pl_buf_z(&b, head);
+        for (size_t i = sizeof tail - 2; i < 3000 + (size_t)more; i++)
+            pl_buf_u8(&b, 'x');
+        pl_buf_z(&b, tail);
+        text[b.n] = '\0';
+        struct notify *n = with_texts("de", "invitation.txt", text, &fail);
+        assert_int_equal(n == NULL, more);
+        if (more)
+            assert_non_null(strstr(fail.detail, "invitation.txt:4: this is too long: email"));
+        else {
+            memset(typed, 'y', sizeof typed);
+            struct pl_str link = { typed, 600 }, by = { typed, 320 };
+            struct notify_message m = { .kind = NOTIFY_INVITATION, .channel = NOTIFY_EMAIL, .to = PL_STR("a@b.example"), .about = link, .name = by, .locale = PL_STR("de"), .life_us = PL_DAY };
+            struct db_tx *tx = NULL;
+            assert_int_equal(db_begin(db, arena, &tx), PL_OK);
+            assert_int_equal(notify_queue(n, tx, &rnd.base, clk.utc, &m), PL_OK);
+            db_rollbackp(&tx);
+        }
+        notify_free(n);
+    }
+}
+
+/* A message that was sealed before there were locales says none: it is opened, and written as the default's. */
+static void a_message_that_was_sealed_without_a_locale_is_read(void **state)
+{
+    struct notify *n = make("smtp://127.0.0.1:9", false);
+    struct pl_uuid id = pl_uuid7(&rnd.base, clk.utc);
+    char text[PL_UUID_TEXT];
+    struct notify_body body;
+    struct pl_str sealed;
+    (void)state;
+    pl_uuid_text(id, text);
+    assert_int_equal(secure_seal(&n->seal_key, pl_str_of(text), PL_STR("{\"to\":\"a@b.example\",\"subject\":\"S\",\"text\":\"T\",\"pin\":\"012345\"}"), arena, &sealed), PL_OK);
+    assert_int_equal(notify_body_open(n, id, sealed, arena, &body), PL_OK);
+    assert_true(pl_str_eqz(body.to, "a@b.example") && pl_str_eqz(body.text, "T") && pl_str_eqz(body.pin, "012345") && pl_str_eqz(body.locale, "en") && !body.ask.p);
+    notify_free(n);
+}
+
 static const char *const locales[] = { "en", "de", "fr", "es", "pt", "it", "nl" };
 
 /* Every built-in text of a PIN: one text message, with the line that phones read; a call says the digits twice, one by one. */
@@ -590,6 +637,8 @@ int main(void)
         cmocka_unit_test_setup(what_is_no_header_is_never_made_one, each_test),
         cmocka_unit_test_setup(a_text_is_found_by_the_lookup_of_rfc_4647, each_test),
         cmocka_unit_test_setup(a_text_that_cannot_be_used_is_refused_with_its_line, each_test),
+        cmocka_unit_test_setup(a_text_is_as_long_as_a_message_can_be, each_test),
+        cmocka_unit_test_setup(a_message_that_was_sealed_without_a_locale_is_read, each_test),
         cmocka_unit_test_setup(s_p12_every_pin_fits_one_text_message_and_is_said_twice, each_test),
         cmocka_unit_test_setup(every_message_is_there_in_every_language, each_test),
         cmocka_unit_test_setup(text_messages_are_counted, each_test),

@@ -82,6 +82,33 @@ static void the_memory_of_a_hash_serves_the_next_one_S_A3(void **state)
     assert_int_equal(munmap(own, 19u << 20), 0);
 }
 
+/* As the library calls them. */
+void *library_mmap(void *at, size_t n, int prot, int flags, int fd, long offset) __asm__("mmap");
+int library_munmap(void *at, size_t n) __asm__("munmap");
+
+/* S-A3: what a hash leaves is wiped before it is kept: argon2's second pass can be undone from it. */
+static void the_memory_of_a_hash_is_kept_wiped_S_A3(void **state)
+{
+    enum { MAPPED = 3 << 20 };
+    (void)state;
+    if (!SECURE_PAGES_KEPT)
+        skip();
+    secure_pages_begin();
+    volatile uint8_t *p = library_mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(p, MAP_FAILED);
+    for (size_t i = 0; i < MAPPED; i++)
+        p[i] = 0xa5;
+    assert_int_equal(library_munmap((void *)(uintptr_t)p, MAPPED), 0);
+    secure_pages_end();
+    for (size_t i = 0; i < MAPPED; i++) /* it is there yet */
+        if (p[i])
+            fail_msg("byte %zu is left", i);
+    secure_pages_begin();
+    assert_ptr_equal(p, library_mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    assert_int_equal(library_munmap((void *)(uintptr_t)p, MAPPED), 0);
+    secure_pages_end();
+}
+
 /* S-S1: 256 bits, opaque, with a prefix; only a hash is stored; another prefix's token is none. */
 static void tokens_are_opaque_S_S1(void **state)
 {
@@ -213,7 +240,7 @@ static void key_file_is_made_once_and_private(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(passwords_are_argon2id_S_A3), cmocka_unit_test(the_memory_of_a_hash_serves_the_next_one_S_A3),
+        cmocka_unit_test(passwords_are_argon2id_S_A3), cmocka_unit_test(the_memory_of_a_hash_serves_the_next_one_S_A3), cmocka_unit_test(the_memory_of_a_hash_is_kept_wiped_S_A3),
         cmocka_unit_test(tokens_are_opaque_S_S1), cmocka_unit_test(sealed_bytes_open_only_whole), cmocka_unit_test(boxes_open_for_their_two_keys_only),
         cmocka_unit_test(signatures_follow_rfc8032), cmocka_unit_test(signed_texts_are_domain_separated), cmocka_unit_test(keys_are_derived_by_purpose),
         cmocka_unit_test(key_file_is_made_once_and_private),
