@@ -206,7 +206,8 @@ enum pl_err device_write_home(struct db_tx *tx, struct jw *w, struct pl_utc now,
     e = write_systems(tx, w, now, systems, n);
     jw_end_array(w);
     jw_array(w, "claims");
-    for (size_t i = 0; e == PL_OK && i < n; i++)
+    /* To add a device is for signed-in clients alone: a claim holds the challenge that is brought to it. */
+    for (size_t i = 0; !who->scopes.p && e == PL_OK && i < n; i++)
         if (first_of_home(systems, i))
             e = write_claims(tx, w, now, systems, n, systems[i].home_id);
     jw_end_array(w);

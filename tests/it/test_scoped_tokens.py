@@ -87,6 +87,17 @@ def test_s_s1_a_token_is_shown_once_and_kept_as_a_hash(porch, account):
     assert [t["id"] for t in account.api.post("/v1/account/export", grant=porch.step_up(account, "export_account")).ok(200)["tokens"]] == [made["id"]]
 
 
+def test_a_token_sees_no_claims(porch, account):
+    """A claim holds the challenge that is brought to the device: to add one is for signed-in clients alone, on the home screen as by the claim's own address."""
+    system = account.api.post("/v1/systems", {"name": "Home"}).ok(201)["id"]
+    claim = account.api.post(f"/v1/systems/{system}/cameras", {"serial": make(porch, "mini")[0].serial}).ok(202)["claim"]
+    assert [c["id"] for c in account.api.get("/v1/home").ok(200)["claims"]] == [claim["id"]]
+    script, _ = token(porch, account, SCOPES)
+    shown = script.get("/v1/home").ok(200)
+    assert shown["claims"] == [] and [s["id"] for s in shown["systems"]] == [system]
+    script.get(f"/v1/claims/{claim['id']}").refused("scope_missing")
+
+
 def test_what_a_token_cannot_be(porch, account, other_account):
     def refused(field, **body):
         got = account.api.post("/v1/account/tokens", {"name": "x", "scopes": ["systems:read"], **body}, grant=grant)
