@@ -360,7 +360,7 @@ CREATE TABLE live (
     camera_serial text NOT NULL,
     hub_serial text NOT NULL,
     relay_id uuid NOT NULL,
-    client_id uuid NOT NULL,
+    client_id uuid,
     generation integer NOT NULL,
     state text NOT NULL,
     end_code text,
@@ -373,7 +373,8 @@ CREATE TABLE live (
     ended_at timestamp with time zone,
     figures jsonb,
     figures_at timestamp with time zone,
-    system_id uuid
+    system_id uuid,
+    opener_id uuid
 );
 
 CREATE TABLE live_place (
@@ -907,6 +908,8 @@ CREATE INDEX limit_sent_owner ON limit_sent USING btree (owner_id, at) WHERE (ow
 
 CREATE INDEX limit_stop_until ON limit_stop USING btree (until);
 
+CREATE INDEX live_device ON live USING btree (device_id) WHERE (ended_at IS NULL);
+
 CREATE INDEX live_ended ON live USING btree (ended_at) WHERE (ended_at IS NOT NULL);
 
 CREATE INDEX live_expiry ON live USING btree (expires_at) WHERE (ended_at IS NULL);
@@ -915,9 +918,13 @@ CREATE UNIQUE INDEX live_id_key ON live USING btree (id);
 
 CREATE UNIQUE INDEX live_one_per_device ON live USING btree (account_id, device_id) WHERE (ended_at IS NULL);
 
+CREATE INDEX live_opener ON live USING btree (opener_id, id);
+
 CREATE INDEX live_place_hub ON live_place USING btree (hub_serial);
 
 CREATE INDEX live_place_relay ON live_place USING btree (relay_id);
+
+CREATE UNIQUE INDEX live_viewer_id_key ON live_viewer USING btree (live_id, viewer_id);
 
 CREATE INDEX live_viewer_member ON live_viewer USING btree (member_id);
 

@@ -84,7 +84,10 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
     int64_t added;
     int64_t deadline_s = b->deadline_s ? b->deadline_s : DEADLINE_S;
     enum pl_err e = http_param_uuid(c, "id", &device_id);
+    /* Asked again behind the membership, which is held: a home that moves went before, or moves this command too. */
     if (e != PL_OK || (e = device_may(c->tx, c->now, &c->actor, device_id, SYSTEM_MANAGE, &system, &d, reterr)) != PL_OK ||
+        (e = system_hold(c->tx, c->now, &c->actor, system.id, SYSTEM_MANAGE, reterr)) != PL_OK ||
+        (e = device_may(c->tx, c->now, &c->actor, device_id, SYSTEM_MANAGE, &system, &d, reterr)) != PL_OK ||
         (e = target(d, b->name, &gateway, &camera, reterr)) != PL_OK)
         return e;
     if (!key.p)

@@ -19,7 +19,7 @@ enum journal_fact_kind {
     JOURNAL_DEVICE_FREED,
     JOURNAL_DEVICE_BOUND,
     JOURNAL_MEMBER_CHANGED, /**< a member of a system (subject) was removed, or has less rights */
-    JOURNAL_SYSTEM_LEFT, /**< who left a system (subject) was its home: another owner becomes that */
+    JOURNAL_SYSTEM_LEFT, /**< who left a system (subject), or owns it no more, was its home: an owner becomes that */
     JOURNAL_FACT_KINDS
 };
 

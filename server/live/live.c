@@ -36,21 +36,21 @@ enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_
     return tell_members(tx, now, live_id, "live.state", &b);
 }
 
-enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *code, struct live_ending **endings)
+enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *code, struct live_ending **endings)
 {
     struct live_sql_end_row row;
     bool found;
-    enum pl_err e = live_sql_end(tx, account_id, live_id, pl_str_of(code), now, &row, &found);
+    enum pl_err e = live_sql_end(tx, live_id, pl_str_of(code), now, &row, &found);
     if (e != PL_OK || !found)
         return e;
-    if ((e = live_sql_place_drop(tx, live_id, NULL)) != PL_OK || (e = live_sql_viewers_drop(tx, account_id, live_id, NULL)) != PL_OK ||
-        (e = live_stage_add(tx, account_id, live_id, "ended", now)) != PL_OK ||
+    if ((e = live_sql_place_drop(tx, live_id, NULL)) != PL_OK || (e = live_sql_viewers_drop(tx, row.account_id, live_id, NULL)) != PL_OK ||
+        (e = live_stage_add(tx, row.account_id, live_id, "ended", now)) != PL_OK ||
         (e = live_event(tx, now, live_id, "ended", code)) != PL_OK)
         return e;
     struct live_ending *ending = PL_NEW(db_arena(tx), struct live_ending);
     if (!ending)
         return PL_NO_MEMORY;
-    *ending = (struct live_ending){ live_id, account_id, row.relay_id, row.hub_serial, row.generation, code, /* relay_knows= */ false, *endings };
+    *ending = (struct live_ending){ live_id, row.account_id, row.relay_id, row.hub_serial, row.generation, code, /* relay_knows= */ false, *endings };
     *endings = ending;
     return PL_OK;
 }
@@ -98,14 +98,13 @@ void live_tell_later(void *told)
     live_tell_cut(t->ctx, t->db, t->arena, t->cuts);
 }
 
-enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings)
+enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings)
 {
-    struct live_sql_of_account_row *rows;
+    struct live_sql_of_freed_row *rows;
     size_t n;
-    enum pl_err e = live_sql_of_account(tx, account_id, &rows, &n);
+    enum pl_err e = live_sql_of_freed(tx, device_id, serial, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        if (pl_uuid_eq(rows[i].device_id, device_id) || (serial.p && pl_str_eq(rows[i].hub_serial, serial)))
-            e = live_end(tx, now, account_id, rows[i].id, "device_freed", endings);
+        e = live_end(tx, now, rows[i].id, "device_freed", endings);
     return e;
 }
 
@@ -115,7 +114,9 @@ enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_
     size_t n;
     enum pl_err e = live_sql_of_nobody(tx, account_id, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = live_end(tx, now, account_id, rows[i].id, "revoked", endings);
+        e = live_end(tx, now, rows[i].id, "revoked", endings);
+    if (e == PL_OK)
+        e = live_sql_forget_opener(tx, account_id, NULL);
     if (e == PL_OK)
         e = live_sql_forget_stages(tx, account_id, NULL);
     return e == PL_OK ? live_sql_forget(tx, account_id, NULL) : e;
@@ -146,7 +147,7 @@ enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
     size_t n;
     enum pl_err e = live_sql_overdue(tx, now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = live_end(tx, now, rows[i].account_id, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
+        e = live_end(tx, now, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
     if (e == PL_OK)
         e = live_end_uncut(tx, now, endings);
     return e == PL_OK ? warn(ctx, tx, now) : e;

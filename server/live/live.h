@@ -9,7 +9,7 @@
  * A plain session is sent by whoever holds the source's key, by SSRC and without ICE (ffmpeg, GStreamer): for makers; no hub is asked, or told.
  * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
  * Memory: the transaction's arena.
- *     e = live_device_freed(tx, now, account, device, serial, &endings);      ends what runs, in the caller's transaction
+ *     e = live_device_freed(tx, now, device, serial, &endings);      ends what runs, in the caller's transaction
  *     live_tell(ctx, arena, &endings);                                     after the commit: relay and hub stop
  */
 #pragma once
@@ -52,31 +52,31 @@ struct live_ending {
     struct live_ending *next;
 };
 /* Ends a session, whoever asks: row, place, event. Adds to *endings; ended already is PL_OK and adds nothing. `code`: a literal of the list above. */
-PL_MUST enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, const char *code, struct live_ending **endings);
+PL_MUST enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *code, struct live_ending **endings);
 /* Tells relay (session.close), hub (live.stop) and apps (nudge), without waiting for answers. A message that is lost costs nothing: live.sync repeats it at the next hello. */
 void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live_ending *endings);
 
-/* For the account's export: writes member "sessions", every one that is kept (30 days), oldest first. */
+/* For the account's export: writes member "sessions", every one that it opened itself, wherever, and that is kept (30 days), oldest first. */
 PL_MUST enum pl_err live_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
 
 /* Viewers that a transaction marked as to be gone and that their relay still serves. Lives in the transaction's arena. */
 struct live_cut {
-    struct pl_uuid home_id, live_id, viewer_id, relay_id;
+    struct pl_uuid live_id, viewer_id, relay_id;
     struct live_cut *next;
 };
 /* After the commit: the relay stops to serve them. What it does not confirm ends with its whole session, by live_expire two seconds later or by live.sync when the relay comes back. */
 void live_tell_cut(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, const struct live_cut *cuts);
 
 /* Handlers of facts (node's table). Whoever is revoked is cut from what it watches; a session that nobody else has keys to ends, and so does one whose plain source it had the key of.
- * `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. */
-PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings);
+ * `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. Neither the home nor the system is asked: both may have gone on. */
+PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings);
 PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings,
                                          struct live_cut **cuts);
 /* A member of a system was removed, or has less rights than before: what it may not have any more is cut. */
 PL_MUST enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, struct live_ending **endings, struct live_cut **cuts);
 /* Of JOURNAL_SYSTEM_LEFT: the rows of a system's sessions stand under another account from now on. */
 PL_MUST enum pl_err live_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to);
-/* After device_account_deleted. */
+/* After device_account_deleted. Who opened what in systems that stay is forgotten, too. */
 PL_MUST enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings);
 /* Job, once a second: ends what is past its time or whose relay has been away for ten minutes, warns of ends that are near. Nudges what it warned. */
 PL_MUST enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings);

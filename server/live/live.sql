@@ -64,10 +64,10 @@ SELECT (SELECT count(*) FROM relay WHERE revoked_at IS NULL) AS relays, (SELECT 
 SELECT COALESCE(media_host, '') AS media_host, COALESCE(media_port, 0) AS media_port, connected, fingerprint FROM relay WHERE id = $1;
 
 -- name: add :exec
--- in: account_id uuid, id uuid, device_id uuid, system_id uuid, camera_serial text, hub_serial text, relay_id uuid, client_id uuid, generation integer, suite text, now timestamptz, expires_at timestamptz, hard_end_at timestamptz
+-- in: account_id uuid, id uuid, device_id uuid, system_id uuid, camera_serial text, hub_serial text, relay_id uuid, opener_id uuid, client_id uuid, generation integer, suite text, now timestamptz, expires_at timestamptz, hard_end_at timestamptz
 -- A session that its relay holds already. live_one_per_device refuses a second one for the device.
-INSERT INTO live (account_id, id, device_id, system_id, camera_serial, hub_serial, relay_id, client_id, generation, state, suite, created_at, expires_at, hard_end_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'waking_hub', $10, $11, $12, $13);
+INSERT INTO live (account_id, id, device_id, system_id, camera_serial, hub_serial, relay_id, opener_id, client_id, generation, state, suite, created_at, expires_at, hard_end_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'waking_hub', $11, $12, $13, $14);
 
 -- name: system_of :one
 -- in: id uuid
@@ -102,9 +102,9 @@ INSERT INTO live_viewer (account_id, live_id, viewer_id, member_id, client_id, k
 SELECT l.account_id, l.id, $3, $4, $5, $6 FROM live l WHERE l.account_id = $1 AND l.id = $2 AND l.ended_at IS NULL;
 
 -- name: viewer_gone :exec
--- in: account_id uuid, live_id uuid, viewer_id uuid
--- The relay has forgotten it, and its keys.
-DELETE FROM live_viewer WHERE account_id = $1 AND live_id = $2 AND viewer_id = $3;
+-- in: live_id uuid, viewer_id uuid
+-- The relay has forgotten it, and its keys. By its own id: the home may have moved since it was cut, and a mark that stays ends the session for all.
+DELETE FROM live_viewer WHERE live_id = $1 AND viewer_id = $2;
 
 -- name: viewers_drop :exec
 -- in: account_id uuid, live_id uuid
@@ -191,9 +191,9 @@ UPDATE live SET viewers = GREATEST(viewers + $3, 0) WHERE account_id = $1 AND id
 UPDATE live SET figures = $3, figures_at = $4 WHERE account_id = $1 AND id = $2 AND ended_at IS NULL;
 
 -- name: end :one
--- in: account_id uuid, id uuid, code text, now timestamptz
--- Ends a running session. No row: it has ended already.
-UPDATE live SET state = 'ended', end_code = $3, ended_at = $4 WHERE account_id = $1 AND id = $2 AND ended_at IS NULL RETURNING relay_id, hub_serial, device_id, generation;
+-- in: id uuid, code text, now timestamptz
+-- Ends a running session, wherever its home has moved. No row: it has ended already.
+UPDATE live SET state = 'ended', end_code = $2, ended_at = $3 WHERE id = $1 AND ended_at IS NULL RETURNING account_id, relay_id, hub_serial, device_id, generation;
 
 -- name: extend :one
 -- in: account_id uuid, id uuid, expires_at timestamptz
@@ -238,10 +238,13 @@ RETURNING account_id, id, expires_at;
 -- Running sessions whose home is being deleted, and their system with it.
 SELECT l.id FROM live l WHERE l.account_id = $1 AND l.ended_at IS NULL AND NOT EXISTS (SELECT 1 FROM system s WHERE s.account_id = l.account_id AND s.id = l.system_id) LIMIT 256;
 
--- name: of_account :many 256
--- in: account_id uuid
--- The running sessions of an account.
-SELECT id, device_id, hub_serial FROM live WHERE account_id = $1 AND ended_at IS NULL;
+-- name: of_freed :many 256
+-- in: device_id uuid, serial text?
+-- null: nothing
+-- The running sessions of a device that was freed, and those that it sends for a system in which it does not stand, whatever their home is by now.
+SELECT id FROM live WHERE device_id = $1 AND ended_at IS NULL
+UNION SELECT l.id FROM live_place p JOIN live l ON l.id = p.live_id WHERE p.hub_serial = $2 AND l.ended_at IS NULL
+AND NOT EXISTS (SELECT 1 FROM device_binding b JOIN device d ON d.account_id = b.account_id AND d.id = b.device_id WHERE b.serial = $2 AND d.system_id = l.system_id);
 
 -- name: running :many 1000
 -- scan: an operator's list over all accounts, asked for by hand
@@ -255,9 +258,14 @@ FROM live ORDER BY ended_at DESC NULLS FIRST, created_at DESC LIMIT 1000;
 SELECT account_id FROM live WHERE id = $1;
 
 -- name: past :many 500
--- in: account_id uuid, after uuid
--- All that is kept of an account's sessions, running and ended, by age, behind one of them; the zero uuid: from the first.
-SELECT id, device_id, client_id, camera_serial, state, end_code, viewers, created_at, ended_at FROM live WHERE account_id = $1 AND id > $2 ORDER BY id LIMIT 500;
+-- in: opener_id uuid, after uuid
+-- All that is kept of the sessions that an account opened, running and ended, by age, behind one of them; the zero uuid: from the first.
+SELECT id, device_id, client_id, camera_serial, state, end_code, viewers, created_at, ended_at FROM live WHERE opener_id = $1 AND id > $2 ORDER BY id LIMIT 500;
+
+-- name: forget_opener :exec
+-- in: opener_id uuid
+-- The account is erased: who opened sessions in systems that stay is not known any more.
+UPDATE live SET opener_id = NULL, client_id = NULL WHERE opener_id = $1;
 
 -- name: forget :exec
 -- in: account_id uuid

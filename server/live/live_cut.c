@@ -23,13 +23,13 @@ static enum pl_err cut(struct db_tx *tx, struct pl_utc now, const struct live_sq
     if (e != PL_OK)
         return e;
     if (!watched.any || pl_str_eqz(r->kind, "source"))
-        return live_end(tx, now, r->account_id, r->live_id, code, endings);
+        return live_end(tx, now, r->live_id, code, endings);
     if (pl_str_eqz(r->kind, "opener"))
-        return live_sql_viewer_gone(tx, r->account_id, r->live_id, r->viewer_id, NULL);
+        return live_sql_viewer_gone(tx, r->live_id, r->viewer_id, NULL);
     struct live_cut *c = PL_NEW(db_arena(tx), struct live_cut);
     if (!c)
         return PL_NO_MEMORY;
-    *c = (struct live_cut){ r->account_id, r->live_id, r->viewer_id, r->relay_id, *cuts };
+    *c = (struct live_cut){ r->live_id, r->viewer_id, r->relay_id, *cuts };
     *cuts = c;
     return PL_OK;
 }
@@ -89,7 +89,7 @@ static enum pl_err strike(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     const struct live_cut *c = arg;
     (void)reterr;
-    return live_sql_viewer_gone(tx, c->home_id, c->live_id, c->viewer_id, NULL);
+    return live_sql_viewer_gone(tx, c->live_id, c->viewer_id, NULL);
 }
 
 void live_tell_cut(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, const struct live_cut *cuts)
@@ -119,6 +119,6 @@ enum pl_err live_end_uncut(struct db_tx *tx, struct pl_utc now, struct live_endi
     size_t n;
     enum pl_err e = live_sql_uncut(tx, pl_utc_add(now, -UNCUT), &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = live_end(tx, now, rows[i].account_id, rows[i].live_id, "revoked", endings);
+        e = live_end(tx, now, rows[i].live_id, "revoked", endings);
     return e;
 }

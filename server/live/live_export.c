@@ -1,4 +1,4 @@
-/* live_export.c - what an account may take with it of its live views: which camera was watched, by which client, from when to when. */
+/* live_export.c - what an account may take with it of the live views that it opened, in its own systems and others': which camera, by which client, from when to when. */
 #include "live.h"
 #include "live_sql.h"
 

@@ -161,8 +161,8 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
         return PL_RETRY;
     struct pl_str suite = s->whip ? PL_STR("DTLS-SRTP") : pl_str_of(live_suite_names[s->source_suite]);
     struct pl_utc expires = pl_utc_add(c->now, p->step_s * PL_SECOND), hard_end = pl_utc_add(c->now, p->hard_s * PL_SECOND);
-    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, now.system_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.client_id, s->generation, suite, c->now,
-                          expires, hard_end, NULL)) != PL_OK ||
+    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, now.system_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.account_id, c->actor.client_id,
+                          s->generation, suite, c->now, expires, hard_end, NULL)) != PL_OK ||
         (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
         (s->whip && (e = live_whip_grant(tx, c->now, s->live_id, s->token)) != PL_OK) ||
         (e = live_sql_viewer_add(tx, account, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id,
@@ -226,16 +226,16 @@ static enum pl_err start_hub(struct start *s, struct pl_fail *reterr)
     return e;
 }
 
-void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid home_id, struct pl_uuid live_id, const char *code)
+void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct live_ending *endings = NULL;
-    if (db_begin(c->db, c->arena, &tx) == PL_OK && live_end(tx, c->now, home_id, live_id, code, &endings) == PL_OK && db_commit(&tx) == PL_OK)
+    if (db_begin(c->db, c->arena, &tx) == PL_OK && live_end(tx, c->now, live_id, code, &endings) == PL_OK && db_commit(&tx) == PL_OK)
         live_tell(ctx, c->arena, endings);
     /* If the database went away the row ends by its expiry, the relay by ten seconds without a source. */
 }
 
-static void give_up(struct start *s, const char *code) { live_give_up(s->ctx, s->c, s->view.home_id, s->live_id, code); }
+static void give_up(struct start *s, const char *code) { live_give_up(s->ctx, s->c, s->live_id, code); }
 
 /* The relay forgets a session whose row lost the race. */
 static void close_spare(struct start *s)
@@ -503,7 +503,7 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
         return e;
     *t = (struct live_told){ .ctx = c->self, .db = c->db, .arena = c->arena };
     if (system_role_may(system.role, SYSTEM_MANAGE))
-        e = live_end(c->tx, c->now, system.home_id, id, "ended_by_user", &t->endings);
+        e = live_end(c->tx, c->now, id, "ended_by_user", &t->endings);
     else
         e = live_leave(c->tx, c->now, c->actor.account_id, id, &t->endings, &t->cuts);
     if (e == PL_OK)

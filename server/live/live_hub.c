@@ -49,7 +49,7 @@ static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
     if (m->state == HUB_ENDED) /* why it ended is said by who ended it, or by the relay when nothing comes any more */
         return live_stage_add(c->tx, place.account_id, m->live_id, "hub_ended", c->now);
     *t = (struct live_told){ .ctx = c->self, .arena = c->arena };
-    e = live_end(c->tx, c->now, place.account_id, m->live_id, "hub_failed", &t->endings);
+    e = live_end(c->tx, c->now, m->live_id, "hub_failed", &t->endings);
     if (e == PL_OK)
         link_after(c, live_tell_later, t);
     return e;

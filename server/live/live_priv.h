@@ -15,7 +15,7 @@ PL_MUST enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct 
 /* How long an answer that a phone waits for may take at relay or hub. */
 #define LIVE_ASK_TIMEOUT (2 * PL_SECOND)
 /* In a transaction of its own: ends what a call could not bring up, or found gone, and tells both ends. */
-void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid home_id, struct pl_uuid live_id, const char *code);
+void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code);
 /* Of live_expire: ends the sessions with a viewer that the relay did not let go. */
 PL_MUST enum pl_err live_end_uncut(struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
 /* live_tell as the argument of http_after and link_after: endings of the transaction that is now committed. */

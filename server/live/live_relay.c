@@ -262,7 +262,7 @@ static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const st
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         bool running = runs(sorted, m->running.n, rows[i].live_id, rows[i].generation);
         if (!running && restarted) {
-            e = live_end(c->tx, c->now, rows[i].account_id, rows[i].live_id, "relay_restarted", &endings);
+            e = live_end(c->tx, c->now, rows[i].live_id, "relay_restarted", &endings);
             continue;
         }
         jw_open(sync, NULL);
@@ -399,7 +399,7 @@ static enum pl_err ended(struct link_call *c, struct live_ctx *ctx, const struct
     if (e != PL_OK || !found)
         return e;
     bool started = pl_str_eqz(row.state, "live") || pl_str_eqz(row.state, "connecting");
-    e = live_end(c->tx, c->now, account_id, m->live_id, end_code(m->code, started), &endings);
+    e = live_end(c->tx, c->now, m->live_id, end_code(m->code, started), &endings);
     return e == PL_OK ? tell_after(c, ctx, endings) : e;
 }
 
@@ -423,7 +423,7 @@ static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struc
     if (e == PL_OK && r->viewers)
         e = live_sql_viewers(c->tx, account_id, m->live_id, r->viewers, NULL);
     if (e == PL_OK && r->viewers < 0 && !pl_uuid_is_zero(m->viewer_id))
-        e = live_sql_viewer_gone(c->tx, account_id, m->live_id, m->viewer_id, NULL);
+        e = live_sql_viewer_gone(c->tx, m->live_id, m->viewer_id, NULL);
     if (e != PL_OK || !found)
         return e;
     struct nudge_args *n = PL_NEW(c->arena, struct nudge_args);

@@ -38,7 +38,7 @@ struct live_way { /* to a viewer that is there already */
     uint8_t mark[LIVE_ICE_MARK]; /**< of the ICE session that it began with */
 };
 struct live_whose {
-    struct pl_uuid account_id, client_id, live_id;
+    struct pl_uuid account_id, client_id, live_id; /**< account_id: who watches; of a publisher zero */
 };
 void live_way_mark(const struct pl_secret *key, struct pl_uuid viewer_id, struct pl_str peer_ufrag, uint8_t ret[LIVE_ICE_MARK]);
 /* The last segment of a viewer's address; .p NULL: no memory. */

@@ -25,7 +25,6 @@ static enum pl_err find(struct db_tx *tx, struct live_offer *o, struct pl_fail *
     o->video = view.video;
     o->audio = view.audio;
     o->talk = plain || !view.may_talk ? PL_STR_NONE : view.talk; /* S-M3: without the right there is no line to talk on */
-    o->home_id = system.home_id;
     int64_t added = 0;
     e = live_sql_viewer_add(tx, system.home_id, o->whose.live_id, o->way.viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), &added);
     return e == PL_OK && added == 0 ? PL_RETRY : e; /* it ended, or moved to another home, while we waited */
@@ -47,7 +46,7 @@ static enum pl_err add_viewer(struct live_offer *o, const struct live_web *web, 
         e = live_ask_relay(o->ctx, c->arena, o->way.relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr);
     if (e != PL_NOT_FOUND)
         return e;
-    live_give_up(o->ctx, c, o->home_id, o->whose.live_id, "relay_lost"); /* the relay no longer runs what the row says */
+    live_give_up(o->ctx, c, o->whose.live_id, "relay_lost"); /* the relay no longer runs what the row says */
     return PL_LIVE_ENDED;
 }
 

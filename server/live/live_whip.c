@@ -15,7 +15,7 @@ enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct pl_uuid 
 }
 
 struct whip {
-    struct live_offer o; /* first. whose.client_id: of the token, so that the address is of no use without it; way.viewer_id: the session's */
+    struct live_offer o; /* first. whose.client_id: of the token, so that the address is of no use without it; no account: the home may move, the address stays */
     uint8_t hash[32];    /* of the token */
     struct pl_utc expires_at;
     bool can_keyframe;
@@ -38,7 +38,7 @@ static enum pl_err spend(struct db_tx *tx, struct live_offer *o, struct pl_fail 
         return e == PL_OK ? PL_LIVE_ENDED : e;
     if ((e = device_find_for_view(tx, o->c->now, place.account_id, row.device_id, &view)) != PL_OK || (e = live_offer_relay(tx, o, place.relay_id)) != PL_OK)
         return e;
-    o->whose.account_id = place.account_id;
+    o->home_id = place.account_id;
     o->way = (struct live_way){ o->whose.live_id, place.relay_id, place.generation, { 0 } };
     o->video = view.video;
     o->audio = view.audio;
@@ -101,7 +101,7 @@ static enum pl_err find_place(struct db_tx *tx, void *arg, struct pl_fail *reter
     enum pl_err e = live_sql_place(tx, s->o.whose.live_id, &place, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_NOT_FOUND : e;
-    s->o.whose.account_id = place.account_id;
+    s->o.home_id = place.account_id;
     return PL_OK;
 }
 
@@ -124,11 +124,10 @@ static enum pl_err on_fragment(struct http_call *c, struct pl_fail *reterr)
 static enum pl_err end_it(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct whip *s = arg;
-    const struct live_whose *whose = &s->o.whose;
     (void)reterr;
     s->endings = NULL;
-    enum pl_err e = live_stage_add(tx, whose->account_id, whose->live_id, "hub_ended", s->o.c->now);
-    return e == PL_OK ? live_end(tx, s->o.c->now, whose->account_id, whose->live_id, "hub_lost", &s->endings) : e;
+    enum pl_err e = live_stage_add(tx, s->o.home_id, s->o.whose.live_id, "hub_ended", s->o.c->now);
+    return e == PL_OK ? live_end(tx, s->o.c->now, s->o.whose.live_id, "hub_lost", &s->endings) : e;
 }
 
 /* The hub sends no more. */

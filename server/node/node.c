@@ -60,7 +60,8 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     enum pl_err e = path.p ? secure_key_file(path.p, true, &n->master, reterr) : PL_NO_MEMORY;
     if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
         return e;
-    static const struct account_part parts[] = { { "home", device_write_export }, { "live", live_write_export }, { NULL, NULL } };
+    static const struct account_part parts[] = { { "home", device_write_export }, { "sharing", system_write_export }, { "live", live_write_export },
+        { NULL, NULL } };
     e = account_new(&(struct account_conf){ .parts = parts, .follows = system_homes, .member = system_is_member, .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master,
                                               .notify = n->notify, .bus = n->bus,
                                               .clock = n->clock, .rand = n->rand, .log = &n->log },

@@ -16,7 +16,7 @@ static enum pl_err device_freed(struct fact_call *f)
 {
     struct json_doc *detail PL_CLEANUP(json_doc_freep) = NULL;
     enum pl_err e = json_parse(f->fact->detail, &detail, /* reterr= */ NULL);
-    return e == PL_OK ? live_device_freed(f->tx, f->now, f->fact->account_id, f->fact->subject, json_doc_str(detail, "serial"), &f->endings) : e;
+    return e == PL_OK ? live_device_freed(f->tx, f->now, f->fact->subject, json_doc_str(detail, "serial"), &f->endings) : e;
 }
 
 static enum pl_err session_revoked(struct fact_call *f)

@@ -4,6 +4,7 @@
  * viewers and talkers in), owner (also brings in managers and owners, deletes). Which role has which right stands in one table (system.c), and every route asks it through
  * system_may, system_take or system_hold: to a stranger, and to a token for other systems, a system is not there (PL_NOT_FOUND), a member whose role is too small gets
  * PL_FORBIDDEN. A system always has an owner. The rows of a system and of what is in it stand under one account, its home, which is an owner's; the home says nothing about rights.
+ * When that owner leaves, is removed, or owns it no more, the rows move within seconds to the owner who has been one the longest.
  * A membership is offered by e-mail to one address (system_invite.c) and ends by removal, by leaving, by its time, or with the account; what is running then is cut within 2 s.
  * System names are unique in an account; "Home" and "home" are one name (system_name_taken). An account has any number of systems, within a ceiling that only
  * guards the machine (SYSTEM_MOST). A system is made and renamed here; what stands in it is device's, which therefore also offers its deletion.
@@ -82,6 +83,8 @@ PL_MUST enum pl_err system_expire(struct system_ctx *ctx, struct db_tx *tx, stru
 void system_expired(struct system_ctx *ctx);
 /* Of the fact: ends the memberships of the account. *ret: the systems, held, that have no owner without it, and therefore end: the caller frees their devices. */
 PL_MUST enum pl_err system_account_deleted(struct system_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct system_row **ret, size_t *ret_n);
+/* For the account's export: writes members "memberships", of all systems it is in, and "invitations", those that it made and nobody has answered. */
+PL_MUST enum pl_err system_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
 /* Of JOURNAL_SYSTEM_LEFT: the oldest of its other owners becomes its home; a name that is taken there gets a number. *ret_to zero: nothing is to be moved. */
 PL_MUST enum pl_err system_move_home(struct db_tx *tx, struct pl_utc now, struct pl_uuid home_id, struct pl_uuid id, struct pl_uuid *ret_to);
 

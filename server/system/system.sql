@@ -80,6 +80,12 @@ DELETE FROM system_member WHERE account_id = $1 AND system_id = $2;
 -- Memberships past their time.
 SELECT account_id, system_id, home_id FROM system_member WHERE expires_at <= $1 ORDER BY expires_at LIMIT 100;
 
+-- name: memberships :many 1000
+-- in: account_id uuid, now timestamptz
+-- What an account is a member of, oldest first.
+SELECT s.id, s.name, m.id AS member_id, m.role, m.by_id, m.since, m.expires_at FROM system_member m JOIN system s ON s.account_id = m.home_id AND s.id = m.system_id
+WHERE m.account_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2) ORDER BY m.since, s.id;
+
 -- name: counts :one
 -- in: account_id uuid, system_id uuid
 -- null: nothing
@@ -110,6 +116,11 @@ RETURNING id, email, role, by_id, sends, created_at, expires_at, access_until;
 -- in: system_id uuid
 -- Those that nobody has answered, oldest first.
 SELECT id, email, role, by_id, sends, created_at, expires_at, access_until FROM system_invitation WHERE system_id = $1 ORDER BY created_at, id;
+
+-- name: invitations_by :many 4000
+-- in: by_id uuid
+-- Those that an account has sent and nobody has answered, oldest first.
+SELECT id, system_id, email, role, sends, created_at, expires_at, access_until FROM system_invitation WHERE by_id = $1 ORDER BY created_at, id;
 
 -- name: invitation_find :one
 -- in: system_id uuid, id uuid

@@ -109,7 +109,7 @@ enum pl_err system_step_up(struct http_call *c)
 
 /* ---- reading ---- */
 
-static enum pl_err write_address(struct db_tx *tx, struct jw *w, const char *name, struct pl_uuid account_id, bool whole)
+enum pl_err system_address_write(struct db_tx *tx, struct jw *w, const char *name, struct pl_uuid account_id, bool whole)
 {
     struct pl_buf b = pl_buf_init(db_arena(tx), 512);
     struct pl_str email = PL_STR_NONE;
@@ -137,8 +137,8 @@ static enum pl_err write_member(struct http_call *c, const struct system_sql_mem
         jw_utc(w, "expires_at", m->expires_at);
     else
         jw_null(w, "expires_at");
-    enum pl_err e = write_address(c->tx, w, "email", m->account_id, whole || you);
-    return e == PL_OK ? write_address(c->tx, w, "invited_by", m->by_id, whole || pl_uuid_eq(m->by_id, c->actor.account_id)) : e;
+    enum pl_err e = system_address_write(c->tx, w, "email", m->account_id, whole || you);
+    return e == PL_OK ? system_address_write(c->tx, w, "invited_by", m->by_id, whole || pl_uuid_eq(m->by_id, c->actor.account_id)) : e;
 }
 
 enum pl_err system_on_members(struct http_call *c, struct pl_fail *reterr)
@@ -214,6 +214,12 @@ static enum pl_err lost_rights(struct db_tx *tx, struct pl_rand *rand, struct pl
     return e == PL_OK ? journal_fact(tx, rand, now, JOURNAL_MEMBER_CHANGED, account_id, system_id, PL_STR("{}")) : e;
 }
 
+/* The home is an owner's: its name for the system counts among that account's, and its rows go with it (S-S6). */
+static enum pl_err home_goes_on(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, const struct system_row *system, struct pl_uuid account_id)
+{
+    return pl_uuid_eq(account_id, system->home_id) ? journal_fact(tx, rand, now, JOURNAL_SYSTEM_LEFT, system->home_id, system->id, PL_STR("{}")) : PL_OK;
+}
+
 const struct json_field system_member_fields[] = { JSON_F(struct system_member_body, role, J_ENUM, J_REQUIRED, .words = system_role_names),
                                                    JSON_F(struct system_member_body, expires_at, J_TIME, J_OPTIONAL), J_END };
 
@@ -256,6 +262,7 @@ enum pl_err system_on_member_change(struct http_call *c, struct pl_fail *reterr)
     struct pl_utc until = new == SYSTEM_OWNER ? (struct pl_utc){ 0 } : b->expires_at.us ? b->expires_at : m.expires_at;
     if ((e = system_sql_member_set(c->tx, m.account_id, system.id, pl_str_of(system_role_names[new]), until, NULL)) != PL_OK ||
         (new < old && (e = lost_rights(c->tx, c->rand, c->now, system.id, m.account_id)) != PL_OK) ||
+        (new < SYSTEM_OWNER && (e = home_goes_on(c->tx, c->rand, c->now, &system, m.account_id)) != PL_OK) ||
         (new != old && (e = tell_change(c, &system, &m, new)) != PL_OK) ||
         (e = system_audit(c->tx, c->now, system.id, m.account_id, c->actor.client_id, "member.changed", m.id, new)) != PL_OK ||
         (e = system_say(c->tx, c->now, system.id, &(struct system_said){ .type = "member.changed", .what = "member_id", .id = m.id, .role = new, .right = SYSTEM_SEE })) != PL_OK ||
@@ -283,7 +290,7 @@ static enum pl_err end(struct system_ctx *ctx, struct db_tx *tx, struct pl_utc n
         (e = system_audit(tx, now, system->id, m->account_id, actor, "member.removed", m->id, SYSTEM_ROLES)) != PL_OK ||
         (e = system_tell_sharing(ctx->account, tx, now, system, who, why, m->account_id)) != PL_OK)
         return e;
-    return pl_uuid_eq(m->account_id, system->home_id) ? journal_fact(tx, ctx->rand, now, JOURNAL_SYSTEM_LEFT, system->home_id, system->id, PL_STR("{}")) : PL_OK;
+    return home_goes_on(tx, ctx->rand, now, system, m->account_id);
 }
 
 enum pl_err system_on_member_delete(struct http_call *c, struct pl_fail *reterr)

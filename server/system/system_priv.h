@@ -48,6 +48,9 @@ PL_MUST enum pl_err system_on_invitation(struct http_call *c, struct pl_fail *re
 PL_MUST enum pl_err system_on_accept(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err system_on_decline(struct http_call *c, struct pl_fail *reterr);
 
+/* The e-mail address of an account as member `name`: whole, or so much of it that people can be told apart. null: nobody, or nobody any more. */
+PL_MUST enum pl_err system_address_write(struct db_tx *tx, struct jw *w, const char *name, struct pl_uuid account_id, bool whole);
+
 /* system_member.c */
 struct system_member_body {
     int role;

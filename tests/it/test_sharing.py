@@ -10,6 +10,7 @@ import pytest
 from lib import rest
 from lib.events import Events
 from lib.household import Household, Viewer, watch
+from lib.sharing import accept, home_of, invite, join, member_of, move_home, system_of, token_of
 from lib.wait import until
 from simhub import add_camera, add_hub, make
 from test_scoped_tokens import token
@@ -25,38 +26,6 @@ def home(porch):
     h = Household(porch, porch.sign_up(), cameras=1)
     yield h
     h.close()
-
-
-def invite(home_api, system_id, email, role, grant=None, **more):
-    return home_api.post(f"/v1/systems/{system_id}/members", {"email": email, "role": role, **more}, grant=grant)
-
-
-def token_of(porch, email, after=0):
-    text = porch.mail.wait(email, after, which=lambda m: "plin_" in m["text"])["text"]
-    return re.search(r"/invitation#(plin_[A-Za-z0-9_-]{43})", text)[1]
-
-
-def accept(api, token):
-    return api.post(f"/v1/invitations/{token}/accept")
-
-
-def join(porch, owner, system_id, role, who=None, **more):
-    """Somebody new becomes a member, by the e-mail. Returns the account."""
-    who = who or porch.sign_up()
-    after = porch.mail.count(who.email)
-    grant = porch.step_up(owner, "change_owners") if role == "owner" else None
-    invite(owner.api, system_id, who.email, role, grant, **more).ok(202)
-    assert accept(who.api, token_of(porch, who.email, after)).ok(201)["role"] == role
-    return who
-
-
-def member_of(api, system_id, email=None):
-    members = api.get(f"/v1/systems/{system_id}/members").ok(200)["members"]
-    return next(m for m in members if (m["email"] == email if email else m["you"]))
-
-
-def system_of(owner, name=None):
-    return owner.api.post("/v1/systems", {"name": name or f"Home {uuid.uuid4().hex[:8]}"}).ok(201)["id"]
 
 
 def in_time(seconds_from_now, porch):
@@ -334,6 +303,79 @@ def test_a_system_lives_on_under_its_other_owner_S_S6(porch, tmp_path):
         h.close()
 
 
+def test_the_home_of_a_system_is_one_of_its_owners(porch):
+    """Who owns it no more has its name to give again, and may delete the account without an hour in between."""
+    founder = porch.sign_up()
+    system_id = system_of(founder, "Lodge")
+    heir = move_home(porch, founder, system_id)
+    assert founder.api.get(f"/v1/systems/{system_id}").ok(200)["role"] == "manager"
+    founder.api.post("/v1/systems", {"name": "lodge"}).ok(201)
+    heir.api.post("/v1/systems", {"name": "Lodge"}).refused("system_name_taken")
+
+
+def test_a_command_that_meets_a_move_goes_with_it_S_S6(porch):
+    """It is written, and not committed yet, when the home moves."""
+    founder = porch.sign_up()
+    system_id = system_of(founder)
+    made, camera = make(porch, "hub", "wireless")
+    hub, _ = add_hub(porch, founder.api, system_id, made)
+    try:
+        device_id = add_camera(founder.api, hub, system_id, camera)
+        heir, guest = join(porch, founder, system_id, "owner"), join(porch, founder, system_id, "viewer")
+
+        def waits(db, query):
+            return db.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s", (f"%{query}%",)).fetchone()[0] > 0
+        with porch.db() as look, porch.db() as held, concurrent.futures.ThreadPoolExecutor(1) as pool:
+            held.autocommit = False
+            held.execute("SELECT 1 FROM event_counter WHERE account_id = %s FOR UPDATE", (guest.id,))  # the command's event waits
+            asked = pool.submit(founder.api.post, f"/v1/devices/{device_id}/commands", {"name": "refresh"})
+            until(lambda: waits(look, "INSERT INTO event_counter"), "the command is under way")
+            fact = str(uuid.uuid4())
+            look.execute("INSERT INTO fact (fact_id, kind, account_id, subject_id, detail, lease_until) VALUES (%s, 'system_left', %s, %s, '{}', to_timestamp(0))", (fact, founder.id, system_id))
+            until(lambda: waits(look, "UPDATE system_member SET home_id") or home_of(porch, system_id) == heir.id, "the home moves, or waits")
+            held.rollback()
+            command = asked.result().ok(202)["command"]["id"]
+            until(lambda: home_of(porch, system_id) == heir.id, "the home has moved")
+            assert str(look.execute("SELECT account_id FROM device_command WHERE id = %s", (command,)).fetchone()[0]) == heir.id
+        assert founder.api.get(f"/v1/devices/{device_id}/commands/{command}").ok(200)["name"] == "refresh"
+    finally:
+        hub.close()
+
+
+def test_an_export_tells_what_one_did_and_of_the_others_nothing(porch, home):
+    """Live views that the account opened itself, in its own systems or not; where it is a member; whom it invited."""
+    owner, guest = home.account, join(porch, home.account, home.system_id, "viewer")
+    theirs = home.live(api=guest.api).ok(201)
+    home.api.delete(f"/v1/live/{theirs['live_id']}").ok(204)
+    mine = home.live().ok(201)
+    home.live(api=guest.api).ok(201)  # who joins has not opened it
+    home.api.delete(f"/v1/live/{mine['live_id']}").ok(204)
+    friend = rest.new_email()
+    sent = invite(owner.api, home.system_id, friend, "talker").ok(202)["invitation"]
+
+    def export(account):
+        return account.api.post("/v1/account/export", grant=porch.step_up(account, "export_account")).ok(200)
+    told = export(guest)
+    assert [(s["live_id"], s["device_id"], s["client_id"]) for s in told["live"]["sessions"]] == [(theirs["live_id"], home.cameras[0], guest.api.tokens["client_id"])]
+    member, = told["sharing"]["memberships"]
+    assert (member["system_id"], member["role"], member["expires_at"]) == (home.system_id, "viewer", None) and member["since"]
+    assert member["invited_by"] and "@" in member["invited_by"] and owner.email not in str(told["sharing"])  # as GET members shows it to a viewer
+    assert told["sharing"]["invitations"] == [] and friend not in str(told.body)
+    told = export(owner)
+    assert mine["live_id"] in [s["live_id"] for s in told["live"]["sessions"]] and theirs["live_id"] not in [s["live_id"] for s in told["live"]["sessions"]]
+    assert guest.api.tokens["client_id"] not in str(told.body)
+    assert (home.system_id, "owner", None) in [(m["system_id"], m["role"], m["invited_by"]) for m in told["sharing"]["memberships"]]
+    assert [(i["email"], i["role"]) for i in told["sharing"]["invitations"] if i["id"] == sent["id"]] == [(friend, "talker")]
+    owner.api.delete(f"/v1/systems/{home.system_id}/invitations/{sent['id']}").ok(204)
+    client = guest.api.tokens["client_id"]
+    guest.api.delete("/v1/account", grant=porch.step_up(guest, "delete_account")).ok(204)
+
+    def forgotten():
+        with porch.db() as db:
+            return set(rows_with(db, guest.id)) <= {"fact.account_id", "fact.subject_id"} and db.execute("SELECT count(*) FROM live WHERE client_id = %s", (client,)).fetchone() == (0,)
+    until(forgotten, "who opened it is not known any more")  # S-S6
+
+
 def test_the_last_owner_takes_the_system_along(porch):
     owner = porch.sign_up()
     system_id = system_of(owner, "Cabin")
@@ -408,8 +450,8 @@ def test_a_viewer_has_no_line_to_talk_on_and_loses_the_one_that_was_had_S_M3(por
     assert live["talk_modes"]
     member = member_of(home.api, home.system_id, guest.email)["member_id"]
 
-    def offer():
-        reply = guest.api.call("POST", f"/v1/live/{live['live_id']}/whep", TALKING, headers=SDP).ok(201)
+    def offer(api=guest.api):
+        reply = api.call("POST", f"/v1/live/{live['live_id']}/whep", TALKING, headers=SDP).ok(201)
         audio = reply.body.split("m=audio", 1)[1]
         return re.search(r"a=(sendrecv|sendonly|recvonly|inactive)", audio)[1], reply.headers["Location"]
 
@@ -424,6 +466,10 @@ def test_a_viewer_has_no_line_to_talk_on_and_loses_the_one_that_was_had_S_M3(por
     live = again.body
     assert again["talk_modes"] == []
     assert offer()[0] == "sendonly"
+    # A token that may only watch has none either, whosever it is.
+    script, _ = token(porch, home.account, ["live:view"])
+    assert script.post(f"/v1/devices/{home.cameras[0]}/live", {"transport": "webrtc"}).ok(201)["talk_modes"] == []
+    assert offer(home.api)[0] == "sendrecv" and offer(script)[0] == "sendonly"
     home.api.delete(f"/v1/live/{live['live_id']}").ok(204)
 
 

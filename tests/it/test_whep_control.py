@@ -7,6 +7,7 @@ from simrelay import SimRelay
 from test_live_control import Later, Sim
 from simhub import b64
 from lib.openapi import ROOT
+from lib.sharing import move_home
 from lib.wait import until
 
 FINGERPRINT = bytes(range(32))
@@ -238,6 +239,7 @@ def test_a_hub_makes_its_one_offer(publisher):
     assert f"a=ice-ufrag:{source['ice']['ufrag']}" in reply.body and "a=recvonly" in reply.body and "a=candidate:" in reply.body
     publish(publisher, told["whip"]).refused("unauthenticated")  # S-M3: single use
     session = reply.headers["Location"]
+    move_home(publisher.porch, publisher.account, publisher.system_id)  # what follows is on the same address
     ufrag = re.search("a=ice-ufrag:(\\S+)", PUBLISH)[1]
 
     def patch(ufrag, token, **match):

@@ -9,6 +9,7 @@
 #include "live_web.h"
 #include "journal.h"
 #include "pg_schema.h"
+#include <pthread.h>
 
 #define T0 INT64_C(1790000000000000)
 
@@ -52,7 +53,7 @@ static int64_t hello(struct pl_uuid relay, int32_t sessions, int64_t s)
 }
 
 struct session {
-    struct pl_uuid account, device, client, live, relay, system;
+    struct pl_uuid account, device, client, live, relay, system; /* account: who opened it, and its home until it moves */
 };
 
 /* A session of five minutes, thirty at most, that began at second `s`. */
@@ -63,7 +64,7 @@ static struct session session(struct pl_uuid relay, int64_t s)
     struct db_tx *tx = begin();
     assert_int_equal(system_add(tx, &rnd.base, at(s), x.account, PL_STR("Home"), &system, NULL), PL_OK);
     x.system = system.id;
-    assert_int_equal(live_sql_add(tx, x.account, x.live, x.device, x.system, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(s), at(s + 300),
+    assert_int_equal(live_sql_add(tx, x.account, x.live, x.device, x.system, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), relay, x.account, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(s), at(s + 300),
                                   at(s + 1800), NULL), PL_OK);
     assert_int_equal(live_sql_place_add(tx, x.live, x.account, relay, PL_STR("HUB00000001"), 1, NULL), PL_OK);
     assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, x.client, PL_STR("viewer"), NULL), PL_OK);
@@ -112,8 +113,8 @@ static void a_session_ends_in_exactly_one_code(void **state)
     struct live_sql_place_row place;
     bool found;
     struct db_tx *tx = begin();
-    assert_int_equal(live_end(tx, at(10), x.account, x.live, "ended_by_user", &endings), PL_OK);
-    assert_int_equal(live_end(tx, at(10), x.account, x.live, "expired", &endings), PL_OK);
+    assert_int_equal(live_end(tx, at(10), x.live, "ended_by_user", &endings), PL_OK);
+    assert_int_equal(live_end(tx, at(10), x.live, "expired", &endings), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     assert_int_equal(count(endings), 1);
     assert_string_equal(end_code_of(&x), "ended_by_user");
@@ -122,19 +123,6 @@ static void a_session_ends_in_exactly_one_code(void **state)
     assert_int_equal(live_sql_place(tx, x.live, &place, &found), PL_OK);
     assert_false(found);
     db_rollbackp(&tx);
-}
-
-/* Somebody else's account ends nothing. */
-static void another_account_ends_nothing(void **state)
-{
-    (void)state;
-    struct session x = session(enroll("another", 2), 0);
-    struct live_ending *endings = NULL;
-    struct db_tx *tx = begin();
-    assert_int_equal(live_end(tx, at(10), new_id(), x.live, "ended_by_user", &endings), PL_OK);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    assert_int_equal(count(endings), 0);
-    assert_string_equal(end_code_of(&x), "");
 }
 
 static size_t expire(int64_t s)
@@ -258,12 +246,148 @@ static void a_freed_device_cuts_only_its_own(void **state)
     struct session x = session(enroll("freed", 9), 0);
     struct live_ending *endings = NULL;
     struct db_tx *tx = begin();
-    assert_int_equal(live_device_freed(tx, at(1), x.account, new_id(), PL_STR("OTHER0001"), &endings), PL_OK);
+    assert_int_equal(live_device_freed(tx, at(1), new_id(), PL_STR("OTHER0001"), &endings), PL_OK);
     assert_int_equal(count(endings), 0);
-    assert_int_equal(live_device_freed(tx, at(1), x.account, new_id(), PL_STR("HUB00000001"), &endings), PL_OK);
+    assert_int_equal(live_device_freed(tx, at(1), new_id(), PL_STR("HUB00000001"), &endings), PL_OK);
     assert_int_equal(count(endings), 1);
     assert_int_equal(db_commit(&tx), PL_OK);
     assert_string_equal(end_code_of(&x), "device_freed");
+}
+
+/* The rows of its system stand under another account from now on. */
+static struct pl_uuid move(struct session *x, struct db_tx *tx)
+{
+    struct pl_uuid from = x->account;
+    x->account = new_id();
+    assert_int_equal(live_move_home(tx, from, x->system, x->account), PL_OK);
+    return x->account;
+}
+
+/* S-D7: the fact names the home that the device had; the session is found wherever it is by now. */
+static void a_freed_device_is_cut_though_its_home_moved_S_D7(void **state)
+{
+    (void)state;
+    for (int by_serial = 0; by_serial < 2; by_serial++) {
+        struct session x = session(enroll("freed and moved", 19), 0), other = session(x.relay, 0);
+        struct live_ending *endings = NULL;
+        struct db_tx *tx = begin();
+        move(&x, tx);
+        assert_int_equal(live_sql_place_drop(tx, other.live, NULL), PL_OK); /* another hub's */
+        assert_int_equal(live_device_freed(tx, at(1), by_serial ? new_id() : x.device, by_serial ? PL_STR("HUB00000001") : PL_STR_NONE, &endings), PL_OK);
+        assert_int_equal(count(endings), 1);
+        assert_true(pl_uuid_eq(endings->live_id, x.live) && pl_uuid_eq(endings->account_id, x.account));
+        assert_int_equal(db_commit(&tx), PL_OK);
+        assert_string_equal(end_code_of(&x), "device_freed");
+        assert_string_equal(end_code_of(&other), "");
+    }
+}
+
+static void on_asked(void *self, struct bus_ask *ask, struct pl_str bytes)
+{
+    (void)bytes;
+    ++*(int *)self;
+    bus_answer(ask, PL_OK, PL_STR(""));
+}
+
+/* S-S5: between the mark and the relay's word the home moves; who is cut is gone, and those who may stay watch on. */
+static void a_cut_viewer_is_gone_though_the_home_moved_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("cut and moved", 20), 0);
+    struct live_ending *endings = NULL;
+    struct live_cut *cuts = NULL;
+    struct pl_uuid joined = new_id();
+    struct bus_server *relay;
+    char subject[64], id[PL_UUID_TEXT];
+    int asked = 0;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, joined, PL_STR("viewer"), NULL), PL_OK);
+    assert_int_equal(live_client_revoked(tx, at(1), x.account, joined, &endings, &cuts), PL_OK);
+    assert_true(cuts && !endings);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    tx = begin();
+    move(&x, tx);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    pl_uuid_text(x.relay, id);
+    snprintf(subject, sizeof subject, "relay.%s", id);
+    assert_int_equal(bus_serve(ctx.bus, subject, on_asked, &asked, &relay), PL_OK);
+    live_tell_cut(&ctx, db, arena, cuts);
+    bus_unserve(relay);
+    assert_int_equal(asked, 1);
+    expire(9);
+    assert_string_equal(end_code_of(&x), "");
+}
+
+struct meanwhile {
+    struct session *x;
+    struct pl_uuid client;
+    struct live_ending *endings;
+    struct live_cut *cuts;
+    enum pl_err e;
+};
+static void *revoke_meanwhile(void *arg)
+{
+    struct meanwhile *m = arg;
+    struct db *own = pg_connect(pg_schema_conninfo("t_live"), 0);
+    struct pl_arena *a = pl_arena_new(1 << 20);
+    struct db_tx *tx = NULL;
+    m->e = db_begin(own, a, &tx);
+    if (m->e == PL_OK)
+        m->e = live_client_revoked(tx, at(1), m->x->account, m->client, &m->endings, &m->cuts);
+    bool found = m->cuts && pl_uuid_eq(m->cuts->live_id, m->x->live) && !m->endings;
+    if (m->e == PL_OK)
+        m->e = found ? db_commit(&tx) : PL_NOT_FOUND;
+    db_rollbackp(&tx);
+    pl_arena_free(a);
+    db_close(own);
+    return NULL;
+}
+
+/* S-S5: a revocation that meets a home on its way waits for it, and finds what it cuts. */
+static void a_viewer_is_cut_while_the_home_moves_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("cut while moving", 21), 0), before = x;
+    struct meanwhile m = { .x = &before, .client = new_id() };
+    pthread_t t;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, m.client, PL_STR("viewer"), NULL), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    tx = begin();
+    move(&x, tx);
+    assert_int_equal(pthread_create(&t, NULL, revoke_meanwhile, &m), 0);
+    assert_int_equal(pg_do_tx(tx, "DO $$ BEGIN FOR i IN 1..10000 LOOP PERFORM pg_stat_clear_snapshot(); IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                                  "AND query LIKE '%UPDATE live_viewer v%') THEN RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE EXCEPTION 'nobody waits'; END $$"), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_int_equal(pthread_join(t, NULL), 0);
+    assert_int_equal(m.e, PL_OK);
+}
+
+/* S-S6: who opened a session in somebody else's system is in no row of it once that account is gone; the session stays its home's. */
+static void a_deleted_account_has_opened_nothing_S_S6(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("opened", 22), 0);
+    struct pl_uuid opener = x.account, none = { { 0 } };
+    struct live_ending *endings = NULL;
+    struct live_sql_past_row *rows;
+    size_t n;
+    struct db_tx *tx = begin();
+    move(&x, tx);
+    assert_int_equal(live_sql_past(tx, x.account, none, &rows, &n), PL_OK);
+    assert_int_equal(n, 0); /* its home, but not its doing */
+    assert_int_equal(live_sql_past(tx, opener, none, &rows, &n), PL_OK);
+    assert_true(n == 1 && pl_uuid_eq(rows[0].id, x.live) && pl_uuid_eq(rows[0].client_id, x.client));
+    assert_int_equal(live_account_deleted(tx, at(1), opener, &endings), PL_OK);
+    assert_null(endings);
+    assert_int_equal(live_sql_past(tx, opener, none, &rows, &n), PL_OK);
+    assert_int_equal(n, 0);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_string_equal(end_code_of(&x), "");
+    char sql[200], id[PL_UUID_TEXT];
+    pl_uuid_text(x.client, id);
+    snprintf(sql, sizeof sql, "SELECT 1 / (1 - count(*)) FROM live WHERE client_id = '%s'", id);
+    assert_int_equal(pg_do(db, sql), PL_OK);
 }
 
 /* S-M7: the connection of a relay whose node died with it is none. */
@@ -322,7 +446,7 @@ static void ended_sessions_are_forgotten(void **state)
     bool found;
     size_t n;
     struct db_tx *tx = begin();
-    assert_int_equal(live_end(tx, at(10), x.account, x.live, "ended_by_user", &endings), PL_OK);
+    assert_int_equal(live_end(tx, at(10), x.live, "ended_by_user", &endings), PL_OK);
     assert_int_equal(live_clean(tx, at(10 + 30 * 86400)), PL_OK);
     assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
     assert_true(found);
@@ -377,7 +501,7 @@ static void a_device_has_one_running_session(void **state)
     (void)state;
     struct session x = session(enroll("single", 12), 0);
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_add(tx, x.account, new_id(), x.device, x.system, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), x.relay, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(0), at(300),
+    assert_int_equal(live_sql_add(tx, x.account, new_id(), x.device, x.system, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), x.relay, x.account, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(0), at(300),
                                   at(1800), NULL), PL_RETRY);
     db_rollbackp(&tx);
 }
@@ -437,7 +561,7 @@ static int each_test(void **state)
 {
     (void)state;
     pl_arena_reset(arena);
-    return 0;
+    return pg_do(db, "DELETE FROM live_place") == PL_OK ? 0 : -1; /* all sessions are the same hub's */
 }
 
 /* The node that the relays are connected to, alive until second 10,000. */
@@ -527,7 +651,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_uplink_is_shared_by_the_streams_of_a_hub),
         cmocka_unit_test_setup(a_session_ends_in_exactly_one_code, each_test),
-        cmocka_unit_test_setup(another_account_ends_nothing, each_test),
         cmocka_unit_test_setup(expiry_is_warned_of_once, each_test),
         cmocka_unit_test_setup(extensions_stop_at_the_hard_end, each_test),
         cmocka_unit_test_setup(a_relay_away_for_ten_minutes_is_lost, each_test),
@@ -535,6 +658,10 @@ int main(void)
         cmocka_unit_test_setup(an_epoch_of_a_relay_that_was_rolled_back_is_nobody_elses, each_test),
         cmocka_unit_test_setup(a_relays_name_keeps_its_key, each_test),
         cmocka_unit_test_setup(a_freed_device_cuts_only_its_own, each_test),
+        cmocka_unit_test_setup(a_freed_device_is_cut_though_its_home_moved_S_D7, each_test),
+        cmocka_unit_test_setup(a_cut_viewer_is_gone_though_the_home_moved_S_S5, each_test),
+        cmocka_unit_test_setup(a_viewer_is_cut_while_the_home_moves_S_S5, each_test),
+        cmocka_unit_test_setup(a_deleted_account_has_opened_nothing_S_S6, each_test),
         cmocka_unit_test_setup(a_relay_of_a_dead_node_is_lost, each_test),
         cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
         cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),

@@ -159,8 +159,8 @@ class Household:
             return now["state"] == "bound" and now
         return until(look, f"claim of {claim['serial']} is bound")
 
-    def live(self, camera=0, **body):
-        return self.api.post(f"/v1/devices/{self.cameras[camera]}/live", body)
+    def live(self, camera=0, api=None, **body):
+        return (api or self.api).post(f"/v1/devices/{self.cameras[camera]}/live", body)
 
     def ended(self, live_id, code, deadline=30):
         """Waits until the session has ended, and that it ended with this code."""
