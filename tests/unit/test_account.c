@@ -143,6 +143,7 @@ static void one_account_has_one_email_and_one_phone(void **state)
 static struct pl_str key_hash(char c)
 {
     char *p = pl_alloc(arena, 32);
+    assert_non_null(p);
     memset(p, c, 32);
     return (struct pl_str){ p, 32 };
 }
