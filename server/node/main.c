@@ -85,6 +85,20 @@ static enum pl_err sample(const struct command *cmd)
     return pl_buf_err(&b);
 }
 
+static void say_long_text(void *arg, const char *locale, const char *message, unsigned segments)
+{
+    (void)arg;
+    fprintf(stderr, "porchlightd: notify.messages: [sms] of %s/%s.txt makes %u text messages\n", locale, message, segments);
+}
+
+static enum pl_err check(const struct command *cmd, struct pl_fail *reterr)
+{
+    enum pl_err e = node_long_texts(&cmd->conf, cmd->arena, say_long_text, NULL, reterr);
+    if (e == PL_OK)
+        printf("configuration OK\n");
+    return e;
+}
+
 int main(int argc, char **argv)
 {
     struct command cmd = { .arena = pl_arena_new(1 << 20) };
@@ -99,7 +113,7 @@ int main(int argc, char **argv)
         switch (cmd.mode) {
         case RUN: e = node_run(&cmd.conf, cmd.arena, &fail); break;
         case MIGRATE: e = node_migrate(&cmd.conf, cmd.arena, &fail); break;
-        case CHECK: printf("configuration OK\n"); break;
+        case CHECK: e = check(&cmd, &fail); break;
         case SAMPLE: e = sample(&cmd); break;
         }
     }

@@ -53,12 +53,18 @@ static enum pl_err check_database(struct node *n, struct pl_fail *reterr)
 
 /* ---- Assembly: the only place that knows all capabilities. ---- */
 
+static void log_long_text(void *arg, const char *locale, const char *message, unsigned segments)
+{
+    PL_LOG(arg, PL_WARN, "notify.text-long", PL_F_Z("locale", locale), PL_F_Z("message", message), PL_F_INT("segments", segments));
+}
+
 static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
 {
     const struct node_conf *c = n->conf;
     struct pl_str path = pl_fmt(n->arena, "%.*s/master.key", PL_FMT(c->data_dir));
     enum pl_err e = path.p ? secure_key_file(path.p, true, &n->master, reterr) : PL_NO_MEMORY;
-    if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK)
+    if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK ||
+        (e = node_long_texts(c, n->arena, log_long_text, &n->log, reterr)) != PL_OK)
         return e;
     static const struct account_part parts[] = { { "home", device_write_export }, { "sharing", system_write_export }, { "live", live_write_export },
         { NULL, NULL } };

@@ -71,3 +71,9 @@ enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret)
     *ret = all;
     return PL_OK;
 }
+
+enum pl_err node_long_texts(const struct node_conf *c, struct pl_arena *a, notify_say_long *say, void *arg, struct pl_fail *reterr)
+{
+    struct pl_str link = pl_fmt(a, "%.*s/undo#plun_%043d", PL_FMT(c->account.link_url), 0);
+    return link.p ? notify_long_texts(&c->notify, link, a, say, arg, reterr) : PL_NO_MEMORY;
+}

@@ -29,3 +29,5 @@ struct node_conf {
 extern const char *const node_log_levels[]; /* by enum pl_level, NULL at the end */
 /* The whole table, CONF_END at its end; lives in the arena. */
 PL_MUST enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret);
+/* What --check looks at beyond the rows, and the start too: notify_long_texts with a link as these settings make it. */
+PL_MUST enum pl_err node_long_texts(const struct node_conf *c, struct pl_arena *a, notify_say_long *say, void *arg, struct pl_fail *reterr);

@@ -74,6 +74,10 @@ struct notify;
 /* `bus` is nudged at "outbox" by notify_wake. Copies what it needs of conf. PL_INVALID_REQUEST with a sentence for a URL or key that cannot be used. */
 PL_MUST enum pl_err notify_new(const struct notify_conf *conf, const struct pl_secret *master, struct bus *bus, const struct pl_log *log, struct notify **ret, struct pl_fail *reterr);
 struct notify *notify_free(struct notify *n);
+typedef void notify_say_long(void *arg, const char *locale, const char *message, unsigned segments);
+/* Loads the texts and names those of text messages that make more than one, at their longest (`link`: one as they are sent): each costs as many times, and parts may come late.
+ * For --check and the start. PL_INVALID_REQUEST as notify_new. */
+PL_MUST enum pl_err notify_long_texts(const struct notify_conf *conf, struct pl_str link, struct pl_arena *a, notify_say_long *say, void *arg, struct pl_fail *reterr);
 
 extern const struct http_route notify_routes[]; /* self: struct notify */
 

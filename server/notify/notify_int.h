@@ -36,6 +36,8 @@ extern const size_t notify_embedded_n;
 /* folder NULL: what is compiled in. PL_INVALID_REQUEST with file and line. */
 PL_MUST enum pl_err notify_texts_load(const char *folder, struct notify_texts **ret, struct pl_fail *reterr);
 struct notify_texts *notify_texts_free(struct notify_texts *t);
+/* All of them in turn, the operator's before those that they stand in place of; after NULL the first. NULL: that was the last. */
+const struct notify_text *notify_text_next(const struct notify_texts *t, const struct notify_text *after);
 /* RFC 4647 lookup; always finds one. */
 const struct notify_text *notify_text_find(const struct notify_texts *t, enum notify_kind kind, struct pl_str locale);
 

@@ -300,6 +300,12 @@ static const struct notify_text *exact(const struct notify_texts *t, enum notify
     return NULL;
 }
 
+const struct notify_text *notify_text_next(const struct notify_texts *t, const struct notify_text *after)
+{
+    const struct notify_text *next = after ? after + 1 : t->all + TEXTS_MOST - t->n;
+    return next < t->all + TEXTS_MOST ? next : NULL;
+}
+
 /* RFC 4647, section 3.4: the last subtag goes, and with it a single letter that would then be the last. */
 static struct pl_str shorter(struct pl_str range)
 {

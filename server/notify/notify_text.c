@@ -176,17 +176,60 @@ static unsigned septets(uint32_t c)
     return 0;
 }
 
-unsigned notify_segments(struct pl_str text)
+/* Into parts of `room` units each. A character of two stays in one part. */
+static unsigned parts(struct pl_str text, bool gsm, unsigned room)
 {
-    unsigned gsm = 0, ucs2 = 0;
-    bool all = true;
+    unsigned n = 1, used = 0;
     for (size_t at = 0; at < text.n;) {
         uint32_t c = next_char(text, &at);
-        unsigned s = septets(c);
-        gsm += s;
-        all = all && s;
-        ucs2 += c > 0xffff ? 2 : 1;
+        unsigned units = gsm ? septets(c) : c > 0xffff ? 2 : 1;
+        n += used + units > room;
+        used = used + units > room ? units : used + units;
     }
-    unsigned used = all ? gsm : ucs2, single = all ? 160 : 70, each = all ? 153 : 67;
-    return used <= single ? 1 : (used + each - 1) / each;
+    return n;
+}
+
+unsigned notify_segments(struct pl_str text)
+{
+    bool gsm = true;
+    for (size_t at = 0; at < text.n;)
+        gsm = septets(next_char(text, &at)) && gsm;
+    return parts(text, gsm, gsm ? 160 : 70) == 1 ? 1 : parts(text, gsm, gsm ? 153 : 67);
+}
+
+/* The most that this text becomes with any of its words and ordinals. */
+static enum pl_err longest(const struct notify *n, const struct notify_text *t, struct pl_str link, struct pl_arena *a, unsigned *ret)
+{
+    const char *const one[] = { "", NULL }, *const *words = notify_rules[t->kind].words ? notify_rules[t->kind].words : one;
+    struct notify_body b;
+    *ret = 0;
+    for (size_t w = 0; words[w]; w++)
+        for (int32_t ordinal = 1; ordinal <= 5; ordinal++) {
+            struct notify_message m = { .kind = t->kind, .channel = NOTIFY_SMS, .locale = t->locale, .about = words == one ? link : pl_str_of(words[w]), .ordinal = ordinal, .life_us = 40 * PL_MINUTE,
+                                        .pin = t->kind == NOTIFY_PIN ? PL_STR("000000") : PL_STR_NONE };
+            enum pl_err e = notify_render(n, &m, a, &b);
+            unsigned segments = e == PL_OK ? notify_segments(b.text) : 0;
+            pl_arena_reset(a);
+            *ret = segments > *ret ? segments : *ret;
+            if (e != PL_OK)
+                return e;
+        }
+    return PL_OK;
+}
+
+enum pl_err notify_long_texts(const struct notify_conf *conf, struct pl_str link, struct pl_arena *a, notify_say_long *say, void *arg, struct pl_fail *reterr)
+{
+    const char *folder = conf->messages.n ? pl_str_z(a, conf->messages) : NULL;
+    struct notify n = { .otp_domain = conf->otp_domain.n ? pl_str_z(a, conf->otp_domain) : NULL };
+    enum pl_err e = notify_texts_load(folder, &n.texts, reterr);
+    struct pl_arena *scratch PL_CLEANUP(pl_arena_freep) = pl_arena_new(64 << 10);
+    const struct notify_text *t = NULL;
+    unsigned segments;
+    if (e == PL_OK && !scratch)
+        e = PL_NO_MEMORY;
+    while (e == PL_OK && (t = notify_text_next(n.texts, t)))
+        if (t->parts[NOTIFY_P_SMS].n && notify_text_find(n.texts, t->kind, t->locale) == t && (e = longest(&n, t, link, scratch, &segments)) == PL_OK && segments > 1)
+            say(arg, t->locale.p, notify_rules[t->kind].name, segments);
+    notify_texts_free(n.texts);
+    return e;
 }

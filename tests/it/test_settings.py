@@ -49,3 +49,19 @@ def test_arguments_are_judged_by_the_same_rows():
     for args, right in ((("--set", "http.workers=900"), "from 1 to 64"), (("--http", "8080"), "HOST:PORT"), (("--set", "log.levle=info"), "log.level"), (("--config", "/nowhere"), "cannot be opened")):
         code, said = check(*args)
         assert code == 1 and right in said, said
+
+
+def test_texts_that_make_two_text_messages_are_told(tmp_path):
+    """GSM's alphabet has no \u0142, so that such a text has room for 70 characters only; at its longest, with the words that make it so. A file that cannot be used is refused."""
+    (tmp_path / "de").mkdir()
+    with open(os.path.join(ROOT, "deploy/messages/de/pin.txt"), encoding="utf-8") as f:
+        text = f.read()
+    conf = tmp_path / "d.conf"
+    conf.write_text(f"notify.messages = {tmp_path}\n")
+    (tmp_path / "de" / "pin.txt").write_text(text, encoding="utf-8")
+    assert check("--config", str(conf)) == (0, "configuration OK\n")
+    (tmp_path / "de" / "pin.txt").write_text(text.replace("[word log_in]\n", "[word log_in]\nf\u00fcr \u0141\u00f3d\u017a, "), encoding="utf-8")
+    assert check("--config", str(conf)) == (0, "configuration OK\nporchlightd: notify.messages: [sms] of de/pin.txt makes 2 text messages\n")
+    (tmp_path / "de" / "pin.txt").write_text(text.replace("{pin} ist", "Ihre PIN ist"), encoding="utf-8")
+    code, said = check("--config", str(conf))
+    assert code == 1 and f"{tmp_path}/de/pin.txt:" in said and "pin" in said, said

@@ -576,6 +576,9 @@ static void text_messages_are_counted(void **state)
         memset(many, 'a', cases[i].n);
         assert_int_equal(notify_segments(pl_fmt(arena, "%.*s%s", (int)cases[i].n, many, cases[i].more)), cases[i].segments);
     }
+    /* A character of two is not cut: these have room in two parts only by their sum. */
+    assert_int_equal(notify_segments(pl_fmt(arena, "%0152d\u20ac%0152d", 0, 0)), 3);
+    assert_int_equal(notify_segments(pl_fmt(arena, "\u0142%065d\U0001f600%066d", 0, 0)), 3);
 }
 
 static void ordinals_are_said_as_people_say_them(void **state)
