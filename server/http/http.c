@@ -37,6 +37,7 @@ static struct http *http_free(struct http *h)
     /* The workers' last calls look at the engine's lock, so they end before it does. */
     pl_pool_free(h->pool);
     pl_pool_free(h->heavy);
+    pl_pool_free(h->outside);
     if (h->listen_fd >= 0)
         close(h->listen_fd);
     if (h->unix_socket)
@@ -259,6 +260,11 @@ enum pl_err http_start(struct http *h, struct pl_fail *reterr)
     struct pl_pool_conf pool = {
         .threads = h->conf.workers, .queue = h->conf.queue, .start = http_worker_start, .stop = http_worker_stop, .self = h, .name = "http" };
     e = pl_pool_new(&pool, &h->pool);
+    pool.threads = h->conf.outside_workers;
+    pool.queue = h->conf.outside_queue;
+    pool.name = "http-out";
+    if (e == PL_OK && pool.threads)
+        e = pl_pool_new(&pool, &h->outside);
     pool.threads = h->conf.heavy_workers;
     pool.queue = h->conf.heavy_queue;
     pool.name = "http-heavy";

@@ -100,6 +100,7 @@ struct http_route {
     const char *step_up;     /**< purpose of the grant that the call must spend; NULL: none; with HTTP_OWN_TX the handler uses http_run */
     bool idempotent;         /**< takes Idempotency-Key (S-S9): POSTs that create, send or claim; with HTTP_OWN_TX the handler uses http_run */
     enum http_rate rate;     /**< what it counts as */
+    bool outside;            /**< waits for a server that is not ours: it has workers and a queue of its own, so that no other call waits with it */
     bool heavy;              /**< costs so much of a processor that a rush of it must not hold up the others: it has workers and a queue of its own */
 };
 #define HTTP_BODY(st, table) .fields = (table), .body_size = sizeof(st)
@@ -162,6 +163,7 @@ struct http_conf {
     unsigned workers;         /**< threads, each with a db connection */
     unsigned queue;           /**< calls that may wait; past it 503 overloaded */
     unsigned heavy_workers, heavy_queue; /**< the same for heavy rows; 0 workers: they are run as all others */
+    unsigned outside_workers, outside_queue; /**< the same for outside rows */
     unsigned max_connections; /**< over all; 0: 1000 */
     unsigned max_per_address; /**< 0: 64 */
     size_t max_body;          /**< 0: 64 KiB */

@@ -145,7 +145,7 @@ struct http {
     char *origins;                     /* copy: each origin ends with a zero byte, an empty one ends the list; NULL: none */
     struct mounted routes[MAX_ROUTES];
     size_t nroutes;
-    struct pl_pool *pool, *heavy; /* heavy NULL: one for all */
+    struct pl_pool *pool, *heavy, *outside; /* the last two NULL: one for all */
     struct daemon now, before;    /* engine; before: what came under the last certificate, until it has gone */
     struct daemon next;           /* LOCK: lock; under a new certificate, waits for `before` */
     int listen_fd, wake_fd;

@@ -227,7 +227,8 @@ static enum MHD_Result dispatch(struct link *k)
     }
     call->c.now = pl_now_utc(h->conf.clock);
     http_phase(k, PHASE_CALL, h->conf.call_deadline);
-    struct pl_pool *pool = h->heavy && call->row->route->heavy ? h->heavy : h->pool;
+    const struct http_route *row = call->row->route;
+    struct pl_pool *pool = h->heavy && row->heavy ? h->heavy : h->outside && row->outside ? h->outside : h->pool;
     if (pl_pool_submit(pool, (struct pl_job){ http_call_run, call, 0 }) != PL_OK) {
         pl_count(&http_metrics[M_QUEUE_FULL], 1);
         k->refusal.set = true;
