@@ -62,6 +62,17 @@ struct account_conf {
 PL_MUST enum pl_err account_new(const struct account_conf *conf, struct account **ret, struct pl_fail *reterr);
 struct account *account_free(struct account *ctx);
 
+/* Member `client` of a log-in's body: who asks. */
+struct account_client_body {
+    struct pl_str name, platform, key; /* key: 32 bytes */
+};
+extern const struct json_field account_client_fields[];
+/* Somebody has shown another first factor than the password, whose rows are an upper module's: the log-in goes on as after a password, in the transaction that acts on it.
+ * Writes what POST /v1/sessions answers: tokens (201) to a client that is known again by its key, else a challenge (202). channel: an enum notify_channel, or -1.
+ * After the commit account_delegation_nudge_after. PL_UNAUTHENTICATED: there is no such account any more. */
+PL_MUST enum pl_err account_log_in_as(struct account *ctx, struct http_call *c, struct db_tx *tx, struct pl_uuid account_id, const struct account_client_body *client, int channel,
+                                      struct pl_fail *reterr);
+
 extern const struct http_route account_routes[], account_factor_routes[], account_token_routes[]; /* self: struct account */
 /* authenticate and spend_grant for http's engine. */
 struct http_hooks account_hooks(struct account *ctx);

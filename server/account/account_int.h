@@ -99,9 +99,6 @@ void account_nudge(void *arg);
 PL_MUST enum pl_err account_nudge_after(struct http_call *c, struct pl_uuid account_id);
 
 /* ---- account_sign.c: sign-up, log-in; handlers of rows in account_http.c ---- */
-struct account_client_body {
-    struct pl_str name, platform, key; /* key: 32 bytes */
-};
 struct account_sign_up_body {
     struct pl_str email, password, country, region, locale;
     struct account_client_body client;
@@ -118,7 +115,6 @@ struct account_refresh_body {
 PL_MUST enum pl_err account_on_sign_up(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_log_in(struct http_call *c, struct pl_fail *reterr);
 PL_MUST enum pl_err account_on_refresh(struct http_call *c, struct pl_fail *reterr);
-extern const struct json_field account_client_fields[];
 PL_MUST enum pl_err account_client_of(struct http_call *c, const struct account_client_body *b, struct account_client *ret);
 struct account_new_row {
     struct pl_str email, phone, country, region, password_hash, locale; /* locale empty: English */

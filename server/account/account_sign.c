@@ -153,10 +153,6 @@ struct log_in {
     struct limit_failure failure; /* counted before the password is compared */
     bool counted;
     struct pl_str new_hash; /* .p NULL: the stored one is strong enough */
-    bool known;             /* tokens are there; else a challenge is */
-    struct factor_set set;
-    struct account_tokens tokens;
-    struct pin_opened opened;
 };
 
 /* S-A6: the try is counted as a wrong one, committed, before it is looked at; for an e-mail that nobody has, too. */
@@ -188,19 +184,87 @@ static enum pl_err undo_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     return limit_failure_undo(tx, &l->failure);
 }
 
-static enum pl_err log_in_challenge(struct log_in *l, struct db_tx *tx, struct pl_fail *reterr)
+/* ---- behind the first factor ---- */
+
+/* Whose first factor was right, and who asks. */
+struct entry {
+    struct account *ctx;
+    struct http_call *c;
+    struct pl_uuid account_id;
+    struct pl_str email, phone, locale;
+    struct account_client client;
+    int channel; /* -1: it was not said */
+};
+
+static enum pl_err enter_known(const struct entry *n, struct db_tx *tx)
 {
-    enum notify_channel channel = (enum notify_channel)l->body->channel;
-    struct pin_question q = { .from = http_peer_prefix(l->c), .purpose = PIN_LOG_IN, .account_id = l->row.account_id, .subject_id = l->row.account_id, .channel = channel,
-        .destination = channel == NOTIFY_EMAIL ? l->row.email : l->row.phone, .locale = l->row.locale };
-    enum pl_err e = account_client_pack(db_arena(tx), &l->client, &q.context);
-    if (e == PL_OK)
-        e = factor_look(tx, l->row.account_id, &l->set);
-    /* Who has something better at hand is not sent a PIN unasked; a resend sends the first one. */
-    if (!l->body->has_channel && (l->set.totp || l->set.passkeys))
-        q.destination = PL_STR_NONE;
-    return e == PL_OK ? pin_open(&l->ctx->pin, tx, l->now, &q, &l->opened, reterr) : e;
+    struct account_tokens tokens;
+    enum pl_err e = account_session_open(n->ctx, tx, n->c->now, n->account_id, &n->client, &tokens);
+    if (e != PL_OK)
+        return e;
+    n->c->status = 201;
+    account_tokens_write(&n->c->out, &tokens);
+    secure_wipe(&tokens, sizeof tokens);
+    return PL_OK;
 }
+
+static enum pl_err enter_challenged(const struct entry *n, struct db_tx *tx, struct pl_fail *reterr)
+{
+    enum notify_channel channel = n->channel < 0 ? NOTIFY_EMAIL : (enum notify_channel)n->channel;
+    struct pin_question q = { .from = http_peer_prefix(n->c), .purpose = PIN_LOG_IN, .account_id = n->account_id, .subject_id = n->account_id, .channel = channel,
+        .destination = channel == NOTIFY_EMAIL ? n->email : n->phone, .locale = n->locale };
+    struct factor_set set;
+    struct pin_opened opened;
+    enum pl_err e = account_client_pack(db_arena(tx), &n->client, &q.context);
+    if (e == PL_OK)
+        e = factor_look(tx, n->account_id, &set);
+    if (e != PL_OK)
+        return e;
+    /* Who has something better at hand is not sent a PIN unasked; a resend sends the first one. */
+    if (n->channel < 0 && (set.totp || set.passkeys))
+        q.destination = PL_STR_NONE;
+    if ((e = pin_open(&n->ctx->pin, tx, n->c->now, &q, &opened, reterr)) != PL_OK)
+        return e;
+    n->c->status = 202;
+    account_challenge_write(&n->c->out, &opened, n->c->now);
+    account_methods_write(&n->c->out, &set);
+    return PL_OK;
+}
+
+/* Tokens for a client that is known again, else a challenge. */
+static enum pl_err enter(const struct entry *n, struct db_tx *tx, struct pl_fail *reterr)
+{
+    struct account_sql_client_by_key_row client;
+    bool known = false;
+    enum pl_err e = n->client.key_hash.p ? account_sql_client_by_key(tx, n->account_id, n->client.key_hash, &client, &known) : PL_OK;
+    if (e != PL_OK)
+        return e;
+    return known ? enter_known(n, tx) : enter_challenged(n, tx, reterr);
+}
+
+enum pl_err account_log_in_as(struct account *ctx, struct http_call *c, struct db_tx *tx, struct pl_uuid account_id, const struct account_client_body *client, int channel,
+                              struct pl_fail *reterr)
+{
+    struct entry n = { .ctx = ctx, .c = c, .account_id = account_id, .channel = channel };
+    struct account_sql_hold_row held;
+    struct account_sql_by_id_row row;
+    bool found;
+    enum pl_err e = account_sql_hold(tx, account_id, &held, &found);
+    if (e == PL_OK && found)
+        e = account_sql_by_id(tx, account_id, &row, &found);
+    if (e == PL_OK && !found)
+        return PL_UNAUTHENTICATED;
+    if (e == PL_OK)
+        e = account_client_of(c, client, &n.client);
+    if (e != PL_OK)
+        return e;
+    n.email = row.email;
+    n.phone = row.phone;
+    n.locale = row.locale;
+    return enter(&n, tx, reterr);
+}
+
+/* ---- the password ---- */
 
 /* The password was right: and it still is the account's, until this transaction ends. */
 static enum pl_err hold(struct log_in *l, struct db_tx *tx)
@@ -220,27 +284,12 @@ static enum pl_err hold(struct log_in *l, struct db_tx *tx)
 static enum pl_err log_in_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct log_in *l = arg;
-    struct account_sql_client_by_key_row client;
+    struct entry n = { .ctx = l->ctx, .c = l->c, .account_id = l->row.account_id, .email = l->row.email, .phone = l->row.phone, .locale = l->row.locale, .client = l->client,
+        .channel = l->body->has_channel ? l->body->channel : -1 };
     enum pl_err e = hold(l, tx);
     if (e == PL_OK)
         e = limit_failure_right(tx, &l->failure);
-    l->known = false;
-    if (e == PL_OK && l->client.key_hash.p)
-        e = account_sql_client_by_key(tx, l->row.account_id, l->client.key_hash, &client, &l->known);
-    if (e != PL_OK)
-        return e;
-    e = l->known ? account_session_open(l->ctx, tx, l->now, l->row.account_id, &l->client, &l->tokens) : log_in_challenge(l, tx, reterr);
-    if (e != PL_OK)
-        return e;
-    l->c->status = l->known ? 201 : 202;
-    if (l->known)
-        account_tokens_write(&l->c->out, &l->tokens);
-    else {
-        account_challenge_write(&l->c->out, &l->opened, l->now);
-        account_methods_write(&l->c->out, &l->set);
-    }
-    secure_wipe(&l->tokens, sizeof l->tokens);
-    return PL_OK;
+    return e == PL_OK ? enter(&n, tx, reterr) : e;
 }
 
 /* S-A5: an unknown e-mail and a wrong password cost one look-up and one verification each, and answer the same. */
