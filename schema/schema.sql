@@ -486,6 +486,31 @@ CREATE TABLE outbox (
     CONSTRAINT outbox_status_check CHECK ((status = ANY (ARRAY['queued'::text, 'leased'::text, 'sent'::text, 'done'::text, 'expired'::text, 'dead'::text])))
 );
 
+CREATE TABLE outside_flow (
+    state_hash bytea NOT NULL,
+    provider text NOT NULL,
+    account_id uuid,
+    client_id uuid,
+    key_hash bytea,
+    created_at timestamp with time zone NOT NULL
+);
+
+CREATE TABLE outside_link (
+    account_id uuid NOT NULL,
+    provider text NOT NULL,
+    issuer text NOT NULL,
+    subject text NOT NULL,
+    label text,
+    linked_at timestamp with time zone NOT NULL,
+    used_at timestamp with time zone
+);
+
+CREATE TABLE outside_subject (
+    issuer text NOT NULL,
+    subject text NOT NULL,
+    account_id uuid NOT NULL
+);
+
 CREATE TABLE passkey_answered (
     question_hash bytea NOT NULL,
     ends_at timestamp with time zone NOT NULL
@@ -791,6 +816,15 @@ ALTER TABLE ONLY oauth_service
 ALTER TABLE ONLY outbox
     ADD CONSTRAINT outbox_key PRIMARY KEY (id);
 
+ALTER TABLE ONLY outside_flow
+    ADD CONSTRAINT outside_flow_key PRIMARY KEY (state_hash);
+
+ALTER TABLE ONLY outside_link
+    ADD CONSTRAINT outside_link_key PRIMARY KEY (account_id, provider);
+
+ALTER TABLE ONLY outside_subject
+    ADD CONSTRAINT outside_subject_key PRIMARY KEY (issuer, subject);
+
 ALTER TABLE ONLY passkey_answered
     ADD CONSTRAINT passkey_answered_key PRIMARY KEY (question_hash);
 
@@ -951,6 +985,10 @@ CREATE INDEX outbox_ended ON outbox USING btree (ended_at);
 CREATE INDEX outbox_ref ON outbox USING btree (ref);
 
 CREATE INDEX outbox_wipe ON outbox USING btree (wipe_at) WHERE (status = ANY (ARRAY['queued'::text, 'leased'::text]));
+
+CREATE INDEX outside_flow_account ON outside_flow USING btree (account_id);
+
+CREATE INDEX outside_flow_created ON outside_flow USING btree (created_at);
 
 CREATE INDEX passkey_answered_ends ON passkey_answered USING btree (ends_at);
 

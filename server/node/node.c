@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #define TYPE_BASE "https://porchlight.example/errors/"
+#define OUTSIDE_QUEUE 4             /* calls that may wait for providers, for each worker */
 #define START_WAIT (30 * PL_SECOND) /* for a database that is starting too */
 
 /* Opens a connection once the database answers; each try waits at most db_begin's two seconds. */
@@ -66,7 +67,7 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     if (e != PL_OK || (e = node_bus_new(n, reterr)) != PL_OK || (e = notify_new(&c->notify, &n->master, n->bus, &n->log, &n->notify, reterr)) != PL_OK ||
         (e = node_long_texts(c, n->arena, log_long_text, &n->log, reterr)) != PL_OK)
         return e;
-    static const struct account_part parts[] = { { "home", device_write_export }, { "sharing", system_write_export }, { "live", live_write_export },
+    static const struct account_part parts[] = { { "home", device_write_export }, { "sharing", system_write_export }, { "live", live_write_export }, { "outside", outside_write_export },
         { NULL, NULL } };
     e = account_new(&(struct account_conf){ .parts = parts, .follows = system_homes, .member = system_is_member, .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master,
                                               .notify = n->notify, .bus = n->bus,
@@ -77,6 +78,10 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
         return e != PL_OK ? e : PL_NO_MEMORY;
     n->device = (struct device_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name, .account = n->account, .system = &n->system,
                                        .welcomed = live_hub_welcome, .welcomed_self = &n->live };
+    e = outside_new(&(struct outside_conf){ .settings = c->outside, .link_url = c->account.link_url, .master = &n->master, .account = n->account, .clock = n->clock, .rand = n->rand },
+                    &n->outside, reterr);
+    if (e != PL_OK)
+        return e;
     n->oauth = (struct oauth_ctx){ .settings = c->oauth, .account = n->account };
     n->system = (struct system_ctx){ .bus = n->bus, .rand = n->rand, .account = n->account, .limits = &c->pin.limits };
     n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name };
@@ -90,12 +95,13 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     const struct node_conf *c = n->conf;
     const struct { const struct http_route *routes; void *self; } mounts[] = {
         { node_routes, &n->status }, { account_routes, n->account }, { account_factor_routes, n->account }, { account_token_routes, n->account }, { system_routes, &n->system },
-        { oauth_routes, &n->oauth }, { oauth_page_routes, &n->oauth },
+        { oauth_routes, &n->oauth }, { oauth_page_routes, &n->oauth }, { outside_routes, n->outside },
         { device_routes, &n->device }, { live_routes, &n->live },
         { live_whep_routes, &n->live }, { live_whip_routes, &n->live }, { notify_routes, n->notify },
     };
     struct http_conf hc = { .listen = pl_str_z(n->arena, c->http_listen), .type_base = TYPE_BASE, .workers = (unsigned)c->workers, .queue = (unsigned)c->queue,
                             .heavy_workers = (unsigned)c->account.hash_threads, .heavy_queue = (unsigned)c->account.hash_queue,
+                            .outside_workers = outside_workers(n->outside), .outside_queue = OUTSIDE_QUEUE * outside_workers(n->outside),
                             .max_connections = (unsigned)c->max_connections, .max_per_address = (unsigned)c->max_per_address,
                             .tls_cert = pl_str_z(n->arena, c->tls_cert), .tls_key = pl_str_z(n->arena, c->tls_key), .behind_proxy = c->behind_proxy,
                             .proxies = pl_str_z(n->arena, c->proxies), .origins = pl_str_z(n->arena, c->origins), .rates = &c->rates, .db = n->db_conf, .clock = n->clock, .rand = n->rand,
@@ -164,6 +170,7 @@ static void stop(struct node *n, int64_t grace_us)
     n->jobs = node_runner_stop(n->jobs);
     n->outbox = node_runner_stop(n->outbox);
     n->lease = node_runner_stop(n->lease);
+    n->outside = outside_free(n->outside);
     n->account = account_free(n->account);
     n->notify = notify_free(n->notify);
     n->bus = bus_free(n->bus);

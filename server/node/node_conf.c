@@ -56,6 +56,7 @@ enum pl_err node_conf_rows(struct pl_arena *a, const struct conf_row **ret)
         { factor_conf_rows, offsetof(struct node_conf, factor) },
         { account_conf_rows, offsetof(struct node_conf, account) },
         { oauth_conf_rows, offsetof(struct node_conf, oauth) },
+        { outside_conf_rows, offsetof(struct node_conf, outside) },
     };
     size_t total = 1, k = 0;
     for (size_t i = 0; i < PL_COUNT(parts); i++)

@@ -7,6 +7,7 @@
 #include "oauth.h"
 #include "http.h"
 #include "notify.h"
+#include "outside.h"
 #include "pin.h"
 
 struct node_conf {
@@ -25,6 +26,7 @@ struct node_conf {
     struct factor_conf factor;
     struct account_settings account;
     struct oauth_settings oauth;
+    struct outside_settings outside;
 };
 extern const char *const node_log_levels[]; /* by enum pl_level, NULL at the end */
 /* The whole table, CONF_END at its end; lives in the arena. */

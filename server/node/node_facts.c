@@ -46,6 +46,8 @@ static enum pl_err account_deleted(struct fact_call *f)
     if (e == PL_OK)
         e = oauth_erase(f->tx, f->fact->account_id);
     if (e == PL_OK)
+        e = outside_erase(f->tx, f->fact->account_id);
+    if (e == PL_OK)
         e = account_erase(f->tx, f->fact->account_id);
     return e == PL_OK ? journal_forget(f->tx, f->fact->account_id) : e;
 }

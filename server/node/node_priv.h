@@ -9,6 +9,7 @@
 #include "node_jobs.h"
 #include "notify.h"
 #include "oauth.h"
+#include "outside.h"
 #include "pin.h"
 #include "system.h"
 
@@ -25,6 +26,7 @@ struct node {
     struct notify *notify;
     struct account *account;
     struct oauth_ctx oauth;
+    struct outside *outside;
     struct system_ctx system;
     struct device_ctx device;
     struct live_ctx live;

@@ -66,7 +66,7 @@ static enum pl_err work_account(struct node *n, struct db *db, struct pl_arena *
 static enum pl_err clean_account(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
-    IN_TX(n, db, a, (e = account_expire(n->account, tx, now)) == PL_OK ? oauth_expire(tx, now) : e);
+    IN_TX(n, db, a, (e = account_expire(n->account, tx, now)) == PL_OK && (e = oauth_expire(tx, now)) == PL_OK ? outside_expire(tx, now) : e);
     return e;
 }
 

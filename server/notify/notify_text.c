@@ -11,7 +11,8 @@ static const char *const about_only[] = { "about", NULL }, *const link_places[] 
 static const char *const pin_places[] = { "pin", "ordinal", "count", "minutes", "about", NULL };
 static const char *const pin_words[] = { "sign_up", "log_in", "reset_password", "verify_email", "verify_phone", "change_password", "change_email", "change_phone", "delete_hub",
     "replace_hub", "release_device", "transfer_device", "revoke_clients", "delete_account", "change_factors", "export_account", "make_token", "link_service", "change_owners", NULL };
-static const char *const factor_words[] = { "totp_added", "totp_removed", "recovery_codes_made", "recovery_code_used", "passkey_added", "passkey_removed", "passkey_copied", NULL };
+static const char *const factor_words[] = { "totp_added", "totp_removed", "recovery_codes_made", "recovery_code_used", "passkey_added", "passkey_removed", "passkey_copied",
+    "link_added", "link_removed", NULL };
 static const char *const access_words[] = { "token_given", "token_ended", "service_given", "service_ended", NULL };
 static const char *const invitation_places[] = { "about", "name", NULL };
 static const char *const sharing_words[] = { "joined", "is_viewer", "is_talker", "is_manager", "is_owner", "left", "removed", "expired", "account_deleted", "system_deleted", NULL };

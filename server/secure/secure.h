@@ -32,7 +32,7 @@ PL_MUST enum pl_err secure_password_verify(struct pl_str stored, struct pl_str p
 /* S-S1: opaque tokens of 256 bits: `<prefix>_<43 base64url characters>`. Prefixes: plat (access), plrt (refresh), plck (challenge key), plsg (step-up grant),
  * plpr (link of a password reset), plun (link that undoes a change), plwt (a hub's offer by WHIP), plst (a token for a script),
  * plot, plor (access and refresh token of a linked service), ploc (its code), plos (its secret), plin (link of an invitation), plad (an admin's
- * credential), plai (by which one becomes an admin). */
+ * credential), plai (by which one becomes an admin), plls (state of an outside account's linking or log-in), pllk (key of such a log-in). */
 #define SECURE_TOKEN_TEXT 56
 void secure_token_new(const char *prefix, char ret[SECURE_TOKEN_TEXT]);
 /* The SHA-256 that is stored instead of it; PL_UNAUTHENTICATED when it is not of the form with that prefix. */

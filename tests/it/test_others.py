@@ -14,10 +14,10 @@ PURPOSES = {("DELETE", "/v1/account/clients/{id}"): "revoke_clients", ("DELETE",
             ("POST", "/v1/systems/{id}/hub/delete"): "delete_hub", ("DELETE", "/v1/systems/{id}"): "delete_hub",
             ("POST", "/v1/systems/{id}/members"): "change_owners", ("PATCH", "/v1/systems/{id}/members/{member}"): "change_owners",
             ("DELETE", "/v1/systems/{id}/members/{member}"): "change_owners"}
-# A secret in the path is no object of anybody's: who has it may use it (test_sharing.py).
-SECRETS = ("/v1/invitations/",)
+# A secret in the path is no object of anybody's: who has it may use it (test_sharing.py). Nor is a provider, whose name everybody is told; behind it stands one's own link (test_links.py).
+NO_OBJECTS = ("/v1/invitations/", "/v1/account/links/")
 ROUTES = [(method, template, operation) for method, template, operation in CONTRACT.operations()
-          if "{" in template and operation.get("security") != [] and not template.startswith(SECRETS)]
+          if "{" in template and operation.get("security") != [] and not template.startswith(NO_OBJECTS)]
 
 
 def value(schema):

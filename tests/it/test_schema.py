@@ -37,6 +37,8 @@ FOUND_OTHERWISE = {
     "delegation_token": "a request tells only its token",
     "oauth_code": "a service tells only the code",
     "oauth_refresh": "a service tells only its token",
+    "outside_subject": "a small key table: one account an outside account",
+    "outside_flow": "who comes back from a provider tells only the state",
     "device_binding": "a small key table: one binding a serial",
     "device_claim": "the device knows only the claim's id",
     "passkey_credential": "who signs in with a passkey tells only which it is",

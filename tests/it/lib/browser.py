@@ -69,7 +69,7 @@ class Page:
 @functools.lru_cache(maxsize=1)
 def driver():
     """The locked version of playwright-core; brought by npm once."""
-    if any(not os.path.exists(os.path.join(WEB, "node_modules", p, "package.json")) for p in ("playwright-core", "openid-client")):
+    if any(not os.path.exists(os.path.join(WEB, "node_modules", p, "package.json")) for p in ("playwright-core", "openid-client", "oidc-provider")):
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=WEB, check=True, capture_output=True, timeout=300)
     return os.path.join(WEB, "browser.mjs")
 
