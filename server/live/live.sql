@@ -129,11 +129,11 @@ AND CASE v.kind WHEN 'source' THEN $5 ELSE $4 END
 RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
 
 -- name: cut_here :many 256
--- in: member_id uuid, live_id uuid, now timestamptz
+-- in: member_id uuid, client_id uuid?, live_id uuid, now timestamptz
 -- null: nothing
--- The same of one who leaves a session.
-UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
-WHERE v.member_id = $1 AND v.live_id = $2 AND l.id = v.live_id AND l.ended_at IS NULL
+-- The same of one who leaves a session; of one client of theirs, where it is named.
+UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $4) FROM live l
+WHERE v.member_id = $1 AND ($2::uuid IS NULL OR v.client_id = $2) AND v.live_id = $3 AND l.id = v.live_id AND l.ended_at IS NULL
 RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
 
 -- name: watched :one

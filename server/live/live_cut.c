@@ -62,11 +62,12 @@ enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, struct pl_u
     return e;
 }
 
-enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, struct live_ending **endings, struct live_cut **cuts)
+enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, struct live_ending **endings, struct live_cut **cuts)
 {
     struct live_sql_cut_here_row *rows;
     size_t n;
-    enum pl_err e = live_sql_cut_here(tx, account_id, live_id, now, &rows, &n);
+    struct pl_uuid client_id = who->scopes.p ? who->client_id : (struct pl_uuid){ { 0 } };
+    enum pl_err e = live_sql_cut_here(tx, who->account_id, client_id, live_id, now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = cut(tx, now, &(struct live_sql_cut_client_row){ rows[i].account_id, rows[i].live_id, rows[i].viewer_id, rows[i].kind, rows[i].relay_id, rows[i].generation }, "ended_by_user",
                 endings, cuts);

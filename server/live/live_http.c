@@ -491,7 +491,7 @@ static enum pl_err on_extend(struct http_call *c, struct pl_fail *reterr)
     return e == PL_OK ? extend_answer(c, &x) : e;
 }
 
-/* Who may set the camera up ends the session for all; another one only for itself, and for good when nobody else has keys to it. */
+/* Who may set the camera up ends the session for all; another one only for itself, and for good when nobody else has keys to it. A token's self is what it watches, not its account. */
 static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
 {
     struct live_sql_get_row row;
@@ -502,10 +502,10 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
     if (e != PL_OK || (e = live_may(c->tx, c->now, &c->actor, id, SYSTEM_SEE, &system, &row, reterr)) != PL_OK)
         return e;
     *t = (struct live_told){ .ctx = c->self, .db = c->db, .arena = c->arena };
-    if (system_role_may(system.role, SYSTEM_MANAGE))
+    if (system_role_may(system.role, SYSTEM_MANAGE) && http_may(&c->actor, "devices:write"))
         e = live_end(c->tx, c->now, id, "ended_by_user", &t->endings);
     else
-        e = live_leave(c->tx, c->now, c->actor.account_id, id, &t->endings, &t->cuts);
+        e = live_leave(c->tx, c->now, &c->actor, id, &t->endings, &t->cuts);
     if (e == PL_OK)
         http_after(c, live_tell_later, t);
     return e;

@@ -32,8 +32,8 @@ void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id);
 /* A session by its own id, for a member who has that right in its system (system_may). */
 PL_MUST enum pl_err live_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, enum system_right right, struct system_row *ret_system,
                              struct live_sql_get_row *ret, struct pl_fail *reterr);
-/* An account leaves a session: its viewers are cut, and a session to which nobody else has keys ends. */
-PL_MUST enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid live_id, struct live_ending **endings, struct live_cut **cuts);
+/* An account leaves a session, or a token of it (who->scopes): its viewers are cut, and a session to which nobody else has keys ends. */
+PL_MUST enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, struct live_ending **endings, struct live_cut **cuts);
 
 PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid live_id, const char *stage, struct pl_utc at);
 /* Event `live.state` for the members of its system. */

@@ -89,17 +89,18 @@ enum pl_err system_page(struct db_tx *tx, struct pl_utc now, const struct http_a
 {
     struct system_sql_page_row *rows;
     size_t n, kept = 0, room = (size_t)most;
+    int32_t step = who->systems.p ? SYSTEM_MOST + 1 : most; /* whom some are kept from looks at all that there are, at once */
     struct system_row *out = PL_NEW_ARRAY(db_arena(tx), room, struct system_row);
     if (!out)
         return PL_NO_MEMORY;
     do {
-        enum pl_err e = system_sql_page(tx, who->account_id, after, now, most, &rows, &n);
+        enum pl_err e = system_sql_page(tx, who->account_id, after, now, step, &rows, &n);
         if (e != PL_OK)
             return e;
         kept += keep_seen(who, rows, n, out + kept, room - kept);
         if (n)
             after = rows[n - 1].id;
-    } while (n == room && kept < room);
+    } while (n == (size_t)step && kept < room);
     *ret = out;
     *ret_n = kept;
     return PL_OK;

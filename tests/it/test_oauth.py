@@ -229,8 +229,9 @@ def test_the_page_takes_what_a_log_in_takes_and_links_some_systems_only(keys):
 
 
 def test_the_page_cannot_be_framed_nor_made_to_run_what_is_not_ours(porch, service):
-    url = service.do("url", redirect_uri=BACK, scope=SCOPE)
+    url = service.do("url", redirect_uri=BACK, scope=SCOPE + " live:view live:talk")
     page = requests.get(url, timeout=30, allow_redirects=False)
+    assert "<li>watch your cameras live</li><li>talk through your cameras' speakers while it watches</li></ul>" in page.text
     assert page.status_code == 200 and page.headers["X-Frame-Options"] == "DENY" and page.headers["Referrer-Policy"] == "no-referrer"
     policy = page.headers["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in policy and "default-src 'none'" in policy and "unsafe" not in policy

@@ -4,6 +4,7 @@ import datetime
 import os
 import re
 import threading
+import types
 import uuid
 
 import pytest
@@ -486,6 +487,20 @@ def test_a_token_talks_where_that_was_said_and_its_owner_may_S_M3(porch, home):
         assert f"a={'sendrecv' if talks else 'sendonly'}" in answer.body.split("m=audio", 1)[1]
     token(porch, home.account, ["live:talk"])[0].post(f"/v1/devices/{home.cameras[0]}/live", {}).refused("scope_missing")  # it adds to live:view, and is not that
     home.api.delete(f"/v1/live/{live['live_id']}").ok(204)
+
+
+def test_a_token_that_may_only_watch_ends_what_it_watches(porch, home, tmp_path):
+    script, _ = token(porch, home.account, ["live:view", "events:read"])
+    mine, its = Watching(porch, home, home.account, str(tmp_path / "mine")), Watching(porch, home, types.SimpleNamespace(api=script), str(tmp_path / "its"))
+    try:
+        script.delete(f"/v1/live/{its.live['live_id']}").ok(204)
+        its.is_cut()
+        seen = pictures(mine.trace)
+        until(lambda: pictures(mine.trace) > seen + 25, "its owner's picture runs on")
+        token(porch, home.account, ["live:view", "devices:write"])[0].delete(f"/v1/live/{mine.live['live_id']}").ok(204)
+        assert home.api.get(f"/v1/live/{mine.live['live_id']}").ok(200)["end_code"] == "ended_by_user"
+    finally:
+        mine.close(), its.close()
 
 
 def test_who_may_only_watch_ends_a_session_for_themselves(porch, home, tmp_path):
