@@ -8,9 +8,9 @@
 #define TELL_TIMEOUT PL_MS /* sending is what counts: whoever tells holds a lane or the jobs' thread, and nothing hangs on the answer */
 #define LIVE_KEPT (30 * PL_DAY) /* ended sessions, for support */
 
-enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid live_id, const char *stage, struct pl_utc at)
+enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid live_id, const char *stage, struct pl_utc at)
 {
-    return live_sql_stage(tx, account_id, live_id, pl_str_of(stage), at, NULL);
+    return live_sql_stage(tx, live_id, pl_str_of(stage), at, NULL);
 }
 
 static enum pl_err tell_members(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *event, const struct pl_buf *b)
@@ -44,7 +44,7 @@ enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id
     if (e != PL_OK || !found)
         return e;
     if ((e = live_sql_place_drop(tx, live_id, NULL)) != PL_OK || (e = live_sql_viewers_drop(tx, row.account_id, live_id, NULL)) != PL_OK ||
-        (e = live_stage_add(tx, row.account_id, live_id, "ended", now)) != PL_OK ||
+        (e = live_stage_add(tx, live_id, "ended", now)) != PL_OK ||
         (e = live_event(tx, now, live_id, "ended", code)) != PL_OK)
         return e;
     struct live_ending *ending = PL_NEW(db_arena(tx), struct live_ending);

@@ -176,19 +176,25 @@ figures_at, figures -> 'source' AS source_figures, figures -> 'viewers' AS viewe
 FROM live WHERE account_id = $1 AND id = $2;
 
 -- name: state :one
--- in: account_id uuid, id uuid, state text, from_states text
--- Moves a running session on; $4 is the list of states, separated by blanks, from which that is a step forward. No row: it is no step.
-UPDATE live SET state = $3 WHERE account_id = $1 AND id = $2 AND ended_at IS NULL AND state = ANY (string_to_array($4, ' ')) RETURNING id;
+-- in: id uuid, state text, from_states text
+-- Moves a running session on; $3 is the list of states, separated by blanks, from which that is a step forward. No row: it is no step. By its own id, as all that is reported
+-- of it: a home that moves meanwhile loses no report.
+UPDATE live SET state = $2 WHERE id = $1 AND ended_at IS NULL AND state = ANY (string_to_array($3, ' ')) RETURNING account_id;
+
+-- name: state_of :one
+-- in: id uuid
+-- No row: it has ended.
+SELECT state FROM live WHERE id = $1 AND ended_at IS NULL;
 
 -- name: viewers :exec
--- in: account_id uuid, id uuid, by integer
+-- in: id uuid, by integer
 -- A viewer came or went.
-UPDATE live SET viewers = GREATEST(viewers + $3, 0) WHERE account_id = $1 AND id = $2 AND ended_at IS NULL;
+UPDATE live SET viewers = GREATEST(viewers + $2, 0) WHERE id = $1 AND ended_at IS NULL;
 
 -- name: figures :exec
--- in: account_id uuid, id uuid, figures jsonb, now timestamptz
+-- in: id uuid, figures jsonb, now timestamptz
 -- What the relay says of a running session.
-UPDATE live SET figures = $3, figures_at = $4 WHERE account_id = $1 AND id = $2 AND ended_at IS NULL;
+UPDATE live SET figures = $2, figures_at = $3 WHERE id = $1 AND ended_at IS NULL;
 
 -- name: end :one
 -- in: id uuid, code text, now timestamptz
@@ -196,14 +202,14 @@ UPDATE live SET figures = $3, figures_at = $4 WHERE account_id = $1 AND id = $2 
 UPDATE live SET state = 'ended', end_code = $2, ended_at = $3 WHERE id = $1 AND ended_at IS NULL RETURNING account_id, relay_id, hub_serial, device_id, generation;
 
 -- name: extend :one
--- in: account_id uuid, id uuid, expires_at timestamptz
+-- in: id uuid, expires_at timestamptz
 -- Moves the end of a running session, never past its hard end.
-UPDATE live SET expires_at = LEAST($3, hard_end_at), warned = false WHERE account_id = $1 AND id = $2 AND ended_at IS NULL RETURNING expires_at, relay_id, generation;
+UPDATE live SET expires_at = LEAST($2, hard_end_at), warned = false WHERE id = $1 AND ended_at IS NULL RETURNING account_id, expires_at, relay_id, generation;
 
 -- name: stage :exec
--- in: account_id uuid, live_id uuid, name text, at timestamptz
+-- in: live_id uuid, name text, at timestamptz
 -- The first time that a stage was reached stands.
-INSERT INTO live_stage (account_id, live_id, name, at) VALUES ($1, $2, $3, $4) ON CONFLICT (account_id, live_id, name) DO NOTHING;
+INSERT INTO live_stage (account_id, live_id, name, at) SELECT account_id, id, $2, $3 FROM live WHERE id = $1 ON CONFLICT (account_id, live_id, name) DO NOTHING;
 
 -- name: stages :many 32
 -- in: account_id uuid, live_id uuid

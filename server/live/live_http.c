@@ -167,8 +167,8 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
         (s->whip && (e = live_whip_grant(tx, c->now, s->live_id, s->token)) != PL_OK) ||
         (e = live_sql_viewer_add(tx, account, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id,
                                  pl_str_of(s->plain ? "source" : s->web ? "opener" : "viewer"), NULL)) != PL_OK ||
-        (e = live_stage_add(tx, account, s->live_id, "requested", c->now)) != PL_OK ||
-        (e = live_stage_add(tx, account, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
+        (e = live_stage_add(tx, s->live_id, "requested", c->now)) != PL_OK ||
+        (e = live_stage_add(tx, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
         (e = live_event(tx, c->now, s->live_id, "waking_hub", NULL)) != PL_OK)
         return e;
     return db_commit(&tx);
@@ -327,7 +327,7 @@ static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl
     struct jw *w = &c->out;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
     if (e == PL_OK && s->opened)
-        e = live_stage_add(tx, s->view.home_id, s->live_id, "hub_asked", s->asked_hub);
+        e = live_stage_add(tx, s->live_id, "hub_asked", s->asked_hub);
     if (e != PL_OK || (e = live_write(tx, w, s->view.home_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
         return e;
     if (leg)
@@ -459,8 +459,11 @@ static enum pl_err extend_write(struct db_tx *tx, void *arg, struct pl_fail *ret
     struct live_sql_extend_row row;
     bool found;
     (void)reterr;
-    enum pl_err e = live_sql_extend(tx, x->home_id, x->id, x->until, &row, &found);
-    return e == PL_OK && !found ? PL_LIVE_ENDED : e;
+    enum pl_err e = live_sql_extend(tx, x->id, x->until, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_LIVE_ENDED : e;
+    x->home_id = row.account_id; /* it may have moved while the relay was asked */
+    return PL_OK;
 }
 
 static enum pl_err extend_answer(struct http_call *c, const struct extension *x)

@@ -25,7 +25,7 @@ static enum pl_err sending(struct link_call *c, const struct state_msg *m, struc
 {
     struct live_sql_get_row live;
     bool found;
-    enum pl_err e = live_stage_add(c->tx, account_id, m->live_id, "hub_sending", c->now);
+    enum pl_err e = live_stage_add(c->tx, m->live_id, "hub_sending", c->now);
     if (e != PL_OK || m->gop_ms == 0)
         return e == PL_OK ? live_hub_bitrates(c, link_owner(c->conn)) : e;
     e = live_sql_get(c->tx, account_id, m->live_id, &live, &found);
@@ -47,7 +47,7 @@ static enum pl_err on_state(struct link_call *c, struct pl_fail *reterr)
     if (m->state == HUB_SENDING)
         return sending(c, m, place.account_id);
     if (m->state == HUB_ENDED) /* why it ended is said by who ended it, or by the relay when nothing comes any more */
-        return live_stage_add(c->tx, place.account_id, m->live_id, "hub_ended", c->now);
+        return live_stage_add(c->tx, m->live_id, "hub_ended", c->now);
     *t = (struct live_told){ .ctx = c->self, .arena = c->arena };
     e = live_end(c->tx, c->now, m->live_id, "hub_failed", &t->endings);
     if (e == PL_OK)

@@ -11,7 +11,6 @@ struct live_offer {
     struct http_call *c;
     const struct live_ctx *ctx;
     struct live_whose whose;
-    struct pl_uuid home_id;                 /* of a publisher's session: under which account its rows stand now */
     struct live_way way;                    /* to what the offer opens, or has opened */
     bool publisher;                         /* WHIP; else WHEP */
     bool whole;                             /* for `find`: the offer can be read */

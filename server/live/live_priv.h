@@ -35,7 +35,7 @@ PL_MUST enum pl_err live_may(struct db_tx *tx, struct pl_utc now, const struct h
 /* An account leaves a session, or a token of it (who->scopes): its viewers are cut, and a session to which nobody else has keys ends. */
 PL_MUST enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, struct live_ending **endings, struct live_cut **cuts);
 
-PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid live_id, const char *stage, struct pl_utc at);
+PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid live_id, const char *stage, struct pl_utc at);
 /* Event `live.state` for the members of its system. */
 PL_MUST enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *state, const char *code);
 /* Members of the live resource, into the open object. PL_NOT_FOUND: not of this home. */

@@ -390,12 +390,12 @@ static const char *end_code(struct pl_str code, bool started)
     return "relay_lost";
 }
 
-static enum pl_err ended(struct link_call *c, struct live_ctx *ctx, const struct event_msg *m, struct pl_uuid account_id)
+static enum pl_err ended(struct link_call *c, struct live_ctx *ctx, const struct event_msg *m)
 {
-    struct live_sql_get_row row;
+    struct live_sql_state_of_row row;
     struct live_ending *endings = NULL;
     bool found;
-    enum pl_err e = live_sql_get(c->tx, account_id, m->live_id, &row, &found);
+    enum pl_err e = live_sql_state_of(c->tx, m->live_id, &row, &found);
     if (e != PL_OK || !found)
         return e;
     bool started = pl_str_eqz(row.state, "live") || pl_str_eqz(row.state, "connecting");
@@ -413,15 +413,15 @@ static void nudge(void *arg)
     live_nudge_account(n->ctx, n->account_id);
 }
 
-static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struct event_msg *m, struct pl_uuid account_id, const struct report *r)
+static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struct event_msg *m, const struct report *r)
 {
     struct live_sql_state_row moved;
     bool found = false;
-    enum pl_err e = live_stage_add(c->tx, account_id, m->live_id, r->event, m->time);
+    enum pl_err e = live_stage_add(c->tx, m->live_id, r->event, m->time);
     if (e == PL_OK && r->state)
-        e = live_sql_state(c->tx, account_id, m->live_id, pl_str_of(r->state), pl_str_of(r->from_states), &moved, &found);
+        e = live_sql_state(c->tx, m->live_id, pl_str_of(r->state), pl_str_of(r->from_states), &moved, &found);
     if (e == PL_OK && r->viewers)
-        e = live_sql_viewers(c->tx, account_id, m->live_id, r->viewers, NULL);
+        e = live_sql_viewers(c->tx, m->live_id, r->viewers, NULL);
     if (e == PL_OK && r->viewers < 0 && !pl_uuid_is_zero(m->viewer_id))
         e = live_sql_viewer_gone(c->tx, m->live_id, m->viewer_id, NULL);
     if (e != PL_OK || !found)
@@ -429,7 +429,7 @@ static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struc
     struct nudge_args *n = PL_NEW(c->arena, struct nudge_args);
     if (!n)
         return PL_NO_MEMORY;
-    *n = (struct nudge_args){ ctx, account_id };
+    *n = (struct nudge_args){ ctx, moved.account_id };
     link_after(c, nudge, n);
     return live_event(c->tx, c->now, m->live_id, r->state, NULL);
 }
@@ -480,10 +480,10 @@ static enum pl_err on_event(struct link_call *c, struct pl_fail *reterr)
     if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, r->relay_id) || place.generation != m->generation)
         return e;
     if (pl_str_eqz(m->event, "ended"))
-        return ended(c, r->ctx, m, place.account_id);
+        return ended(c, r->ctx, m);
     for (size_t i = 0; i < PL_COUNT(reports); i++)
         if (pl_str_eqz(m->event, reports[i].event))
-            return report(c, r->ctx, m, place.account_id, &reports[i]);
+            return report(c, r->ctx, m, &reports[i]);
     return PL_OK;
 }
 
@@ -588,7 +588,7 @@ static enum pl_err on_session_stats(struct link_call *c, struct pl_fail *reterr)
     jw_raw(&w, "viewers", m->viewers_text);
     jw_close(&w);
     e = pl_buf_err(&b);
-    return e == PL_OK ? live_sql_figures(c->tx, place.account_id, m->live_id, pl_buf_view(&b), c->now, NULL) : e;
+    return e == PL_OK ? live_sql_figures(c->tx, m->live_id, pl_buf_view(&b), c->now, NULL) : e;
 }
 
 void live_relay_closed(void *self, struct link_conn *conn, struct link_call *c)

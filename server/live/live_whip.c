@@ -38,7 +38,6 @@ static enum pl_err spend(struct db_tx *tx, struct live_offer *o, struct pl_fail 
         return e == PL_OK ? PL_LIVE_ENDED : e;
     if ((e = device_find_for_view(tx, o->c->now, place.account_id, row.device_id, &view)) != PL_OK || (e = live_offer_relay(tx, o, place.relay_id)) != PL_OK)
         return e;
-    o->home_id = place.account_id;
     o->way = (struct live_way){ o->whose.live_id, place.relay_id, place.generation, { 0 } };
     o->video = view.video;
     o->audio = view.audio;
@@ -94,15 +93,10 @@ static enum pl_err on_publish(struct http_call *c, struct pl_fail *reterr)
 
 static enum pl_err find_place(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
-    struct whip *s = arg;
+    const struct whip *s = arg;
     struct live_sql_place_row place;
-    bool found;
     (void)reterr;
-    enum pl_err e = live_sql_place(tx, s->o.whose.live_id, &place, &found);
-    if (e != PL_OK || !found)
-        return e == PL_OK ? PL_NOT_FOUND : e;
-    s->o.home_id = place.account_id;
-    return PL_OK;
+    return live_sql_place(tx, s->o.whose.live_id, &place, /* ret_found= */ NULL);
 }
 
 static enum pl_err find_way(struct http_call *c, struct whip **ret, struct pl_fail *reterr)
@@ -126,7 +120,7 @@ static enum pl_err end_it(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     struct whip *s = arg;
     (void)reterr;
     s->endings = NULL;
-    enum pl_err e = live_stage_add(tx, s->o.home_id, s->o.whose.live_id, "hub_ended", s->o.c->now);
+    enum pl_err e = live_stage_add(tx, s->o.whose.live_id, "hub_ended", s->o.c->now);
     return e == PL_OK ? live_end(tx, s->o.c->now, s->o.whose.live_id, "hub_lost", &s->endings) : e;
 }
 

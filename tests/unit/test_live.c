@@ -162,9 +162,9 @@ static void extensions_stop_at_the_hard_end(void **state)
     hello(relay, 0, 0);
     struct session x = session(relay, 0);
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(500), &to, &found), PL_OK);
+    assert_int_equal(live_sql_extend(tx, x.live, at(500), &to, &found), PL_OK);
     assert_true(found && to.expires_at.us == at(500).us);
-    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(5000), &to, &found), PL_OK);
+    assert_int_equal(live_sql_extend(tx, x.live, at(5000), &to, &found), PL_OK);
     assert_true(found && to.expires_at.us == at(1800).us);
     assert_int_equal(db_commit(&tx), PL_OK);
     expire(1799);
@@ -182,7 +182,7 @@ static void a_relay_away_for_ten_minutes_is_lost(void **state)
     struct session x = session(relay, 1500);
     struct db_tx *tx = begin();
     assert_int_equal(live_sql_relay_gone(tx, relay, epoch, at(1000), NULL), PL_OK);
-    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(3000), &(struct live_sql_extend_row){ 0 }, &(bool){ false }), PL_OK);
+    assert_int_equal(live_sql_extend(tx, x.live, at(3000), &(struct live_sql_extend_row){ 0 }, &(bool){ false }), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     expire(1600);
     assert_string_equal(end_code_of(&x), "");
@@ -318,49 +318,91 @@ static void a_cut_viewer_is_gone_though_the_home_moved_S_S5(void **state)
     assert_string_equal(end_code_of(&x), "");
 }
 
+/* Done on another connection while the home is on its way: it has to wait for that. */
 struct meanwhile {
-    struct session *x;
-    struct pl_uuid client;
-    struct live_ending *endings;
-    struct live_cut *cuts;
-    enum pl_err e;
+    enum pl_err (*what)(struct db_tx *tx, const struct session *x, bool *ret_done);
+    const struct session *x;
+    bool done;
 };
-static void *revoke_meanwhile(void *arg)
+static void *do_meanwhile(void *arg)
 {
     struct meanwhile *m = arg;
     struct db *own = pg_connect(pg_schema_conninfo("t_live"), 0);
     struct pl_arena *a = pl_arena_new(1 << 20);
     struct db_tx *tx = NULL;
-    m->e = db_begin(own, a, &tx);
-    if (m->e == PL_OK)
-        m->e = live_client_revoked(tx, at(1), m->x->account, m->client, &m->endings, &m->cuts);
-    bool found = m->cuts && pl_uuid_eq(m->cuts->live_id, m->x->live) && !m->endings;
-    if (m->e == PL_OK)
-        m->e = found ? db_commit(&tx) : PL_NOT_FOUND;
+    enum pl_err e = db_begin(own, a, &tx);
+    if (e == PL_OK)
+        e = m->what(tx, m->x, &m->done);
+    m->done = e == PL_OK && db_commit(&tx) == PL_OK && m->done;
     db_rollbackp(&tx);
     pl_arena_free(a);
     db_close(own);
     return NULL;
+}
+static bool while_the_home_moves(struct session *x, enum pl_err (*what)(struct db_tx *tx, const struct session *x, bool *ret_done))
+{
+    const struct session before = *x;
+    struct meanwhile m = { .what = what, .x = &before };
+    pthread_t t;
+    struct db_tx *tx = begin();
+    move(x, tx);
+    assert_int_equal(pthread_create(&t, NULL, do_meanwhile, &m), 0);
+    assert_int_equal(pg_do_tx(tx, "DO $$ BEGIN FOR i IN 1..10000 LOOP PERFORM pg_stat_clear_snapshot(); IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                                  "AND query LIKE '%UPDATE live%') THEN RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE EXCEPTION 'nobody waits'; END $$"), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_int_equal(pthread_join(t, NULL), 0);
+    return m.done;
+}
+
+static struct pl_uuid joiner;
+static enum pl_err revoke_joiner(struct db_tx *tx, const struct session *x, bool *ret_done)
+{
+    struct live_ending *endings = NULL;
+    struct live_cut *cuts = NULL;
+    enum pl_err e = live_client_revoked(tx, at(1), x->account, joiner, &endings, &cuts);
+    *ret_done = cuts && pl_uuid_eq(cuts->live_id, x->live) && !endings;
+    return e;
 }
 
 /* S-S5: a revocation that meets a home on its way waits for it, and finds what it cuts. */
 static void a_viewer_is_cut_while_the_home_moves_S_S5(void **state)
 {
     (void)state;
-    struct session x = session(enroll("cut while moving", 21), 0), before = x;
-    struct meanwhile m = { .x = &before, .client = new_id() };
-    pthread_t t;
+    struct session x = session(enroll("cut while moving", 21), 0);
+    joiner = new_id();
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, m.client, PL_STR("viewer"), NULL), PL_OK);
+    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, joiner, PL_STR("viewer"), NULL), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
-    tx = begin();
-    move(&x, tx);
-    assert_int_equal(pthread_create(&t, NULL, revoke_meanwhile, &m), 0);
-    assert_int_equal(pg_do_tx(tx, "DO $$ BEGIN FOR i IN 1..10000 LOOP PERFORM pg_stat_clear_snapshot(); IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                                  "AND query LIKE '%UPDATE live_viewer v%') THEN RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE EXCEPTION 'nobody waits'; END $$"), PL_OK);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    assert_int_equal(pthread_join(t, NULL), 0);
-    assert_int_equal(m.e, PL_OK);
+    assert_true(while_the_home_moves(&x, revoke_joiner));
+}
+
+static enum pl_err report_live(struct db_tx *tx, const struct session *x, bool *ret_done)
+{
+    struct live_sql_state_row moved;
+    return live_sql_state(tx, x->live, PL_STR("live"), PL_STR("waking_hub connecting"), &moved, ret_done);
+}
+static enum pl_err report_end(struct db_tx *tx, const struct session *x, bool *ret_done)
+{
+    struct live_ending *endings = NULL;
+    enum pl_err e = live_end(tx, at(1), x->live, "hub_lost", &endings);
+    *ret_done = count(endings) == 1 && !pl_uuid_eq(endings->account_id, x->account);
+    return e;
+}
+
+/* What a relay reports is said once: it counts, whatever home the session has by then. */
+static void a_report_counts_while_the_home_moves(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("report while moving", 23), 0);
+    struct live_sql_get_row row;
+    bool found;
+    assert_true(while_the_home_moves(&x, report_live));
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
+    assert_true(found && pl_str_eqz(row.state, "live"));
+    db_rollbackp(&tx);
+    assert_true(while_the_home_moves(&x, report_end));
+    assert_string_equal(end_code_of(&x), "hub_lost");
 }
 
 /* S-S6: who opened a session in somebody else's system is in no row of it once that account is gone; the session stays its home's. */
@@ -400,7 +442,7 @@ static void a_relay_of_a_dead_node_is_lost(void **state)
     hello(relay, 0, 9900);
     struct session x = session(relay, 9900);
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_extend(tx, x.account, x.live, at(11000), &to, &found), PL_OK);
+    assert_int_equal(live_sql_extend(tx, x.live, at(11000), &to, &found), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     expire(10500); /* the node's lease ended at 10,000: the relay was heard ten minutes ago */
     assert_string_equal(end_code_of(&x), "");
@@ -661,6 +703,7 @@ int main(void)
         cmocka_unit_test_setup(a_freed_device_is_cut_though_its_home_moved_S_D7, each_test),
         cmocka_unit_test_setup(a_cut_viewer_is_gone_though_the_home_moved_S_S5, each_test),
         cmocka_unit_test_setup(a_viewer_is_cut_while_the_home_moves_S_S5, each_test),
+        cmocka_unit_test_setup(a_report_counts_while_the_home_moves, each_test),
         cmocka_unit_test_setup(a_deleted_account_has_opened_nothing_S_S6, each_test),
         cmocka_unit_test_setup(a_relay_of_a_dead_node_is_lost, each_test),
         cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
