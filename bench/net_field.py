@@ -117,13 +117,16 @@ class Lane:
         return viewer, trace
 
     def join(self, net, ready):
-        """The POST, and the viewer goes on with its answer, behind this network."""
+        """The POST, and the viewer goes on with its answer, behind this network. An app that is told that the relay did not answer in time asks again; its time runs on."""
         viewer, trace = ready
         posted = now() * 1000
-        live = self.field.home.api.post(f"/v1/devices/{self.device}/live", {}, check=False).ok(201)
+        live = until(lambda: (r := self.ask()).code != "relay_timeout" and r, "the relay answers").ok(201)
         viewer.begin(through(net, live["srtp"]))
         self.live_id = live["live_id"]
         return Watching(viewer, trace, posted, live)
+
+    def ask(self):
+        return self.field.home.api.post(f"/v1/devices/{self.device}/live", {}, check=False)
 
     def look(self):
         return self.field.get(f"/v1/live/{self.live_id}")
@@ -146,7 +149,7 @@ class Lane:
 class Field:
     def __init__(self, folder, cameras):
         os.chmod(folder, 0o755)  # PostgreSQL runs as a user of its own
-        self.folder, self.count, self.lock, self.page = folder, 0, threading.Lock(), Page(PAGE)
+        self.folder, self.count, self.lock, self.page = folder, 0, threading.Lock(), Page(PAGE).__enter__()
         self.viewers, self.nets = [], []
         self.media = f"127.0.0.1:{free_port()}"
         self.hub_net, self.direct = Netsim("none", to=self.media), Netsim("none", to=self.media)
@@ -158,6 +161,7 @@ class Field:
 
     def close(self):
         with contextlib.ExitStack() as undo:
+            undo.callback(self.page.__exit__)
             for net in (self.hub_net, self.direct):
                 undo.callback(net.close)
             undo.callback(self.porch.close)
@@ -235,7 +239,7 @@ class Verdicts:
         self.rows.append([goal_id, what, "–", "–", f"{part} of {whole:,}", "–", goal, "met" if whole and part <= most * whole else "not met"])
 
     def missing(self, part, why):
-        self.rows.append([part, f"could not be measured: {why}", "–", "–", "–", "–", "–", "not shown"])
+        self.rows.append([part, f"could not be measured: {why.splitlines()[0]}", "–", "–", "–", "–", "–", "not shown"])
 
     def print(self):
         table(["goal", "ms where nothing else is said", "p50", "p95", "worst", "runs", "goal says", ""], self.rows)

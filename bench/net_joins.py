@@ -90,7 +90,7 @@ def browser(field, verdicts, runs):
     """V-A1, V-A4: Chromium, a page that stays open, as an app does, and a new peer connection each time. REST itself is not delayed: a phone adds its round trip."""
     field.hub_net.change("N50")
     net = field.net("Q32")
-    with field.page as page, Chromium(page.url) as chromium:
+    with Chromium(field.page.url) as chromium:
         chromium.run(f"through('{net.host}', {net.port})")
         found = visits(field, chromium, runs)
     verdicts.add(FIRST[0], "Chromium, WHEP POST to first decoded picture", [rows[0][0] - posted for posted, rows, _ in found], *FIRST[1:])
@@ -116,7 +116,7 @@ def cold(field, verdicts, runs):
     """V-A3: the hub sleeps, ICE and DTLS run meanwhile. One native viewer and one Chromium start each session, both behind N50."""
     field.hub_net.change("N50")
     net, lanes, native, chromiums, stages = field.net("N50"), field.lanes[:AT_ONCE], [], [], {name: [] for name in STAGES}
-    with field.page as page, Chromium(page.url) as chromium:
+    with Chromium(field.page.url) as chromium:
         chromium.run(f"through('{net.host}', {net.port})")
         for _ in range(-(-runs // len(lanes))):
             began = list(field.pool.map(lambda lane: lane.ready(1), lanes))
