@@ -12,11 +12,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_SESSIONS = 128 };
+enum { MAX_SESSIONS = 448 };
 static struct { int fd; struct pl_srtp *out; uint16_t seq; uint32_t ts; struct bench_leg leg; } sources[MAX_SESSIONS];
 static struct stun_mac *mac;
 static uint32_t sessions;
 static int to_node, from_node;
+static const char *node_mode; /* second argument of bench-setup-node; NULL: none */
 static pid_t node;
 static uint16_t port;
 static uint8_t relay_fp[DTLS_FINGERPRINT];
@@ -43,7 +44,7 @@ static inline void start_node(const char *program)
         dup2(out[1], 1);
         close(in[1]);
         close(out[0]);
-        execl(program, program, count, (char *)NULL);
+        execl(program, program, count, node_mode, (char *)NULL);
         _exit(127);
     }
     close(in[0]);
@@ -126,21 +127,44 @@ static inline void check(int fd, const struct ice_cred *c)
 
 static inline void live_id(unsigned session, char out[PL_UUID_TEXT]) { (void)snprintf(out, PL_UUID_TEXT, "01890000-0000-7000-8000-%012x", session + 1); }
 
+/* Its hub has a socket, and the key that it sends under. Answered as "sN". */
+static inline void open_session(unsigned s)
+{
+    struct bench_leg l = sources[s].leg = bench_leg(s, -1);
+    char text[2048], live[PL_UUID_TEXT];
+    struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(8192);
+    struct pl_buf b = pl_buf_fixed(text, sizeof text);
+    live_id(s, live);
+    pl_buf_fmt(&b, "{\"type\":\"session.open\",\"id\":\"s%u\",\"live_id\":\"%s\",\"generation\":1,\"expires_in_ms\":3600000,\"source\":{\"ice\":{\"ufrag\":\"%s\",\"pwd\":\"%s\","
+        "\"peer_ufrag\":\"%s\"},\"suite\":\"AEAD_AES_128_GCM\",\"keys\":{\"receive\":\"%s\",\"send\":\"%s\"},\"video\":{\"ssrc\":%u,\"payload_type\":%d}}}\n", s, live, l.ice.ufrag,
+        l.ice.pwd, l.ice.peer_ufrag, pl_b64url(a, l.to_relay, BENCH_KEY).p, pl_b64url(a, l.from_relay, BENCH_KEY).p, (unsigned)l.ssrc, BENCH_VIDEO_PT);
+    tell(&b);
+    struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .key = l.to_relay, .key_n = BENCH_KEY, .ssrcs = { l.ssrc }, .ssrcs_n = 1 };
+    if (pl_srtp_new(&c, &sources[s].out) != PL_OK)
+        die("no memory");
+    sources[s].fd = udp();
+}
+
 static inline void open_sessions(void)
 {
-    for (unsigned s = 0; s < sessions; s++) {
-        struct bench_leg l = sources[s].leg = bench_leg(s, -1);
-        char text[2048], live[PL_UUID_TEXT];
-        struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(8192);
-        struct pl_buf b = pl_buf_fixed(text, sizeof text);
-        live_id(s, live);
-        pl_buf_fmt(&b, "{\"type\":\"session.open\",\"id\":\"open\",\"live_id\":\"%s\",\"generation\":1,\"expires_in_ms\":3600000,\"source\":{\"ice\":{\"ufrag\":\"%s\",\"pwd\":\"%s\","
-            "\"peer_ufrag\":\"%s\"},\"suite\":\"AEAD_AES_128_GCM\",\"keys\":{\"receive\":\"%s\",\"send\":\"%s\"},\"video\":{\"ssrc\":%u,\"payload_type\":%d}}}\n", live, l.ice.ufrag,
-            l.ice.pwd, l.ice.peer_ufrag, pl_b64url(a, l.to_relay, BENCH_KEY).p, pl_b64url(a, l.from_relay, BENCH_KEY).p, (unsigned)l.ssrc, BENCH_VIDEO_PT);
-        tell(&b);
-        struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .key = l.to_relay, .key_n = BENCH_KEY, .ssrcs = { l.ssrc }, .ssrcs_n = 1 };
-        if (pl_srtp_new(&c, &sources[s].out) != PL_OK)
-            die("no memory");
-        sources[s].fd = udp();
-    }
+    for (unsigned s = 0; s < sessions; s++)
+        open_session(s);
+}
+
+/* The native viewer of a session: a socket, and what its media is read with. Answered as "vN". */
+static inline int add_viewer(unsigned s, struct pl_srtp **ret_in)
+{
+    struct bench_leg l = bench_leg(s, 0);
+    char text[2048], live[PL_UUID_TEXT];
+    struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(8192);
+    struct pl_buf b = pl_buf_fixed(text, sizeof text);
+    live_id(s, live);
+    pl_buf_fmt(&b, "{\"type\":\"viewer.add\",\"id\":\"v%u\",\"live_id\":\"%s\",\"generation\":1,\"viewer_id\":\"v\",\"ice\":{\"ufrag\":\"%s\",\"pwd\":\"%s\",\"peer_ufrag\":\"%s\"},"
+        "\"suite\":\"AEAD_AES_128_GCM\",\"keys\":{\"receive\":\"%s\",\"send\":\"%s\"},\"video\":{\"ssrc\":%u,\"payload_type\":%d}}\n", s, live, l.ice.ufrag, l.ice.pwd,
+        l.ice.peer_ufrag, pl_b64url(a, l.to_relay, BENCH_KEY).p, pl_b64url(a, l.from_relay, BENCH_KEY).p, (unsigned)l.ssrc, BENCH_VIDEO_PT);
+    tell(&b);
+    struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .receive = true, .key = l.from_relay, .key_n = BENCH_KEY, .ssrcs = { l.ssrc }, .ssrcs_n = 1 };
+    if (pl_srtp_new(&c, ret_in) != PL_OK)
+        die("no memory");
+    return udp();
 }

@@ -152,23 +152,6 @@ static void span(uint32_t seconds)
     (void)fflush(stdout);
 }
 
-static void add_viewer(void)
-{
-    struct bench_leg l = viewer_leg();
-    char text[2048], live[PL_UUID_TEXT];
-    struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(8192);
-    struct pl_buf b = pl_buf_fixed(text, sizeof text);
-    live_id(0, live);
-    pl_buf_fmt(&b, "{\"type\":\"viewer.add\",\"id\":\"v\",\"live_id\":\"%s\",\"generation\":1,\"viewer_id\":\"v\",\"ice\":{\"ufrag\":\"%s\",\"pwd\":\"%s\",\"peer_ufrag\":\"%s\"},"
-        "\"suite\":\"AEAD_AES_128_GCM\",\"keys\":{\"receive\":\"%s\",\"send\":\"%s\"},\"video\":{\"ssrc\":%u,\"payload_type\":%d}}\n", live, l.ice.ufrag, l.ice.pwd,
-        l.ice.peer_ufrag, pl_b64url(a, l.to_relay, BENCH_KEY).p, pl_b64url(a, l.from_relay, BENCH_KEY).p, (unsigned)l.ssrc, BENCH_VIDEO_PT);
-    tell(&b);
-    struct pl_srtp_conf c = { .suite = PL_SRTP_GCM, .receive = true, .key = l.from_relay, .key_n = BENCH_KEY, .ssrcs = { l.ssrc }, .ssrcs_n = 1 };
-    if (pl_srtp_new(&c, &in) != PL_OK)
-        die("no memory");
-    viewer_fd = udp();
-}
-
 int main(int argc, char **argv)
 {
     uint32_t seconds;
@@ -178,7 +161,7 @@ int main(int argc, char **argv)
         return 64;
     start_node(argv[1]);
     open_sessions();
-    add_viewer();
+    viewer_fd = add_viewer(0, &in);
     for (struct pl_mono end = pl_mono_add(clock_now(), 500 * PL_MS); pl_mono_cmp(clock_now(), end) < 0; (void)poll(NULL, 0, 50)) { /* until path and key frame are there */
         struct bench_leg leg = viewer_leg();
         unsigned none = 0;

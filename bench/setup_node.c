@@ -1,11 +1,13 @@
-/* bench-setup-node SESSIONS: the relay's worker with its DTLS thread, told what to do as the cloud tells it: a message of the relay protocol a line on stdin, so that reading
- * them is part of what is measured. Prints "PORT FINGERPRINT(hex)", then for each answer "ID CODE". Ends at the end of stdin. */
+/* bench-setup-node SESSIONS [open|door]: the relay's worker with its DTLS thread, told what to do as the cloud tells it: a message of the relay protocol a line on stdin, so that reading
+ * them is part of what is measured. Prints "PORT FINGERPRINT(hex)", then for each answer "ID CODE". With a second argument every 5 s "figures" and the buckets of its transit
+ * histogram, too; with "door" it refuses whom it has no time for, as the product does. Ends at the end of stdin. */
 #include "relay_bench.h"
 #include "relay_control.h"
 #include <poll.h>
 #include <unistd.h>
 
 enum { LINE = 4096 };
+static bool figures;
 
 static bool obey(struct relay_worker *w, struct pl_str line)
 {
@@ -29,6 +31,12 @@ static void answer(struct relay_worker *w)
         pl_heap_free(n->session);
         if (n->kind == RELAY_NEWS_ANSWER)
             pl_buf_fmt(&b, "%s %s\n", n->request, pl_err_code(n->result));
+        if (n->kind == RELAY_NEWS_STATS && figures) {
+            pl_buf_fmt(&b, "figures");
+            for (unsigned i = 0; i < RELAY_TRANSITS; i++)
+                pl_buf_fmt(&b, " %llu", (unsigned long long)n->io.transit[i]);
+            pl_buf_fmt(&b, "\n");
+        }
     }
     for (size_t at = 0; at < b.n;) {
         ssize_t done = write(1, out + at, b.n - at);
@@ -61,13 +69,16 @@ int main(int argc, char **argv)
     uint32_t sessions;
     struct relay_worker *w = NULL;
     struct pl_fail fail = PL_FAIL_INIT;
-    if (argc != 2 || pl_parse_u32(pl_str_of(argv[1]), 1, 1000, &sessions) != PL_OK)
+    if (argc < 2 || argc > 3 || pl_parse_u32(pl_str_of(argv[1]), 1, 1000, &sessions) != PL_OK)
         return 64;
-    struct relay_worker_conf c = { .max_sessions = sessions, .busy_full = UINT32_MAX, .source_bps = UINT64_C(1000000000000), .clock = &pl_clock_system, .rand = &pl_rand_system };
+    bool door = argc == 3 && strcmp(argv[2], "door") == 0;
+    struct relay_worker_conf c = { .max_sessions = sessions, .busy_full = door ? 0 : UINT32_MAX, .source_bps = UINT64_C(1000000000000), .clock = &pl_clock_system,
+        .rand = &pl_rand_system };
     if (secure_init() != PL_OK || ice_addr_parse(PL_STR("127.0.0.1:0"), &c.media) != PL_OK || relay_worker_new(&c, &w, &fail) != PL_OK || relay_worker_start(w, &fail) != PL_OK) {
         (void)fprintf(stderr, "bench-setup-node: %s\n", fail.detail);
         return 69;
     }
+    figures = argc == 3;
     printf("%u ", (unsigned)relay_worker_addr(w).port);
     for (unsigned i = 0; i < DTLS_FINGERPRINT; i++)
         printf("%02x", relay_worker_fingerprint(w)[i]);
