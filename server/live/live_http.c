@@ -196,7 +196,7 @@ static void write_whip(const struct start *s, struct jw *w)
     char id[PL_UUID_TEXT];
     pl_uuid_text(s->live_id, id);
     jw_open(w, "whip");
-    jw_str(w, "url", pl_fmt(s->c->arena, "/v1/live/%s/whip", id));
+    jw_str(w, "url", pl_fmt(s->c->arena, "%.*s/v1/live/%s/whip", PL_FMT(s->ctx->outside), id));
     jw_z(w, "token", s->token);
     jw_close(w);
 }

@@ -84,7 +84,8 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
         return e;
     n->oauth = (struct oauth_ctx){ .settings = c->oauth, .account = n->account };
     n->system = (struct system_ctx){ .bus = n->bus, .rand = n->rand, .account = n->account, .limits = &c->pin.limits };
-    n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name };
+    n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name,
+                                   .outside = c->oauth.issuer };
     secure_derive(&n->master, "live-way", &n->live.way_key);
     n->admin = (struct admin_ctx){ .notify = n->notify, .oauth = &n->oauth, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };
     return PL_OK;

@@ -7,7 +7,8 @@ static const char *const issuer_schemes[] = { "https://", "http://127.0.0.1", "h
 
 const struct conf_row oauth_conf_rows[] = {
     CONF_URL("oauth.issuer", struct oauth_settings, issuer, 200, issuer_schemes, "",
-             "Where this server is from outside, without a slash at the end: services such as voice assistants can then be linked (docs/linking.md). Empty: they cannot."),
+             "Where this server is from outside, without a slash at the end: services such as voice assistants can then be linked (docs/linking.md), and hubs that publish by WebRTC are "
+             "told whole addresses. Empty: they cannot, and those addresses are relative."),
     CONF_DUR("oauth.access_life", struct oauth_settings, access_life, 5 * PL_MINUTE, PL_DAY, "1h", "How long a linked service's access token is good; it renews it by itself."),
     CONF_END
 };

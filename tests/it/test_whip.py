@@ -4,6 +4,7 @@ import itertools
 import pytest
 from lib.household import Viewer
 from lib.porch import Porch, own_address
+from lib.sinks import free_port
 from lib.wait import until
 from lib.whip_publisher import WhipPublisher
 from simhub import add_camera, add_hub, make
@@ -14,7 +15,9 @@ _n = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def porch(tmp_path_factory):
-    p = Porch(tmp_path_factory.mktemp("whip") / "data", extra=["--media", f"{own_address()}:0"])
+    port = free_port()
+    p = Porch(tmp_path_factory.mktemp("whip") / "data",
+              extra=["--media", f"{own_address()}:0", "--http", f"127.0.0.1:{port}", "--set", f"oauth.issuer=http://127.0.0.1:{port}"])
     try:
         yield p.start()
         p.stop()
@@ -40,7 +43,8 @@ def test_webrtcbin_publishes(porch, whip_home, tmp_path):
     viewer = Viewer(porch, live["srtp"], tmp_path, "--frames", 100)
     told = whip_home.hub.expect("live.start", live_id=live["live_id"])
     whip_home.hub.send("ack", re=told["id"])
-    with WhipPublisher(f"http://{porch.http}{told['whip']['url']}", told["whip"]["token"]) as publisher:
+    assert told["whip"]["url"] == f"http://{porch.http}/v1/live/{live['live_id']}/whip"  # whole, because this server knows where it is from outside
+    with WhipPublisher(told["whip"]["url"], told["whip"]["token"]) as publisher:
         seen = viewer.summary()
         assert seen["frames"] >= 100 and seen["decode_errors"] == 0 and seen["damaged_frames"] == 0, seen
         assert seen["tone"]["ratio"] > 0.8 and seen["tone"]["level"] > 0.01 and seen["suite"] == GCM, seen
