@@ -279,6 +279,10 @@ static int callback(struct lws *wsi, enum lws_callback_reasons reason, void *use
         if (c->state == UP || c->state == CLOSING)
             over(c, c->code ? c->code : c->state == CLOSING ? c->goodbye : 1006, (struct pl_str){ c->reason, c->reason_n });
         break;
+    case LWS_CALLBACK_WSI_DESTROY: /* a try that the server hung up on may end so, with no other word */
+        if (wsi == c->wsi)
+            over(c, 0, PL_STR("cannot connect"));
+        break;
     default: break;
     }
     return 0;

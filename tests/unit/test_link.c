@@ -697,6 +697,37 @@ static void client_ends_at_any_time(void **state)
     assert_null(link_client_free(NULL));
 }
 
+/* Whoever is hung up on before an answer, at whatever moment, hears of it and dials again. */
+static void client_hears_a_server_hang_up_at_once(void **state)
+{
+    enum { USERS = 16, ROUNDS = 3 };
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+    socklen_t size = sizeof sa;
+    struct user users[USERS] = { 0 };
+    char head[2048];
+    (void)state;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&sa, sizeof sa), 0);
+    assert_int_equal(listen(listener, USERS), 0);
+    getsockname(listener, (struct sockaddr *)&sa, &size);
+    for (int i = 0; i < USERS; i++)
+        user_start(&users[i], ntohs(sa.sin_port), "/test/v1", "test.v1", 0);
+    for (int i = 0; i < USERS * ROUNDS; i++) {
+        int fd = accept(listener, NULL, NULL);
+        assert_true(fd >= 0);
+        if (i % 3 == 0)
+            (void)!recv(fd, head, sizeof head, 0); /* it had asked */
+        if (i % 2)
+            setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ .l_onoff = 1 }, sizeof(struct linger)); /* a reset */
+        close(fd);
+    }
+    for (int i = 0; i < USERS; i++)
+        WAIT(GET(users[i].closes) >= 1);
+    for (int i = 0; i < USERS; i++)
+        users[i].client = link_client_free(users[i].client);
+    close(listener);
+}
+
 static void engine_that_cannot_start(void **state)
 {
     struct link *l = NULL, *taken = server();
@@ -723,7 +754,7 @@ int main(int argc, char **argv)
         T(late_authentication_closes), T(silence_is_death), T(slow_reader_closes), T(closed_comes_once_and_last), T(posts_run_in_order), T(a_post_that_was_cut_off_runs_again),
         T(eight_threads_send), T(client_returns_after_restart), T(stop_flushes_and_says_so), T(stop_has_an_end), T(drain_sends_away), T(door_turns_away), T(room_is_bounded),
         T(idlers_cost_nothing), T(pool_behind_stops_reading), T(transactions), T(our_own_failure_closes), T(database_away), T(close_from_outside), T(client_sees_silence),
-        T(client_ends_at_any_time), T(engine_that_cannot_start),
+        T(client_ends_at_any_time), T(client_hears_a_server_hang_up_at_once), T(engine_that_cannot_start),
     };
     pl_log_level(PL_ERROR);
     return cmocka_run_group_tests(all, tls_set_up, tls_tear_down);
