@@ -1,6 +1,8 @@
 #include "json.h"
+#include "mem.h"
 #include <jansson.h>
 #include <math.h>
+#include <setjmp.h>
 #include <stdio.h>
 
 #define MAX_TEXT (4 * 1024 * 1024)
@@ -9,6 +11,68 @@
 struct json_doc {
     json_t *root;
 };
+
+/* jansson's scanner goes on when it is refused memory for the text of a string, and then copies past the end of what it has (2.14, lex_save). So a refusal ends the
+ * parsing at once, and what had been handed out for it is on a list. */
+struct part {
+    struct part *prev, *next;
+    max_align_t bytes[];
+};
+static _Thread_local struct {
+    bool on;
+    struct part *parts;
+    jmp_buf end;
+} parsing;
+
+static void *take_part(size_t n)
+{
+    struct part *p = n <= 2 * MAX_TEXT + sizeof *p ? pl_heap(sizeof *p + n) : NULL; /* its buffers double */
+    if (!parsing.on)
+        return p ? p->bytes : NULL;
+    if (!p)
+        longjmp(parsing.end, 1);
+    p->next = parsing.parts;
+    if (p->next)
+        p->next->prev = p;
+    parsing.parts = p;
+    return p->bytes;
+}
+
+static void give_part(void *bytes)
+{
+    if (!bytes)
+        return;
+    struct part *p = (struct part *)((char *)bytes - offsetof(struct part, bytes));
+    if (parsing.on && p->next)
+        p->next->prev = p->prev;
+    if (parsing.on && p->prev)
+        p->prev->next = p->next;
+    if (parsing.on && parsing.parts == p)
+        parsing.parts = p->next;
+    pl_heap_free(p);
+}
+
+static void use_parts(void) { json_set_alloc_funcs(take_part, give_part); }
+
+/* *ret: NULL when it is no JSON, and `why` says it. */
+static enum pl_err load(struct pl_str text, json_t **ret, json_error_t *why)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, use_parts);
+    parsing.parts = NULL;
+    parsing.on = true;
+    if (setjmp(parsing.end) != 0) {
+        parsing.on = false;
+        for (struct part *p = parsing.parts, *next; p; p = next) {
+            next = p->next;
+            pl_heap_free(p);
+        }
+        return PL_NO_MEMORY;
+    }
+    *ret = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES, why);
+    parsing.on = false;
+    return PL_OK;
+}
 
 /* jansson recurses: depth is bounded before it sees the text. Strings are skipped, so brackets inside them do not count. */
 static bool too_deep(struct pl_str t)
@@ -37,7 +101,10 @@ enum pl_err json_parse(struct pl_str text, struct json_doc **ret, struct pl_fail
     json_error_t why;
     if (text.n > MAX_TEXT || too_deep(text))
         return pl_fail(reterr, PL_INVALID_REQUEST, "The JSON is too large or nested more than %d deep.", MAX_DEPTH);
-    json_t *root = json_loadb(text.p ? text.p : "", text.n, JSON_REJECT_DUPLICATES, &why);
+    json_t *root = NULL;
+    enum pl_err e = load(text, &root, &why);
+    if (e != PL_OK)
+        return e;
     if (!json_is_object(root)) {
         bool parsed = root != NULL;
         json_decref(root);

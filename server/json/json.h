@@ -1,6 +1,6 @@
 /* json.h - JSON by field tables over jansson: what is expected is data, what is not expected is refused by name.
  *
- * Parsing: limits first (bytes, depth 16), doubled keys refused, strings must be UTF-8 without NUL. A table maps members into a struct; unknown members
+ * Parsing: limits first (bytes, depth 16), doubled keys refused, a refusal of memory ends it, strings must be UTF-8 without NUL. A table maps members into a struct; unknown members
  * are refused with their name (JSON_STRICT) or ignored (JSON_LENIENT: hub protocol, so that it can grow). Building: pl_buf and the jw_ writer.
  * Not here: files, HTTP. Threads: any; memory: the caller's arena (the parse tree is freed with the arena's scope by json_doc_freep).
  *     struct login_body { struct pl_str email, password; };

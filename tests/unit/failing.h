@@ -1,7 +1,7 @@
 /* failing.h - every unit test again with one allocation failing, each in turn (failing.c, linked into every unit test).
  *
  * With PL_FAIL_ALLOC=SECONDS in the environment a test binary runs each of its cases in processes of their own: once to see which places ask for memory (a place is the
- * chain of callers), then once for each place, whose first request fails: of the heap, of arenas, and jansson's. Right is: the case passes all the same, or an
+ * chain of callers), then once for each place, whose first request fails: of the heap (jansson's come by it, too) and of arenas. Right is: the case passes all the same, or an
  * assertion sees that something was refused, with nothing that nobody holds any more (LeakSanitizer looks at the moment of the assertion). Wrong is: a crash, a
  * sanitizer's complaint, a leak, a case that never ends. Places that are left when the seconds are over are counted and said; without a limit (0) there are none.
  * Threads, connections and sockets that a test's main has made do not come along into those processes: what makes them registers how they are made again.

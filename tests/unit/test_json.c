@@ -127,6 +127,28 @@ static void no_memory_is_said(void **state)
     }
 }
 
+/* Whichever request of jansson's parser is refused: it is said, and nothing is written where nothing is. The long string makes its buffer grow again and again. */
+static void a_parser_that_is_refused_memory_stops(void **state)
+{
+    static const char head[] = "{\"a\":{\"b\":[1,2.5,true,null,\"", tail[] = "\\u00e4\"],\"c\":\"\\ud83d\\ude00\"}}";
+    char text[4096];
+    unsigned n = 0, refused = 0;
+    enum pl_err e = PL_NO_MEMORY;
+    (void)state;
+    memset(text, 'x', sizeof text);
+    memcpy(text, head, sizeof head - 1);
+    memcpy(text + sizeof text - (sizeof tail - 1), tail, sizeof tail - 1);
+    while (e != PL_OK) {
+        struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+        pl_heap_fail_at(++n);
+        e = json_parse((struct pl_str){ text, sizeof text }, &d, NULL);
+        pl_heap_fail_at(0);
+        assert_true(e == PL_OK ? d != NULL : e == PL_NO_MEMORY && !d);
+        refused += e != PL_OK;
+    }
+    assert_true(refused > 20);
+}
+
 static void writer_puts_the_commas(void **state)
 {
     (void)state;
@@ -158,7 +180,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_type_is_taken), cmocka_unit_test(what_is_wrong_is_named), cmocka_unit_test(what_is_no_json_is_refused),
-        cmocka_unit_test(lenient_ignores_what_it_does_not_know), cmocka_unit_test(no_memory_is_said), cmocka_unit_test(writer_puts_the_commas),
+        cmocka_unit_test(lenient_ignores_what_it_does_not_know), cmocka_unit_test(no_memory_is_said), cmocka_unit_test(a_parser_that_is_refused_memory_stops),
+        cmocka_unit_test(writer_puts_the_commas),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
