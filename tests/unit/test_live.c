@@ -1,108 +1,5 @@
 /* live against a real PostgreSQL, on a clock that the test moves: how sessions end, who is told, which relay is chosen, and what a leg's keys are. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-#include "live_leg.h"
-#include "live_priv.h"
-#include "live_sql.h"
-#include "live_web.h"
-#include "journal.h"
-#include "pg_schema.h"
-#include <pthread.h>
-
-#define T0 INT64_C(1790000000000000)
-
-static struct pl_arena *arena;
-static struct db *db;
-static struct pl_rand_seeded rnd;
-static struct pl_clock_fixed clk;
-static struct pl_log log_root;
-static struct live_ctx ctx;
-
-static struct pl_utc at(int64_t s) { return (struct pl_utc){ T0 + s * PL_SECOND }; }
-static struct pl_uuid new_id(void) { return pl_uuid7(&rnd.base, at(0)); }
-
-static struct db_tx *begin(void)
-{
-    struct db_tx *tx = NULL;
-    assert_int_equal(db_begin(db, arena, &tx), PL_OK);
-    return tx;
-}
-
-static struct pl_uuid enroll(const char *name, uint8_t key)
-{
-    uint8_t public_key[32] = { key };
-    struct pl_uuid id;
-    struct db_tx *tx = begin();
-    assert_int_equal(live_relay_enroll(tx, &rnd.base, at(0), pl_str_of(name), public_key, &id, NULL), PL_OK);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    return id;
-}
-
-/* A relay that is connected, as its hello leaves it. */
-static int64_t hello(struct pl_uuid relay, int32_t sessions, int64_t s)
-{
-    struct live_sql_relay_hello_row row;
-    bool found;
-    struct db_tx *tx = begin();
-    assert_int_equal(live_sql_relay_hello(tx, relay, ctx.node_id, new_id(), PL_STR("127.0.0.1"), 50000, 100, sessions, at(s), PL_STR_NONE, &row, &found), PL_OK);
-    assert_true(found);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    return row.epoch;
-}
-
-struct session {
-    struct pl_uuid account, device, client, live, relay, system; /* account: who opened it, and its home until it moves */
-};
-
-/* A session of five minutes, thirty at most, that began at second `s`. */
-static struct session session(struct pl_uuid relay, int64_t s)
-{
-    struct session x = { new_id(), new_id(), new_id(), new_id(), relay };
-    struct system_row system;
-    struct db_tx *tx = begin();
-    assert_int_equal(system_add(tx, &rnd.base, at(s), x.account, PL_STR("Home"), &system, NULL), PL_OK);
-    x.system = system.id;
-    assert_int_equal(live_sql_add(tx, x.account, x.live, x.device, x.system, PL_STR("CAMERA0001"), PL_STR("HUB00000001"), relay, x.account, x.client, 1, PL_STR("AEAD_AES_128_GCM"), at(s), at(s + 300),
-                                  at(s + 1800), NULL), PL_OK);
-    assert_int_equal(live_sql_place_add(tx, x.live, x.account, relay, PL_STR("HUB00000001"), 1, NULL), PL_OK);
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, x.client, PL_STR("viewer"), NULL), PL_OK);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    return x;
-}
-
-static const char *end_code_of(const struct session *x)
-{
-    struct live_sql_get_row row;
-    bool found;
-    struct db_tx *tx = begin();
-    assert_int_equal(live_sql_get(tx, x->account, x->live, &row, &found), PL_OK);
-    assert_true(found);
-    db_rollbackp(&tx);
-    return row.end_code.p ? pl_str_z(arena, row.end_code) : "";
-}
-
-static size_t count(const struct live_ending *e)
-{
-    size_t n = 0;
-    for (; e; e = e->next)
-        n++;
-    return n;
-}
-
-static size_t events_of(struct pl_uuid account, const char *type)
-{
-    struct journal_event_row *rows;
-    size_t n, hits = 0;
-    int64_t head;
-    struct db_tx *tx = begin();
-    assert_int_equal(journal_events(tx, account, 0, 100, &rows, &n, &head), PL_OK);
-    for (size_t i = 0; i < n; i++)
-        hits += pl_str_eqz(rows[i].type, type);
-    db_rollbackp(&tx);
-    return hits;
-}
+#include "live_rig.h"
 
 /* A session ends once, in the code of whoever came first. */
 static void a_session_ends_in_exactly_one_code(void **state)
@@ -123,15 +20,6 @@ static void a_session_ends_in_exactly_one_code(void **state)
     assert_int_equal(live_sql_place(tx, x.live, &place, &found), PL_OK);
     assert_false(found);
     db_rollbackp(&tx);
-}
-
-static size_t expire(int64_t s)
-{
-    struct live_ending *endings = NULL;
-    struct db_tx *tx = begin();
-    assert_int_equal(live_expire(&ctx, tx, at(s), &endings), PL_OK);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    return count(endings);
 }
 
 /* Time ends a session after its last second, and the app is warned once, thirty seconds before. */
@@ -252,184 +140,6 @@ static void a_freed_device_cuts_only_its_own(void **state)
     assert_int_equal(count(endings), 1);
     assert_int_equal(db_commit(&tx), PL_OK);
     assert_string_equal(end_code_of(&x), "device_freed");
-}
-
-/* The rows of its system stand under another account from now on. */
-static struct pl_uuid move(struct session *x, struct db_tx *tx)
-{
-    struct pl_uuid from = x->account;
-    x->account = new_id();
-    assert_int_equal(live_move_home(tx, from, x->system, x->account), PL_OK);
-    return x->account;
-}
-
-/* S-D7: the fact names the home that the device had; the session is found wherever it is by now. */
-static void a_freed_device_is_cut_though_its_home_moved_S_D7(void **state)
-{
-    (void)state;
-    for (int by_serial = 0; by_serial < 2; by_serial++) {
-        struct session x = session(enroll("freed and moved", 19), 0), other = session(x.relay, 0);
-        struct live_ending *endings = NULL;
-        struct db_tx *tx = begin();
-        move(&x, tx);
-        assert_int_equal(live_sql_place_drop(tx, other.live, NULL), PL_OK); /* another hub's */
-        assert_int_equal(live_device_freed(tx, at(1), by_serial ? new_id() : x.device, by_serial ? PL_STR("HUB00000001") : PL_STR_NONE, &endings), PL_OK);
-        assert_int_equal(count(endings), 1);
-        assert_true(pl_uuid_eq(endings->live_id, x.live) && pl_uuid_eq(endings->account_id, x.account));
-        assert_int_equal(db_commit(&tx), PL_OK);
-        assert_string_equal(end_code_of(&x), "device_freed");
-        assert_string_equal(end_code_of(&other), "");
-    }
-}
-
-static void on_asked(void *self, struct bus_ask *ask, struct pl_str bytes)
-{
-    (void)bytes;
-    ++*(int *)self;
-    bus_answer(ask, PL_OK, PL_STR(""));
-}
-
-/* S-S5: between the mark and the relay's word the home moves; who is cut is gone, and those who may stay watch on. */
-static void a_cut_viewer_is_gone_though_the_home_moved_S_S5(void **state)
-{
-    (void)state;
-    struct session x = session(enroll("cut and moved", 20), 0);
-    struct live_ending *endings = NULL;
-    struct live_cut *cuts = NULL;
-    struct pl_uuid joined = new_id();
-    struct bus_server *relay;
-    char subject[64], id[PL_UUID_TEXT];
-    int asked = 0;
-    struct db_tx *tx = begin();
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, joined, PL_STR("viewer"), NULL), PL_OK);
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, joined, &endings, &cuts), PL_OK);
-    assert_true(cuts && !endings);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    tx = begin();
-    move(&x, tx);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    pl_uuid_text(x.relay, id);
-    snprintf(subject, sizeof subject, "relay.%s", id);
-    assert_int_equal(bus_serve(ctx.bus, subject, on_asked, &asked, &relay), PL_OK);
-    live_tell_cut(&ctx, db, arena, cuts);
-    bus_unserve(relay);
-    assert_int_equal(asked, 1);
-    expire(9);
-    assert_string_equal(end_code_of(&x), "");
-}
-
-/* Done on another connection while the home is on its way: it has to wait for that. */
-struct meanwhile {
-    enum pl_err (*what)(struct db_tx *tx, const struct session *x, bool *ret_done);
-    const struct session *x;
-    bool done;
-};
-static void *do_meanwhile(void *arg)
-{
-    struct meanwhile *m = arg;
-    struct db *own = pg_connect(pg_schema_conninfo("t_live"), 0);
-    struct pl_arena *a = pl_arena_new(1 << 20);
-    struct db_tx *tx = NULL;
-    enum pl_err e = db_begin(own, a, &tx);
-    if (e == PL_OK)
-        e = m->what(tx, m->x, &m->done);
-    m->done = e == PL_OK && db_commit(&tx) == PL_OK && m->done;
-    db_rollbackp(&tx);
-    pl_arena_free(a);
-    db_close(own);
-    return NULL;
-}
-static bool while_the_home_moves(struct session *x, enum pl_err (*what)(struct db_tx *tx, const struct session *x, bool *ret_done))
-{
-    const struct session before = *x;
-    struct meanwhile m = { .what = what, .x = &before };
-    pthread_t t;
-    struct db_tx *tx = begin();
-    move(x, tx);
-    assert_int_equal(pthread_create(&t, NULL, do_meanwhile, &m), 0);
-    assert_int_equal(pg_do_tx(tx, "DO $$ BEGIN FOR i IN 1..10000 LOOP PERFORM pg_stat_clear_snapshot(); IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                                  "AND query LIKE '%UPDATE live%') THEN RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE EXCEPTION 'nobody waits'; END $$"), PL_OK);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    assert_int_equal(pthread_join(t, NULL), 0);
-    return m.done;
-}
-
-static struct pl_uuid joiner;
-static enum pl_err revoke_joiner(struct db_tx *tx, const struct session *x, bool *ret_done)
-{
-    struct live_ending *endings = NULL;
-    struct live_cut *cuts = NULL;
-    enum pl_err e = live_client_revoked(tx, at(1), x->account, joiner, &endings, &cuts);
-    *ret_done = cuts && pl_uuid_eq(cuts->live_id, x->live) && !endings;
-    return e;
-}
-
-/* S-S5: a revocation that meets a home on its way waits for it, and finds what it cuts. */
-static void a_viewer_is_cut_while_the_home_moves_S_S5(void **state)
-{
-    (void)state;
-    struct session x = session(enroll("cut while moving", 21), 0);
-    joiner = new_id();
-    struct db_tx *tx = begin();
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, joiner, PL_STR("viewer"), NULL), PL_OK);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    assert_true(while_the_home_moves(&x, revoke_joiner));
-}
-
-static enum pl_err report_live(struct db_tx *tx, const struct session *x, bool *ret_done)
-{
-    struct live_sql_state_row moved;
-    return live_sql_state(tx, x->live, PL_STR("live"), PL_STR("waking_hub connecting"), &moved, ret_done);
-}
-static enum pl_err report_end(struct db_tx *tx, const struct session *x, bool *ret_done)
-{
-    struct live_ending *endings = NULL;
-    enum pl_err e = live_end(tx, at(1), x->live, "hub_lost", &endings);
-    *ret_done = count(endings) == 1 && !pl_uuid_eq(endings->account_id, x->account);
-    return e;
-}
-
-/* What a relay reports is said once: it counts, whatever home the session has by then. */
-static void a_report_counts_while_the_home_moves(void **state)
-{
-    (void)state;
-    struct session x = session(enroll("report while moving", 23), 0);
-    struct live_sql_get_row row;
-    bool found;
-    assert_true(while_the_home_moves(&x, report_live));
-    struct db_tx *tx = begin();
-    assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
-    assert_true(found && pl_str_eqz(row.state, "live"));
-    db_rollbackp(&tx);
-    assert_true(while_the_home_moves(&x, report_end));
-    assert_string_equal(end_code_of(&x), "hub_lost");
-}
-
-/* S-S6: who opened a session in somebody else's system is in no row of it once that account is gone; the session stays its home's. */
-static void a_deleted_account_has_opened_nothing_S_S6(void **state)
-{
-    (void)state;
-    struct session x = session(enroll("opened", 22), 0);
-    struct pl_uuid opener = x.account, none = { { 0 } };
-    struct live_ending *endings = NULL;
-    struct live_sql_past_row *rows;
-    size_t n;
-    struct db_tx *tx = begin();
-    move(&x, tx);
-    assert_int_equal(live_sql_past(tx, x.account, none, &rows, &n), PL_OK);
-    assert_int_equal(n, 0); /* its home, but not its doing */
-    assert_int_equal(live_sql_past(tx, opener, none, &rows, &n), PL_OK);
-    assert_true(n == 1 && pl_uuid_eq(rows[0].id, x.live) && pl_uuid_eq(rows[0].client_id, x.client));
-    assert_int_equal(live_account_deleted(tx, at(1), opener, &endings), PL_OK);
-    assert_null(endings);
-    assert_int_equal(live_sql_past(tx, opener, none, &rows, &n), PL_OK);
-    assert_int_equal(n, 0);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    assert_string_equal(end_code_of(&x), "");
-    char sql[200], id[PL_UUID_TEXT];
-    pl_uuid_text(x.client, id);
-    snprintf(sql, sizeof sql, "SELECT 1 / (1 - count(*)) FROM live WHERE client_id = '%s'", id);
-    assert_int_equal(pg_do(db, sql), PL_OK);
 }
 
 /* S-M7: the connection of a relay whose node died with it is none. */
@@ -599,30 +309,6 @@ static void legs_are_fresh_and_mirrored_S_M6(void **state)
     }
 }
 
-static int each_test(void **state)
-{
-    (void)state;
-    pl_arena_reset(arena);
-    return pg_do(db, "DELETE FROM live_place") == PL_OK ? 0 : -1; /* all sessions are the same hub's */
-}
-
-/* The node that the relays are connected to, alive until second 10,000. */
-static void node_lives(void)
-{
-    struct db *other = pg_connect(pg_schema_conninfo("t_live"), 0);
-    char id[PL_UUID_TEXT], sql[300], until[PL_UTC_TEXT];
-    pl_uuid_text(ctx.node_id, id);
-    pl_utc_text(at(10000), until);
-    snprintf(sql, sizeof sql, "INSERT INTO node VALUES ('%s', 'test', '0', '%s', '%s')", id, until, until);
-    struct db_stmt st = { .name = "test_node", .sql = sql };
-    struct db_tx *tx = NULL;
-    void *rows;
-    int64_t n;
-    if (db_begin(other, arena, &tx) != PL_OK || db_stmt_run(tx, &st, NULL, 0, 1, &rows, &n) != PL_OK || db_commit(&tx) != PL_OK)
-        abort();
-    db_close(other);
-}
-
 /* The home's way is shared out, and some of it is left. */
 static void an_uplink_is_shared_by_the_streams_of_a_hub(void **state)
 {
@@ -681,15 +367,8 @@ static void an_ice_session_has_a_tag_of_its_own(void **state)
 
 int main(void)
 {
-    if (secure_init() != PL_OK || !(arena = pl_arena_new(32 << 20)))
+    if (!live_open("t_live"))
         return 1;
-    db = pg_schema_open("t_live");
-    pl_rand_seed(&rnd, 17);
-    pl_clock_fixed_init(&clk, T0);
-    ctx = (struct live_ctx){ .clock = &clk.base, .rand = &rnd.base, .log = &log_root, .node_id = new_id(), .server_name = "test" };
-    if (bus_new(&clk.base, &ctx.bus) != PL_OK)
-        return 1;
-    node_lives();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_uplink_is_shared_by_the_streams_of_a_hub),
         cmocka_unit_test_setup(a_session_ends_in_exactly_one_code, each_test),
@@ -700,11 +379,6 @@ int main(void)
         cmocka_unit_test_setup(an_epoch_of_a_relay_that_was_rolled_back_is_nobody_elses, each_test),
         cmocka_unit_test_setup(a_relays_name_keeps_its_key, each_test),
         cmocka_unit_test_setup(a_freed_device_cuts_only_its_own, each_test),
-        cmocka_unit_test_setup(a_freed_device_is_cut_though_its_home_moved_S_D7, each_test),
-        cmocka_unit_test_setup(a_cut_viewer_is_gone_though_the_home_moved_S_S5, each_test),
-        cmocka_unit_test_setup(a_viewer_is_cut_while_the_home_moves_S_S5, each_test),
-        cmocka_unit_test_setup(a_report_counts_while_the_home_moves, each_test),
-        cmocka_unit_test_setup(a_deleted_account_has_opened_nothing_S_S6, each_test),
         cmocka_unit_test_setup(a_relay_of_a_dead_node_is_lost, each_test),
         cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
         cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),
@@ -716,9 +390,5 @@ int main(void)
         cmocka_unit_test(a_viewers_address_is_its_own),
         cmocka_unit_test(an_ice_session_has_a_tag_of_its_own),
     };
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    bus_free(ctx.bus);
-    db_close(db);
-    pl_arena_free(arena);
-    return failed;
+    return live_close(cmocka_run_group_tests(tests, NULL, NULL));
 }
