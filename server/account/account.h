@@ -87,6 +87,8 @@ PL_MUST enum pl_err account_authenticate(struct account *ctx, struct db_tx *tx, 
 /* For what is granted to a client and outlives its call: until the end of the transaction the client is not revoked, and whoever revokes it afterwards sees what
  * was written. PL_UNAUTHENTICATED: it has been. */
 PL_MUST enum pl_err account_hold_client(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
+/* Until the end of the transaction nobody else who asks for this has it: for what looks at an account's rows and then replaces them. PL_UNAUTHENTICATED: the account is gone. */
+PL_MUST enum pl_err account_lock(struct db_tx *tx, struct pl_uuid account_id);
 
 /* ---- what a person has given to a script (a token made by hand) or to a linked service: it acts as one more client, whose id is the delegation's ---- */
 

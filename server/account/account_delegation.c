@@ -143,15 +143,19 @@ static enum pl_err tell(struct account *ctx, struct db_tx *tx, struct pl_utc now
     return e == PL_OK ? journal_event(tx, now, actor->account_id, (struct pl_uuid){ { 0 } }, "account.access_changed", pl_buf_view(&b)) : e;
 }
 
-enum pl_err account_delegation_add(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const struct account_delegation *d, struct pl_uuid *ret_id)
+enum pl_err account_lock(struct db_tx *tx, struct pl_uuid account_id)
 {
     struct account_sql_lock_row held;
-    struct pl_uuid id = pl_uuid7(ctx->rand, now), account_id = actor->account_id;
-    int64_t count = 0;
     bool found;
     enum pl_err e = account_sql_lock(tx, account_id, &held, &found);
-    if (e == PL_OK && !found)
-        return PL_UNAUTHENTICATED;
+    return e == PL_OK && !found ? PL_UNAUTHENTICATED : e;
+}
+
+enum pl_err account_delegation_add(struct account *ctx, struct db_tx *tx, struct pl_utc now, const struct http_actor *actor, const struct account_delegation *d, struct pl_uuid *ret_id)
+{
+    struct pl_uuid id = pl_uuid7(ctx->rand, now), account_id = actor->account_id;
+    int64_t count = 0;
+    enum pl_err e = account_lock(tx, account_id);
     if (e == PL_OK)
         e = account_sql_delegation_add(tx, account_id, id, pl_str_of(kinds[d->kind].name), d->name, d->hint, d->scopes, d->systems, now, d->ends_at, MOST, &count);
     if (e == PL_OK && count != 1)

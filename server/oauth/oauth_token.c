@@ -116,12 +116,14 @@ static bool verifies(struct pl_str verifier, struct pl_str challenge)
     return secure_eq(hash, sizeof hash, begun, sizeof begun);
 }
 
-/* One link a service: the one before makes room. */
+/* One link a service: the one before makes room. Of two codes that come at once the later one sees the earlier one's link. */
 static enum pl_err unlink_older(struct http_call *c, const struct http_actor *actor)
 {
     struct oauth_sql_service_of_row row;
     bool found;
-    enum pl_err e = oauth_sql_service_of(c->tx, actor->account_id, actor->client_id, &row, &found);
+    enum pl_err e = account_lock(c->tx, actor->account_id);
+    if (e == PL_OK)
+        e = oauth_sql_service_of(c->tx, actor->account_id, actor->client_id, &row, &found);
     return e == PL_OK && found ? oauth_unlink(c->self, c->tx, c->now, actor, row.delegation_id) : e;
 }
 

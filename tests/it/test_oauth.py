@@ -313,6 +313,22 @@ def test_16_who_bring_one_code_get_one_link_at_most(porch, account, service, ass
     assert account.api.get("/v1/account/services").ok(200)["services"] == []  # and the second has taken it back
 
 
+def test_of_codes_of_one_service_that_come_at_once_each_is_taken_and_one_link_stays(porch, service, assistant):
+    url = service.do("url", redirect_uri=BACK, scope=SCOPE)
+    form = {"grant_type": "authorization_code", "redirect_uri": BACK, "code_verifier": service.do("verifier")}
+    for linked in (False, True):  # nothing was linked before, and something was
+        account = porch.sign_up()
+        if linked:
+            link(porch, service, account)
+        codes = [asked(consent(account.api, url).ok(201)["redirect_to"])["code"] for _ in range(8)]
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            replies = list(pool.map(lambda code: post(porch, "/oauth/token", assistant, **form, code=code), codes))
+        assert [r[0] for r in replies] == [200] * 8, replies
+        assert len(account.api.get("/v1/account/services").ok(200)["services"]) == 1
+        good = [r for r in replies if with_token(porch, r[1]["access_token"]).get("/v1/home").status == 200]
+        assert len(good) == 1
+
+
 def test_tokens_are_renewed_and_a_stolen_one_ends_the_link(porch, service, assistant):
     account, first = link(porch, service)
     mails = porch.mail.count(account.email)
