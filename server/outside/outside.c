@@ -46,10 +46,10 @@ static void close_filep(FILE **f)
 
 static enum pl_err read_secret(struct pl_arena *a, const char *path, struct pl_str *ret, struct pl_fail *reterr)
 {
-    FILE *f PL_CLEANUP(close_filep) = fopen(path, "re");
+    FILE *f PL_CLEANUP(close_filep) = path ? fopen(path, "re") : NULL;
     char *mem = pl_alloc(a, FILE_MOST + 1);
     size_t n = f && mem ? fread(mem, 1, FILE_MOST + 1, f) : 0;
-    if (!mem)
+    if (!mem || !path)
         return PL_NO_MEMORY;
     *ret = pl_str_trim((struct pl_str){ mem, n });
     if (!f || ferror(f) || n > FILE_MOST || !ret->n)

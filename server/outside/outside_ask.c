@@ -26,6 +26,7 @@ static struct pl_str kept(const struct outside *ctx, struct outside_provider *p,
     return pl_str_dup(a, (struct pl_str){ d->text, d->n });
 }
 
+/* Once it has turned out to be what it should be: a provider's page of regrets is not what is gone by for an hour. */
 static void keep(const struct outside *ctx, struct outside_provider *p, struct outside_document *d, struct pl_str text)
 {
     char *copy = pl_heap(text.n + 1);
@@ -37,12 +38,13 @@ static void keep(const struct outside *ctx, struct outside_provider *p, struct o
     *d = (struct outside_document){ copy, text.n, pl_now_mono(ctx->clock) };
 }
 
-/* `d` if it is not older than that, else what stands at the URL now. */
+/* `d` if it is not older than that, else what stands at the URL now: *ret_new. */
 static enum pl_err document(const struct outside *ctx, struct outside_provider *p, struct outside_document *d, int64_t at_most, struct pl_str url, struct pl_mono until, struct pl_arena *a,
-                            struct pl_str *ret, struct pl_fail *reterr)
+                            struct pl_str *ret, bool *ret_new, struct pl_fail *reterr)
 {
     struct outside_answer answer = { 0, PL_STR_NONE };
     *ret = kept(ctx, p, d, at_most, a);
+    *ret_new = !ret->p;
     if (ret->p || pl_arena_err(a) != PL_OK)
         return pl_arena_err(a);
     enum pl_err e = outside_fetch(ctx, p, &(struct outside_request){ .url = url, .until = until }, a, &answer, reterr);
@@ -50,7 +52,6 @@ static enum pl_err document(const struct outside *ctx, struct outside_provider *
         return e;
     if (answer.status != 200)
         return odd(reterr, "its metadata or keys are not where they should be");
-    keep(ctx, p, d, answer.body);
     *ret = answer.body;
     return PL_OK;
 }
@@ -58,11 +59,11 @@ static enum pl_err document(const struct outside *ctx, struct outside_provider *
 static enum pl_err metadata(const struct outside *ctx, struct outside_provider *p, struct pl_mono until, struct pl_arena *a, struct metadata *ret, struct pl_fail *reterr)
 {
     struct metadata m = { .authorization_response_iss_parameter_supported = false };
-    bool slash = p->issuer.p[p->issuer.n - 1] == '/';
+    bool is_new = false, slash = p->issuer.p[p->issuer.n - 1] == '/';
     struct pl_str text, url = pl_fmt(a, "%.*s%s.well-known/openid-configuration", PL_FMT(p->issuer), slash ? "" : "/");
     if (!url.p)
         return PL_NO_MEMORY;
-    enum pl_err e = document(ctx, p, &p->metadata, KEPT, url, until, a, &text, reterr);
+    enum pl_err e = document(ctx, p, &p->metadata, KEPT, url, until, a, &text, &is_new, reterr);
     if (e == PL_OK && (e = json_take(metadata_fields, JSON_LENIENT, text, a, &m, NULL)) == PL_INVALID_REQUEST)
         return odd(reterr, "its metadata are incomplete");
     if (e != PL_OK)
@@ -71,6 +72,8 @@ static enum pl_err metadata(const struct outside *ctx, struct outside_provider *
         return odd(reterr, "its metadata name another issuer");
     if (!outside_url_good(p, m.authorization_endpoint) || !outside_url_good(p, m.token_endpoint) || !outside_url_good(p, m.jwks_uri))
         return odd(reterr, "its metadata name an address that is not https");
+    if (is_new)
+        keep(ctx, p, &p->metadata, text);
     *ret = m;
     return PL_OK;
 }
@@ -158,11 +161,15 @@ static enum pl_err check(const struct outside *ctx, struct outside_provider *p, 
                          struct pl_arena *a, struct outside_identity *ret, struct pl_fail *reterr)
 {
     struct pl_str keys;
+    bool is_new = false;
     enum pl_err e = PL_NOT_FOUND;
     for (int64_t at_most = KEPT; e == PL_NOT_FOUND && at_most >= KEYS_AGAIN; at_most -= KEPT - KEYS_AGAIN) {
-        e = document(ctx, p, &p->keys, at_most, m->jwks_uri, until, a, &keys, reterr);
-        if (e == PL_OK)
-            e = outside_id_token(a, id_token, keys, x, ret, reterr);
+        e = document(ctx, p, &p->keys, at_most, m->jwks_uri, until, a, &keys, &is_new, reterr);
+        if (e != PL_OK)
+            return e;
+        e = outside_id_token(a, id_token, keys, x, ret, reterr);
+        if (is_new && e != PL_PROVIDER_UNAVAILABLE)
+            keep(ctx, p, &p->keys, keys);
     }
     return e == PL_NOT_FOUND ? pl_fail(reterr, PL_LINK_REFUSED, "The ID token was refused: it is signed by a key that the provider does not show.") : e;
 }

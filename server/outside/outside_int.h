@@ -78,6 +78,8 @@ struct outside_identity {
     struct pl_str subject;
     struct pl_str label; /**< by what its owner knows it: user name, e-mail or name; .p NULL: it says none */
 };
+/* Its claims, once the signature was right. PL_LINK_REFUSED. */
+PL_MUST enum pl_err outside_claims(struct pl_arena *a, struct pl_str claims, const struct outside_expected *x, struct outside_identity *ret, struct pl_fail *reterr);
 /* PL_LINK_REFUSED with what is wrong; PL_NOT_FOUND: no key of this name is among `keys` (a JWK Set). */
 PL_MUST enum pl_err outside_id_token(struct pl_arena *a, struct pl_str token, struct pl_str keys, const struct outside_expected *x, struct outside_identity *ret, struct pl_fail *reterr);
 

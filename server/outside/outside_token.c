@@ -270,17 +270,21 @@ static enum pl_err check_claims(const struct json_doc *d, struct pl_arena *a, co
     return pl_arena_err(a);
 }
 
+enum pl_err outside_claims(struct pl_arena *a, struct pl_str claims, const struct outside_expected *x, struct outside_identity *ret, struct pl_fail *reterr)
+{
+    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
+    enum pl_err e = json_parse(claims, &d, NULL);
+    if (e != PL_OK)
+        return e == PL_INVALID_REQUEST ? refuse(reterr, "its claims are no JSON") : e;
+    return check_claims(d, a, x, ret, reterr);
+}
+
 enum pl_err outside_id_token(struct pl_arena *a, struct pl_str token, struct pl_str keys, const struct outside_expected *x, struct outside_identity *ret, struct pl_fail *reterr)
 {
-    struct json_doc *claims PL_CLEANUP(json_doc_freep) = NULL;
     struct parts t;
     enum pl_err e = split(a, token, &t);
     if (e != PL_OK)
         return e == PL_LINK_REFUSED ? refuse(reterr, "it is no signed token") : e;
-    if ((e = check_header(&t, a, keys, reterr)) != PL_OK)
-        return e;
-    e = json_parse(t.claims, &claims, NULL);
-    if (e != PL_OK)
-        return e == PL_INVALID_REQUEST ? refuse(reterr, "its claims are no JSON") : e;
-    return check_claims(claims, a, x, ret, reterr);
+    e = check_header(&t, a, keys, reterr);
+    return e == PL_OK ? outside_claims(a, t.claims, x, ret, reterr) : e;
 }

@@ -12,6 +12,7 @@ import urllib.parse
 
 import pytest
 from lib.browser import Chromium, Page
+from lib.certs import Authority
 from lib.events import Events
 from lib.outside import Key, Provider, Scripted, left_half, query
 from lib.porch import Porch
@@ -32,7 +33,7 @@ def settings(folder, **providers):
             (folder / f"{name}.secret").write_text(secret + "\n")
             text += f"client_secret_file = {folder / name}.secret\n"
         (folder / "providers" / f"{name}.conf").write_text(text)
-    return [word for s in (f"links.providers={folder}/providers", "links.timeout=2s", "links.workers=2", "account.link_url=https://app.example/home") for word in ("--set", s)]
+    return [word for s in (f"links.providers={folder}/providers", "links.timeout=4s", "links.workers=2", "account.link_url=https://app.example/home") for word in ("--set", s)]
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +55,25 @@ def scripted():
 
 
 @pytest.fixture(scope="module")
+def odd():
+    """One whose metadata are never right, and so are never kept."""
+    provider = Scripted()
+    yield provider
+    provider.close()
+
+
+@pytest.fixture(scope="module")
 def web_app():
     with Page("<!doctype html><title>An app</title>") as page:
         yield page
 
 
 @pytest.fixture(scope="module")
-def porch(tmp_path_factory, real, scripted, web_app):
+def porch(tmp_path_factory, real, scripted, odd, web_app):
     folder = tmp_path_factory.mktemp("links")
     providers = {n: (r.issuer, None if n == "public" else SECRET) for n, r in real.items()}
-    p = Porch(folder / "data", extra=["--set", f"http.allowed_origins={web_app.origin}"] + settings(folder, **providers, scripted=(scripted.issuer, SECRET)))
+    others = {"scripted": (scripted.issuer, SECRET), "odd": (odd.issuer, None), "inside": ("https://127.0.0.1:9", None), "none": ("http://127.0.0.1:9", None)}
+    p = Porch(folder / "data", extra=["--set", f"http.allowed_origins={web_app.origin}"] + settings(folder, **providers, **others))
     try:
         yield p.start()
     finally:
@@ -103,7 +113,8 @@ def links(account):
 def test_somebody_links_an_outside_account_and_logs_in_by_it(porch, real, provider):
     account = porch.sign_up()
     who = f"{provider}-person"
-    assert account.api.get("/v1/account/links").ok(200).body == {"links": [], "providers": [{"provider": p, "title": f"The {p} one"} for p in ("elliptic", "example", "public", "scripted")]}
+    named = [{"provider": p, "title": f"The {p} one"} for p in ("elliptic", "example", "inside", "none", "odd", "public", "scripted")]
+    assert account.api.get("/v1/account/links").ok(200).body == {"links": [], "providers": named}
     mails = porch.mail.count(account.email)
     begun = begin(porch, account, provider)
     asked = query(begun["authorization_url"])
@@ -289,10 +300,66 @@ def test_a_provider_that_answers_not_as_it_should(porch, script, tried, path, re
     script.replies[path] = reply
     refused = attempt(porch, script, tried).refused("provider_unavailable")
     assert refused.status == 503 and refused.headers["Retry-After"]
-    line = [t for t in porch.logs(100000).splitlines() if "outside.refused" in t][-1]
-    assert re.search(why, json.loads(line)["why"])  # the operator is told what it was
+    assert re.search(why, why_refused(porch))
     assert [p for p, _, _ in script.asked][-1] == path  # and nobody was followed elsewhere
     assert links(tried) == []
+
+
+ODD = {
+    "another issuer": (dict(issuer="https://elsewhere.example"), "another issuer"), "no token endpoint": (dict(token_endpoint=None), "incomplete"),
+    "a token endpoint inside": (dict(token_endpoint="http://10.0.0.1/token"), "not https"), "a file": (dict(jwks_uri="file:///etc/passwd"), "not https"),
+    "a number": (dict(authorization_endpoint=7), "incomplete"), "javascript": (dict(authorization_endpoint="javascript:alert(1)"), "not https"),
+}
+
+
+def why_refused(porch):
+    """What the operator is told of the last one."""
+    return json.loads([t for t in porch.logs(100000).splitlines() if "outside.refused" in t][-1])["why"]
+
+
+@pytest.mark.parametrize("changes, why", ODD.values(), ids=list(ODD))
+def test_metadata_that_are_not_as_they_should_be(porch, odd, changes, why):
+    """None of them is kept: each is answered for what it is, though the one before it came just now."""
+    odd.replies["/.well-known/openid-configuration"] = lambda form: (200, {k: v for k, v in {**odd.metadata, **changes}.items() if v is not None})
+    porch.api().post("/v1/sessions/links/odd").refused("provider_unavailable")
+    assert why in why_refused(porch)
+
+
+def test_a_provider_that_is_away_or_inside(porch):
+    porch.api().post("/v1/sessions/links/none").refused("provider_unavailable")
+    assert "does not answer" in why_refused(porch)
+    porch.api().post("/v1/sessions/links/inside").refused("provider_unavailable")  # https, and on an address that is not of the public network
+    assert "where it may not be" in why_refused(porch)
+
+
+def test_metadata_and_keys_are_kept_for_an_hour_and_a_new_key_is_looked_for_once_a_minute(own_porch, tmp_path):
+    """Over TLS, by an authority and at an address of the operator's own network, which he has allowed."""
+    authority = Authority(tmp_path)
+    provider = Scripted(cert=authority.issue("provider", "IP:127.0.0.1"))
+    more = [w for s in (f"links.ca_file={authority.cert}", "links.private_addresses=true") for w in ("--set", s)]
+    porch = own_porch(extra=settings(tmp_path, own=(provider.issuer, SECRET)) + more)
+    provider.clock = porch.clock
+
+    def go(key):
+        provider.asked.clear()
+        begun = porch.api().post("/v1/sessions/links/own").ok(201).body
+        provider.gives(key.token(provider.claims(begun)))
+        reply = log_in(porch, "own", {"code": "c", "state": query(begun["authorization_url"])["state"]}, begun)
+        return reply.code, [p for p, _, _ in provider.asked]
+
+    first, second = provider.keys[0], Key("k2")
+    metadata, keys, token = "/.well-known/openid-configuration", "/jwks", "/token"
+    assert go(first) == ("link_unknown", [metadata, token, keys])
+    assert go(first) == ("link_unknown", [token])
+    provider.keys = [second]
+    assert go(second) == ("link_refused", [token])
+    assert go(first) == ("link_unknown", [token])
+    porch.clock.advance(61)
+    assert go(second) == ("link_unknown", [token, keys])
+    assert go(first) == ("link_refused", [token])
+    porch.clock.advance(3600)
+    assert go(second) == ("link_unknown", [metadata, token, keys])
+    provider.close()
 
 
 def test_a_code_that_the_provider_does_not_take(porch, script, tried, real):

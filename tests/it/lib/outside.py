@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import re
+import ssl
 import subprocess
 import threading
 import time
@@ -91,7 +92,7 @@ class Key:
 class Scripted:
     """A provider that does what the test says. Nobody logs in there: a test makes up the code, and `claims` and `replies` say what is answered for it."""
 
-    def __init__(self, client_id="porch", clock=None):
+    def __init__(self, client_id="porch", clock=None, cert=None):
         self.client_id, self.clock = client_id, clock
         self.keys = [Key("k1")]
         self.replies = {}  # path: function of the form to (status, body) or (status, body, headers)
@@ -99,7 +100,11 @@ class Scripted:
         handler = type("Handler", (self._Handler,), {"provider": self})
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.server.daemon_threads = True
-        self.issuer = f"http://127.0.0.1:{self.server.server_port}"
+        if cert:  # (certificate, key): it speaks TLS
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(*cert)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.issuer = f"{'https' if cert else 'http'}://127.0.0.1:{self.server.server_port}"
         self.metadata = {"issuer": self.issuer, "authorization_endpoint": self.issuer + "/auth?tenant=1", "token_endpoint": self.issuer + "/token", "jwks_uri": self.issuer + "/jwks"}
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
