@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 
-from bench_common import now, percentile, table
+from bench_common import note, now, percentile, table
 from lib.browser import Page, chapter_page
 from lib.household import Household, Viewer
 from lib.netsim import Netsim, through
@@ -15,6 +15,7 @@ from lib.porch import Porch
 from lib.wait import until
 
 FRAME = 40.0  # ms between two pictures of the hub's test source
+PATIENCE = 60  # s for what is no part of a measurement
 PLACES = 8  # of the ten that a session has; a viewer that went away without a word keeps its own for ten seconds
 
 PAGE = chapter_page().replace("</script>", """
@@ -113,14 +114,14 @@ class Lane:
         trace = os.path.join(self.field.folder, f"trace-{name}")
         viewer = Viewer(self.field.porch, None, os.path.join(self.field.folder, f"viewer-{name}"), "--seconds", seconds, "--trace", trace, "--every", 1000000)
         self.field.viewers.append(viewer)
-        until(lambda: waits_for_stdin(viewer.process.pid), "the viewer waits for its session")
+        until(lambda: waits_for_stdin(viewer.process.pid), "the viewer waits for its session", PATIENCE)
         return viewer, trace
 
     def join(self, net, ready):
         """The POST, and the viewer goes on with its answer, behind this network. An app that is told that the relay did not answer in time asks again; its time runs on."""
         viewer, trace = ready
         posted = now() * 1000
-        live = until(lambda: (r := self.ask()).code != "relay_timeout" and r, "the relay answers").ok(201)
+        live = until(lambda: (r := self.ask()).code != "relay_timeout" and r, "the relay answers", PATIENCE).ok(201)
         viewer.begin(through(net, live["srtp"]))
         self.live_id = live["live_id"]
         return Watching(viewer, trace, posted, live)
@@ -134,11 +135,11 @@ class Lane:
     def keep(self, seconds):
         """A viewer that keeps the camera streaming, right at the relay: the measure of who is late."""
         watching = self.join(self.field.direct, self.ready(seconds))
-        until(lambda: self.look()["state"] == "live", "the session is live")
+        until(lambda: self.look()["state"] == "live", "the session is live", PATIENCE)
         return watching
 
     def room(self):
-        until(lambda: self.look()["viewers"] < PLACES, "viewers that left have given their places back", deadline=30)
+        until(lambda: self.look()["viewers"] < PLACES, "viewers that left have given their places back", PATIENCE)
 
     def end(self):
         if self.live_id:
@@ -150,7 +151,7 @@ class Field:
     def __init__(self, folder, cameras):
         os.chmod(folder, 0o755)  # PostgreSQL runs as a user of its own
         self.folder, self.count, self.lock, self.page = folder, 0, threading.Lock(), Page(PAGE).__enter__()
-        self.viewers, self.nets = [], []
+        self.viewers, self.nets, self.failed = [], [], 0
         self.media = f"127.0.0.1:{free_port()}"
         self.hub_net, self.direct = Netsim("none", to=self.media), Netsim("none", to=self.media)
         self.porch = Porch(os.path.join(folder, "data"), clock=False,
@@ -182,8 +183,8 @@ class Field:
     def fresh(self):
         """Nothing is left of the part before: no viewer, no session, no bad network."""
         for viewer in self.viewers:
-            if viewer.process.poll() is None:
-                viewer.kill()
+            viewer.process.kill()
+            viewer.process.wait()
         for net in self.nets:
             net.close()
         self.viewers, self.nets = [], []
@@ -194,12 +195,24 @@ class Field:
         self.hub_net.heal()
         self.hub_net.change("none")
 
+    def tried(self, run):
+        """[run()], or nothing when it failed, which is counted: one start of many that goes wrong does not take the others' figures along."""
+        try:
+            return [run()]
+        except AssertionError as e:
+            note(f"a run failed: {str(e)[:500]}")
+            with self.lock:
+                self.failed += 1
+            return []
+
     def get(self, path):
         return self.home.api.get(path, check=False).ok(200)
 
     def all(self, work, *more):
-        """work(lane, …) in every lane at once."""
-        return list(self.pool.map(work, self.lanes, *more))
+        """work(lane, …) in every lane at once; returns when the last one is over, also if one fails."""
+        under_way = [self.pool.submit(work, *args) for args in zip(self.lanes, *more)]
+        concurrent.futures.wait(under_way)
+        return [one.result() for one in under_way]
 
     def parts(self, runs):
         """How many of the runs each lane has."""
@@ -241,5 +254,7 @@ class Verdicts:
     def missing(self, part, why):
         self.rows.append([part, f"could not be measured: {why.splitlines()[0]}", "–", "–", "–", "–", "–", "not shown"])
 
-    def print(self):
+    def print(self, failed):
+        if failed:
+            self.rows.append(["–", "starts that failed; they are in none of the above", "–", "–", failed, "–", "0", "not met"])
         table(["goal", "ms where nothing else is said", "p50", "p95", "worst", "runs", "goal says", ""], self.rows)
