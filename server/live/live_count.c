@@ -127,16 +127,57 @@ void live_count_traffic(struct live_traffic *before, const struct live_traffic *
 
 enum { SLOW_MS = 300 };
 
-void live_count_source(int64_t rtt_ms)
+static void count_source(int64_t rtt_ms)
 {
     pl_count(&sources[0], 1);
     pl_count(&sources[1], rtt_ms >= SLOW_MS);
 }
 
-void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused)
+static void count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused)
 {
     const bool so[] = { true, lost_percent >= 2, rtt_ms >= SLOW_MS, paused };
     for (size_t i = 0; i < PL_COUNT(so); i++)
         if (so[i])
             pl_count(&reports[i], 1);
+}
+
+/* ---- one session's figures ---- */
+
+struct viewer_stats_msg {
+    int64_t lost_percent, rtt_ms;
+    bool paused;
+};
+static const struct json_field viewer_stats_fields[] = { JSON_F(struct viewer_stats_msg, lost_percent, J_INT, J_OPTIONAL, .hi = 100),
+                                                         JSON_F(struct viewer_stats_msg, rtt_ms, J_INT, J_OPTIONAL, .hi = INT64_MAX),
+                                                         JSON_F(struct viewer_stats_msg, paused, J_BOOL, J_OPTIONAL), J_END };
+static const struct json_field source_stats_fields[] = { JSON_F(struct live_source_stats, rtt_ms, J_INT, J_OPTIONAL, .hi = INT64_MAX), J_END };
+const struct json_field live_session_stats_fields[] = {
+    JSON_F(struct live_session_stats_msg, live_id, J_UUID, J_REQUIRED),
+    JSON_F(struct live_session_stats_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX),
+    JSON_F(struct live_session_stats_msg, viewers, J_ARRAY, J_REQUIRED, .fields = viewer_stats_fields, .size = sizeof(struct viewer_stats_msg), .hi = 10),
+    JSON_F(struct live_session_stats_msg, source, J_OBJECT, J_REQUIRED, .fields = source_stats_fields),
+    { .name = "source", .type = J_RAW, .required = J_REQUIRED, .offset = offsetof(struct live_session_stats_msg, source_text), .hi = 1024 },
+    { .name = "viewers", .type = J_RAW, .required = J_REQUIRED, .offset = offsetof(struct live_session_stats_msg, viewers_text) },
+    J_END,
+};
+
+enum pl_err live_count_session(struct link_call *c, struct pl_uuid relay_id, const struct live_session_stats_msg *m)
+{
+    const struct viewer_stats_msg *v = m->viewers.items;
+    struct live_sql_place_row place;
+    bool found;
+    enum pl_err e = live_sql_place(c->tx, m->live_id, &place, &found);
+    if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, relay_id) || place.generation != m->generation)
+        return e;
+    count_source(m->source.rtt_ms);
+    for (size_t i = 0; i < m->viewers.n; i++)
+        count_viewer(v[i].lost_percent, v[i].rtt_ms, v[i].paused);
+    struct pl_buf b = pl_buf_init(c->arena, 32 * 1024);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_raw(&w, "source", m->source_text);
+    jw_raw(&w, "viewers", m->viewers_text);
+    jw_close(&w);
+    e = pl_buf_err(&b);
+    return e == PL_OK ? live_sql_figures(c->tx, m->live_id, pl_buf_view(&b), c->now, NULL) : e;
 }

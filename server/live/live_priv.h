@@ -75,5 +75,13 @@ struct live_stats_msg { /* a relay's `stats` */
 };
 extern const struct json_field live_stats_fields[];
 void live_count_traffic(struct live_traffic *before, const struct live_traffic *now);
-void live_count_source(int64_t rtt_ms); /* the figures of 5 s of one that is watched */
-void live_count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused); /* one viewer's figures of 5 s */
+/* How the pictures arrive: counted for operators, and stored as it comes for the people who watch; nothing decides by it. */
+struct live_session_stats_msg { /* a relay's `session.stats`: 5 s of a session that is watched */
+    struct pl_uuid live_id;
+    int64_t generation;
+    struct live_source_stats { int64_t rtt_ms; } source;
+    struct json_list viewers;
+    struct pl_str source_text, viewers_text; /* the same once more, as they stand there */
+};
+extern const struct json_field live_session_stats_fields[];
+PL_MUST enum pl_err live_count_session(struct link_call *c, struct pl_uuid relay_id, const struct live_session_stats_msg *m);

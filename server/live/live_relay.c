@@ -538,57 +538,11 @@ static enum pl_err on_stats(struct link_call *c, struct pl_fail *reterr)
     return live_sql_relay_stats(c->tx, r->relay_id, r->epoch, (int32_t)m->sessions, (int32_t)m->viewers, c->now, NULL);
 }
 
-/* How the pictures arrive: counted for operators, and stored as it comes for the people who watch; nothing decides by it. */
-struct viewer_stats_msg {
-    int64_t lost_percent, rtt_ms;
-    bool paused;
-};
-struct source_stats_msg {
-    int64_t rtt_ms;
-};
-struct session_stats_msg {
-    struct pl_uuid live_id;
-    int64_t generation;
-    struct source_stats_msg source;
-    struct json_list viewers;
-    struct pl_str source_text, viewers_text; /* the same once more, as they stand there */
-};
-static const struct json_field viewer_stats_fields[] = { JSON_F(struct viewer_stats_msg, lost_percent, J_INT, J_OPTIONAL, .hi = 100),
-                                                         JSON_F(struct viewer_stats_msg, rtt_ms, J_INT, J_OPTIONAL, .hi = INT64_MAX),
-                                                         JSON_F(struct viewer_stats_msg, paused, J_BOOL, J_OPTIONAL), J_END };
-static const struct json_field source_stats_fields[] = { JSON_F(struct source_stats_msg, rtt_ms, J_INT, J_OPTIONAL, .hi = INT64_MAX), J_END };
-static const struct json_field session_stats_fields[] = {
-    JSON_F(struct session_stats_msg, live_id, J_UUID, J_REQUIRED),
-    JSON_F(struct session_stats_msg, generation, J_INT, J_REQUIRED, .lo = 1, .hi = INT32_MAX),
-    JSON_F(struct session_stats_msg, viewers, J_ARRAY, J_REQUIRED, .fields = viewer_stats_fields, .size = sizeof(struct viewer_stats_msg), .hi = 10),
-    JSON_F(struct session_stats_msg, source, J_OBJECT, J_REQUIRED, .fields = source_stats_fields),
-    { .name = "source", .type = J_RAW, .required = J_REQUIRED, .offset = offsetof(struct session_stats_msg, source_text), .hi = 1024 },
-    { .name = "viewers", .type = J_RAW, .required = J_REQUIRED, .offset = offsetof(struct session_stats_msg, viewers_text) },
-    J_END,
-};
-
 static enum pl_err on_session_stats(struct link_call *c, struct pl_fail *reterr)
 {
-    const struct session_stats_msg *m = c->msg;
-    const struct viewer_stats_msg *v = m->viewers.items;
     const struct relay_conn *r = link_owner(c->conn);
-    struct live_sql_place_row place;
-    bool found;
     (void)reterr;
-    enum pl_err e = live_sql_place(c->tx, m->live_id, &place, &found);
-    if (e != PL_OK || !found || !pl_uuid_eq(place.relay_id, r->relay_id) || place.generation != m->generation)
-        return e;
-    live_count_source(m->source.rtt_ms);
-    for (size_t i = 0; i < m->viewers.n; i++)
-        live_count_viewer(v[i].lost_percent, v[i].rtt_ms, v[i].paused);
-    struct pl_buf b = pl_buf_init(c->arena, 32 * 1024);
-    struct jw w = jw_start(&b);
-    jw_open(&w, NULL);
-    jw_raw(&w, "source", m->source_text);
-    jw_raw(&w, "viewers", m->viewers_text);
-    jw_close(&w);
-    e = pl_buf_err(&b);
-    return e == PL_OK ? live_sql_figures(c->tx, m->live_id, pl_buf_view(&b), c->now, NULL) : e;
+    return live_count_session(c, r->relay_id, c->msg);
 }
 
 void live_relay_closed(void *self, struct link_conn *conn, struct link_call *c)
@@ -610,7 +564,7 @@ const struct link_message live_relay_messages[] = {
     { "error", LINK_READY, answer_fields, sizeof(struct answer_msg), on_error },
     { "session.event", LINK_READY, event_fields, sizeof(struct event_msg), on_event },
     { "keyframe.wanted", LINK_READY, keyframe_fields, sizeof(struct keyframe_msg), on_keyframe_wanted },
-    { "session.stats", LINK_READY, session_stats_fields, sizeof(struct session_stats_msg), on_session_stats },
+    { "session.stats", LINK_READY, live_session_stats_fields, sizeof(struct live_session_stats_msg), on_session_stats },
     { "stats", LINK_READY, live_stats_fields, sizeof(struct live_stats_msg), on_stats },
     LINK_END,
 };

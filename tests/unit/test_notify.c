@@ -6,7 +6,6 @@
 #include "notify_int.h"
 #include "pg_schema.h"
 #include <arpa/inet.h>
-#include <errno.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
