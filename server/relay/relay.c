@@ -458,9 +458,18 @@ static void tick_viewers(struct relay *r, struct relay_session *s, struct pl_mon
         }
         if (silent >= RELAY_PAUSE && v->end.connected && !v->paused)
             relay_viewer_pause(v);
-        relay_viewer_report(r, v, now);
         relay_end_tick(r, &v->end, now);
     }
+}
+
+/* Each costs as much as fifty packets: what falls due at once, as after a stall, would hold up everybody's pictures. It is spread, and stays so. */
+static unsigned report(struct relay *r, struct relay_session *s, struct pl_mono now)
+{
+    unsigned n = relay_report(r, s, now);
+    for (unsigned i = 0; i < RELAY_VIEWERS; i++)
+        if (s->viewers[i])
+            n += relay_viewer_report(r, s->viewers[i], now);
+    return n;
 }
 
 static const char *session_over(const struct relay *r, const struct relay_session *s, struct pl_mono now)
@@ -481,6 +490,7 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
     if (r->ticked.us && pl_mono_sub(now, r->ticked) > RELAY_AWAY && r->stats.sessions)
         r->judge_at = pl_mono_add(now, RELAY_GRACE);
     r->ticked = now;
+    unsigned reports = 0, reports_most = (r->stats.sessions + RELAY_TRACKS * r->stats.viewers) / RELAY_REPORT_TICKS + 1;
     for (unsigned i = 0; i < r->conf.max_sessions; i++) {
         struct relay_session *s = r->sessions[i];
         const char *over = s ? session_over(r, s, now) : NULL;
@@ -493,7 +503,8 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
         relay_end_tick(r, &s->source, now);
         tick_viewers(r, s, now);
         relay_ask_again(r, s, now);
-        relay_report(r, s, now);
+        if (reports < reports_most)
+            reports += report(r, s, now);
         relay_governor(r, s, now);
         if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= s->key_patience) {
             s->no_key_said = true;

@@ -246,11 +246,15 @@ void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now
     relay_out_one(r, &v->end.addr, p, n);
 }
 
-void relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono now)
+unsigned relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono now)
 {
+    unsigned n = 0;
     for (unsigned t = 0; t < RELAY_TRACKS; t++)
-        if (v->out[t].sr_sent && pl_mono_sub(now, v->out[t].sr_at) >= RELAY_REPORT_EVERY)
+        if (v->out[t].sr_sent && pl_mono_sub(now, v->out[t].sr_at) >= RELAY_REPORT_EVERY) {
             relay_viewer_sr(r, v, now, t);
+            n++;
+        }
+    return n;
 }
 
 /* ---- Figures. */

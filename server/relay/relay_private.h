@@ -31,6 +31,7 @@ enum {
     RELAY_COST = 1000,         /* queues count packets: a small one counts as so many bytes */
     RELAY_NEAR = 16 * 1200,    /* a viewer that is so few bytes behind plays on instead of jumping */
     RELAY_SHIFTS = 8,
+    RELAY_REPORT_TICKS = 16,   /* reports that fall due together are spread over so many ticks, which are less than a second */
     RELAY_CC_SENT = 1024,      /* packets that are remembered for transport-wide feedback, which comes every 100 ms or so */
     RELAY_COST_LEAST = 2,      /* thousandths of a thread that one more source or viewer is taken to cost at least */
     RELAY_RESENT = 64,         /* resends that are remembered */
@@ -310,7 +311,7 @@ void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono 
 bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret); /* a key frame is coming in at this moment */
 void relay_want_key(struct relay_session *s);
 void relay_ask_again(struct relay *r, struct relay_session *s, struct pl_mono now); /* NACKs what is missing and due */
-void relay_report(struct relay *r, struct relay_session *s, struct pl_mono now); /* receiver report to the source */
+unsigned relay_report(struct relay *r, struct relay_session *s, struct pl_mono now); /* receiver report to the source, if it is due; returns how many left */
 void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now);
 
 /* relay_viewer.c */
@@ -331,7 +332,7 @@ void relay_map_arrived(struct relay_track *t, struct pl_mono now, uint32_t times
 void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned track, uint64_t ntp, uint32_t timestamp);
 void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono now, const uint8_t *p, size_t n);
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track);
-void relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono now); /* sender reports that are due */
+unsigned relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_mono now); /* sender reports that are due; returns how many left */
 void relay_viewer_pause(struct relay_viewer *v);
 
 /* relay_cc.c */

@@ -321,12 +321,12 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
 /* ---- Reports. */
 
 /* What came, of what the source sent: each second, under the SSRC that the relay itself has there. */
-void relay_report(struct relay *r, struct relay_session *s, struct pl_mono now)
+unsigned relay_report(struct relay *r, struct relay_session *s, struct pl_mono now)
 {
     struct rtcp_block blocks[RELAY_TRACKS];
     unsigned n = 0;
     if (!s->source.out || !s->media_said || pl_mono_sub(now, s->reported_at) < RELAY_REPORT_EVERY)
-        return;
+        return 0;
     s->reported_at = now;
     for (unsigned i = 0; i < RELAY_TRACKS; i++) {
         struct relay_track *t = &s->tracks[i];
@@ -337,6 +337,7 @@ void relay_report(struct relay *r, struct relay_session *s, struct pl_mono now)
         blocks[n++].delay_last_sr = t->has_sr ? (uint32_t)(pl_mono_sub(now, t->sr_at) * 65536 / PL_SECOND) : 0;
     }
     send_rtcp(r, s, now, blocks, n, ASK_NOTHING, 0, NULL, 0);
+    return 1;
 }
 
 /* Each report of a source costs one to each viewer: no source needs five a second, and one that floods takes nobody else's time. */

@@ -118,6 +118,38 @@ static void v_g4_a_busy_relay_changes_a_generation(void **state)
     sim_done(&s, &hub, NULL, NULL);
 }
 
+/* Reports of sessions that began in one moment, and so fall due together each second, are spread over the second; none is left out. */
+static void v_b1_reports_do_not_come_all_at_once(void **state)
+{
+    (void)state;
+    enum { MANY = 48 };
+    struct sim s;
+    static struct sim_peer hubs[MANY];
+    sim_new(&s, MANY, 1 << 16);
+    for (unsigned i = 0; i < MANY; i++) {
+        sim_peer_new(&s, &hubs[i], 1 + i, PL_SRTP_GCM, true);
+        s.live_id.b[1] = (uint8_t)i;
+        assert_int_equal(sim_open(&s, &hubs[i], 1), PL_OK);
+        sim_check(&s, &hubs[i], true);
+        sim_hub_frame(&s, &hubs[i], true, false, 2, -1);
+        sim_deliver(&s, &hubs[i], &ignore);
+    }
+    size_t all = 0;
+    for (unsigned tick = 0; tick < 100; tick++) { /* five seconds */
+        s.now.us += RELAY_TICK_US;
+        relay_tick(s.relay, s.now, &s.sink);
+        size_t now = 0;
+        for (unsigned i = 0; i < MANY; i++)
+            now += sim_deliver(&s, &hubs[i], &ignore);
+        assert_true(now <= MANY / 12);
+        all += now;
+    }
+    assert_true(all >= 4 * MANY && all <= 5 * MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        sim_peer_free(&hubs[i]);
+    sim_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -125,6 +157,7 @@ int main(void)
         cmocka_unit_test(v_g4_a_herd_is_counted_before_it_is_measured),
         cmocka_unit_test(v_g4_a_source_has_its_share),
         cmocka_unit_test(v_g4_a_busy_relay_changes_a_generation),
+        cmocka_unit_test(v_b1_reports_do_not_come_all_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
