@@ -234,8 +234,9 @@ def test_s_s9_killed_between_commit_and_reply_the_retry_gets_the_same_answer(por
     if public:
         # The answer is the true one: the PIN that was sent opens the challenge, whose key only this answer tells.
         challenge = again[0]["challenge"]
+        porch.clock.advance(61)  # who was killed may have had the message in hand: its lease is over then, and it may come twice
         account.api.post(f"/v1/challenges/{challenge['id']}/verify", {"pin": porch.mail.pin(email, 0)}, key=challenge["key"]).ok(200)
-        assert porch.mail.count(email) == 1
+        assert len({m["headers"]["Message-ID"] for m in porch.mail.messages if m["to"] == email}) == 1
     else:
         assert again[0]["id"] == str(rows[0][0])
 
