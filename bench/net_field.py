@@ -34,12 +34,9 @@ PAGE = chapter_page().replace("</script>", """
       return take.call(this, { ...answer, sdp: answer.sdp.replace(/(a=candidate:\\S+ \\d+ udp \\d+ )\\S+ \\d+/gi, `$1${host} ${port}`) });
     };
   }
-  // Joins, looks for `stay` milliseconds, and leaves; each picture with its number and when it was decoded, in milliseconds of the system's clock.
-  async function join(api, token, camera, stay) {
-    const element = document.createElement("video");
-    const shown = await watch(api, token, camera, element);
-    const track = shown.peer.getTransceivers().map((t) => t.receiver.track).find((t) => t.kind === "video");
-    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader(), pictures = [];
+  // Each picture with its number and when it was decoded, for `stay` milliseconds from the first one on.
+  async function look(reader, stay) {
+    const pictures = [];
     for (let first; first === undefined || performance.now() < first + stay; ) {
       const { value: frame } = await reader.read(), at = performance.now();
       first ??= at;
@@ -49,8 +46,23 @@ PAGE = chapter_page().replace("</script>", """
       pictures.push([performance.timeOrigin + at, stripRead(luma.subarray(plane.offset), plane.stride, width)]);
       frame.close();
     }
-    await shown.stop();
-    return { posted: performance.timeOrigin + posted, answered: performance.timeOrigin + answered, pictures };
+    return pictures;
+  }
+  // Joins, looks, and leaves; milliseconds of the system's clock.
+  async function join(api, token, camera, stay) {
+    const element = document.createElement("video");
+    const shown = await watch(api, token, camera, element);
+    const track = shown.peer.getTransceivers().map((t) => t.receiver.track).find((t) => t.kind === "video");
+    const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
+    try {
+      const never = new Promise((_, reject) => setTimeout(() => reject(new Error("no picture within 20 s")), 20000));
+      const pictures = await Promise.race([look(reader, stay), never]);
+      return { posted: performance.timeOrigin + posted, answered: performance.timeOrigin + answered, pictures };
+    } finally {
+      await shown.stop();
+      reader.releaseLock();
+      element.srcObject = null;
+    }
   }
 </script>""").replace("<script>", '<script src="measure.js"></script>\n<script>', 1)
 
