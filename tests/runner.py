@@ -216,6 +216,8 @@ def part_it():
             failed.append(f"{case.get('classname')}.{case.get('name')}")
         elif case.find("skipped") is None:
             passed += 1
+    if code != 0 and not failed:
+        failed.append("the run took longer than %d s" % limit if code is None else "what is said of the run as a whole, above")
     return passed, failed
 
 

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from lib import codes  # noqa: E402
 from lib.porch import Porch  # noqa: E402
 
 
@@ -64,3 +65,34 @@ def pytest_runtest_makereport(item, call):
         if p is not None:
             report.sections.append(("daemons", p.logs()))
             report.sections.append(("last exchanges", "\n".join(f"{e.method} {e.path} {e.status}" for e in list(p.exchanges)[-12:])))
+
+
+# ---- S-S8: the error codes that the run saw, from all its workers, are held against proto/errors.tsv at its end.
+
+def is_whole(config):
+    """All tests of this folder were asked for, by nothing but its name."""
+    picked = [config.getoption(name, None) for name in ("keyword", "markexpr", "deselect", "lf", "ignore", "ignore_glob")]
+    return not any(picked) and [os.path.realpath(a) for a in config.args] == [os.path.dirname(os.path.realpath(__file__))]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    for code, where in getattr(node, "workeroutput", {}).get("codes", {}).items():
+        codes.saw(code, where)
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["codes"] = codes.SEEN
+        return
+    session.config.codes_wrong = list(codes.compare(codes.SEEN, is_whole(session.config)))
+    if session.config.codes_wrong and not session.exitstatus:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    wrong = getattr(config, "codes_wrong", [])
+    if wrong:
+        terminalreporter.section("error codes on the wire (S-S8)")
+        for line in wrong:
+            terminalreporter.line("FAILED S-S8: " + line)

@@ -15,6 +15,7 @@ import uuid
 import nacl.signing
 import websockets
 
+from lib import codes
 from lib.household import make_devices
 from lib.porch import trust, ws_url
 
@@ -85,6 +86,7 @@ class SimHub:
                 self._ws = ws
                 async for text in ws:
                     message = json.loads(text)
+                    codes.in_message(self.protocol, message)
                     self.came(message)
                     with self._came:
                         self.messages.append(message)
@@ -94,6 +96,7 @@ class SimHub:
         with self._came:
             self.close_code = self._ws.close_code if self._ws else 0
             self.close_reason = self._ws.close_reason if self._ws else ""
+            codes.in_close(self.protocol, self.close_code, self.close_reason)
             self._came.notify_all()
 
     def came(self, message):

@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from lib import rest
+from lib import codes, rest
 from lib.openapi import ROOT
 from lib.porch import BUILD, Porch, program
 from lib.wait import until
@@ -57,7 +57,9 @@ class Operators:
             conn.request(method, path, None if body is None else json.dumps(body), headers)
             reply = conn.getresponse()
             text = reply.read().decode()
-            return reply.status, json.loads(text) if text else None
+            answer = json.loads(text) if text else None
+            codes.in_reply(method, path, reply.status, answer)
+            return reply.status, answer
         finally:
             conn.close()
 

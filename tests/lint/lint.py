@@ -252,7 +252,7 @@ def rules_have_tests(src):
 
 @check
 def s_s8_errors_have_tests(src):
-    """S-S8: a test names each code of proto/errors.tsv. (That no other code is ever seen: every reply of the integration tests is held against the enum.)"""
+    """S-S8: a test names each code of proto/errors.tsv. (That each is also seen on the wire, and no other: tests/it/lib/codes.py, at the end of a whole run.)"""
     said = "".join(read(f) for folder in ("tests/it", "tests/unit") for f in sorted(os.path.join(folder, n) for n in os.listdir(os.path.join(ROOT, folder))) if f.endswith((".py", ".c", ".h")))
     for line in read("proto/errors.tsv").splitlines():
         name, _, code = (line.split("\t") + ["", ""])[:3]

@@ -217,7 +217,7 @@ static enum pl_err on_soft(struct link_call *c, struct pl_fail *reterr)
     if (ours != PL_OK)
         return ours;
     c->keep_on_error = true;
-    return pl_fail(reterr, PL_FLOOR_BUSY, "Somebody talks.");
+    return pl_fail(reterr, PL_HUB_OFFLINE, "It is away.");
 }
 static const struct link_message messages[] = {
     { "hello", LINK_NEW, hello_fields, sizeof(struct hello), on_hello, false },

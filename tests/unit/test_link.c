@@ -315,7 +315,7 @@ static void transactions(void **state)
     assert_int_equal(GET(afters), 1); /* what follows a commit came once */
     assert_int_equal(GET(db_commits), 1);
     raw_say(r, "{\"type\":\"soft\",\"id\":\"s\"}");
-    expect_text(r, "{\"type\":\"error\",\"re\":\"s\",\"code\":\"floor_busy\",\"detail\":\"Somebody talks.\"}");
+    expect_text(r, "{\"type\":\"error\",\"re\":\"s\",\"code\":\"hub_offline\",\"detail\":\"It is away.\"}");
     assert_int_equal(GET(db_commits), 2); /* keep_on_error */
     assert_int_equal(GET(db_rollbacks), 0);
     raw_say(r, "{\"type\":\"hard\"}");

@@ -5,6 +5,7 @@ import threading
 
 import websockets
 
+from . import codes
 from .porch import trust, ws_url
 
 DEADLINE = 20.0
@@ -50,13 +51,16 @@ class Events:
                 self._socket = ws
                 await ws.send(json.dumps({"type": "auth", "token": self.token, **({"cursor": self.cursor} if self.cursor is not None else {})}))
                 async for text in ws:
-                    self._take(json.loads(text))
+                    message = json.loads(text)
+                    codes.in_message(self.protocol, message)
+                    self._take(message)
         except (OSError, asyncio.TimeoutError, websockets.exceptions.WebSocketException) as e:
             self._failed = e
         with self._came:
             ws = self._socket
             self.close_code = ws.close_code if ws else 0
             self.close_reason = ws.close_reason if ws else str(getattr(self, "_failed", ""))
+            codes.in_close(self.protocol, self.close_code if ws else 0, self.close_reason)
             self._came.notify_all()
 
     def _take(self, message):

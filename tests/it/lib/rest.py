@@ -7,6 +7,8 @@ import threading
 
 import requests
 
+from . import codes
+
 _number = itertools.count(random.randrange(1000, 9000) * 100)
 
 
@@ -78,6 +80,7 @@ class Api:
         http = self.session.request(method, f"{'https' if self._ca() else 'http'}://{self._address or self.porch.http}{path}", data=data, headers=sent, timeout=timeout, allow_redirects=False)
         kind = http.headers.get("Content-Type", "")
         parsed = (http.json() if "json" in kind else http.text) if http.content else None
+        codes.in_reply(method, path, http.status_code, parsed)
         self.porch.log(method, path, body, http.status_code, parsed)
         if check:
             self.porch.contract.check(method, path, http.status_code, body if isinstance(body, dict) else None, kind, parsed)
