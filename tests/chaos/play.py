@@ -82,7 +82,7 @@ class Worker(threading.Thread):
             id_ = rows[ordinal - 1][0]
             return self.world.mail.by_id.get(id_) or self.world.sms.by_id.get(id_)
         try:
-            return until(look, "the PIN arrives", 60)  # world.MOST failures, and what the faults themselves cost
+            return until(look, "the PIN arrives", 120)  # world.MOST failures, and one more that a fault or a busy machine costs: the fifth try comes after 75 s
         except AssertionError:
             rows = self.world.query("SELECT id::text, status, attempts, why FROM outbox WHERE ref = %s", challenge_id)
             self.ledger.bad("total-queue", f"PIN {ordinal} of challenge {challenge_id} was acknowledged and did not arrive; outbox: {rows}")
