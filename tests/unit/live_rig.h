@@ -85,7 +85,9 @@ static inline const char *end_code_of(const struct session *x)
     assert_int_equal(live_sql_get(tx, x->account, x->live, &row, &found), PL_OK);
     assert_true(found);
     db_rollbackp(&tx);
-    return row.end_code.p ? pl_str_z(arena, row.end_code) : "";
+    const char *code = row.end_code.p ? pl_str_z(arena, row.end_code) : "";
+    assert_non_null(code);
+    return code;
 }
 
 static inline size_t count(const struct live_ending *e)

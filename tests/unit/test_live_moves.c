@@ -70,28 +70,29 @@ static void a_cut_viewer_is_gone_though_the_home_moved_S_S5(void **state)
 struct meanwhile {
     enum pl_err (*what)(struct db_tx *tx, const struct session *x, bool *ret_done);
     const struct session *x;
+    struct db *db;
+    struct pl_arena *arena;
     bool done;
 };
 static void *do_meanwhile(void *arg)
 {
     struct meanwhile *m = arg;
-    struct db *own = pg_connect(pg_schema_conninfo(schema), 0);
-    struct pl_arena *a = pl_arena_new(1 << 20);
     struct db_tx *tx = NULL;
-    enum pl_err e = db_begin(own, a, &tx);
+    enum pl_err e = db_begin(m->db, m->arena, &tx);
     if (e == PL_OK)
         e = m->what(tx, m->x, &m->done);
     m->done = e == PL_OK && db_commit(&tx) == PL_OK && m->done;
     db_rollbackp(&tx);
-    pl_arena_free(a);
-    db_close(own);
     return NULL;
 }
 static bool while_the_home_moves(struct session *x, enum pl_err (*what)(struct db_tx *tx, const struct session *x, bool *ret_done))
 {
     const struct session before = *x;
-    struct meanwhile m = { .what = what, .x = &before };
+    struct meanwhile m = { .what = what, .x = &before, .arena = pl_arena_new(1 << 20) };
+    struct db_conf conf = { .conninfo = pg_schema_conninfo(schema), .clock = &pl_clock_system };
     pthread_t t;
+    assert_non_null(m.arena);
+    assert_int_equal(db_open(&conf, &m.db), PL_OK);
     struct db_tx *tx = begin();
     move(x, tx);
     assert_int_equal(pthread_create(&t, NULL, do_meanwhile, &m), 0);
@@ -99,6 +100,8 @@ static bool while_the_home_moves(struct session *x, enum pl_err (*what)(struct d
                                   "AND query LIKE '%UPDATE live%') THEN RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE EXCEPTION 'nobody waits'; END $$"), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     assert_int_equal(pthread_join(t, NULL), 0);
+    pl_arena_free(m.arena);
+    db_close(m.db);
     return m.done;
 }
 
