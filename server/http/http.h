@@ -114,6 +114,8 @@ struct pl_str http_param(const struct http_call *c, const char *name);
 bool http_may(const struct http_actor *actor, const char *scopes);
 /* Undoes %XX, and of a form also '+', which is a blank there; .p NULL when it is malformed, not UTF-8 or holds a control character. */
 struct pl_str http_unescape(struct pl_arena *a, struct pl_str s, bool form);
+/* The other way: all but unreserved characters (RFC 3986, 2.3) become %XX. */
+void http_escape(struct pl_buf *b, struct pl_str s);
 /* .p NULL when absent. */
 struct pl_str http_query(const struct http_call *c, const char *name);
 struct pl_str http_header(const struct http_call *c, const char *name);

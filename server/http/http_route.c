@@ -68,6 +68,17 @@ struct pl_str http_unescape(struct pl_arena *a, struct pl_str s, bool form)
     return pl_str_is_utf8(out) ? out : PL_STR_NONE;
 }
 
+void http_escape(struct pl_buf *b, struct pl_str s)
+{
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if ((c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c && strchr("-._~", c)))
+            pl_buf_u8(b, c);
+        else
+            pl_buf_fmt(b, "%%%02X", c);
+    }
+}
+
 /* Does the path fit the row's? Fills the params; *ret_literal_last: its last segment is not a parameter. */
 static bool fits(struct call *call, const char *pattern, struct pl_str path, bool *ret_literal_last)
 {

@@ -39,17 +39,6 @@ struct pl_str oauth_form_get(const struct oauth_form *f, const char *name)
     return PL_STR_NONE;
 }
 
-void oauth_escape(struct pl_buf *b, struct pl_str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if ((c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c && strchr("-._~", c)))
-            pl_buf_u8(b, c);
-        else
-            pl_buf_fmt(b, "%%%02X", c);
-    }
-}
-
 void oauth_html(struct pl_buf *b, struct pl_str s)
 {
     for (size_t i = 0; i < s.n; i++)
@@ -120,13 +109,13 @@ enum pl_err oauth_answer(const struct oauth_ctx *ctx, struct pl_arena *a, const 
 {
     struct pl_buf b = pl_buf_init(a, 16384);
     pl_buf_fmt(&b, "%.*s%c%s=", PL_FMT(r->redirect_uri), pl_str_find(r->redirect_uri, '?') < r->redirect_uri.n ? '&' : '?', name);
-    oauth_escape(&b, pl_str_of(value));
+    http_escape(&b, pl_str_of(value));
     if (r->state.p) {
         pl_buf_z(&b, "&state=");
-        oauth_escape(&b, r->state);
+        http_escape(&b, r->state);
     }
     pl_buf_z(&b, "&iss=");
-    oauth_escape(&b, ctx->settings.issuer);
+    http_escape(&b, ctx->settings.issuer);
     *ret = pl_buf_view(&b);
     return pl_buf_err(&b);
 }

@@ -12,8 +12,6 @@ struct oauth_form {
 /* PL_INVALID_REQUEST: malformed, too many, or a name twice (RFC 6749, 3.1). */
 PL_MUST enum pl_err oauth_form_take(struct pl_arena *a, struct pl_str body, struct oauth_form *ret);
 struct pl_str oauth_form_get(const struct oauth_form *f, const char *name);
-/* Appends `s` with all but unreserved characters as %XX (RFC 3986, 2.3). */
-void oauth_escape(struct pl_buf *b, struct pl_str s);
 /* `s` as text of HTML, also inside an attribute. */
 void oauth_html(struct pl_buf *b, struct pl_str s);
 

@@ -103,13 +103,13 @@ static bool in_list(const struct json_list *l, const char *word)
 static void field(struct pl_buf *b, const char *name, struct pl_str value)
 {
     pl_buf_fmt(b, "%s%s=", b->n ? "&" : "", name);
-    outside_escape(b, value);
+    http_escape(b, value);
 }
 
 static struct pl_str escaped(struct pl_arena *a, struct pl_str s)
 {
     struct pl_buf b = pl_buf_init(a, 16384);
-    outside_escape(&b, s);
+    http_escape(&b, s);
     return pl_buf_err(&b) == PL_OK ? pl_buf_view(&b) : PL_STR_NONE;
 }
 

@@ -50,17 +50,6 @@ bool outside_url_good(const struct outside_provider *p, struct pl_str url)
     return https || local;
 }
 
-void outside_escape(struct pl_buf *b, struct pl_str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if ((c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') || (c && strchr("-._~", c)))
-            pl_buf_u8(b, c);
-        else
-            pl_buf_fmt(b, "%%%02X", c);
-    }
-}
-
 /* ---- a request ---- */
 
 struct under_way {

@@ -97,7 +97,7 @@ struct begin {
 static void parameter(struct pl_buf *b, const char *name, struct pl_str value)
 {
     pl_buf_fmt(b, "&%s=", name);
-    outside_escape(b, value);
+    http_escape(b, value);
 }
 
 static enum pl_err write_url(const struct begin *g, struct pl_str state)

@@ -52,8 +52,6 @@ PL_MUST enum pl_err outside_fetch_init(void);
 bool outside_address_public(const struct sockaddr *sa);
 /* Is it a URL that this provider may name: https, or http on loopback where its issuer is that? */
 bool outside_url_good(const struct outside_provider *p, struct pl_str url);
-/* Percent-encodes all but unreserved characters. */
-void outside_escape(struct pl_buf *b, struct pl_str s);
 struct outside_request {
     struct pl_str url;
     struct pl_str form;           /**< .p NULL: GET */

@@ -7,9 +7,9 @@ static void write_again(struct pl_buf *b, const struct oauth_form *f)
     for (size_t i = 0; i < f->n; i++) {
         if (i)
             pl_buf_u8(b, '&');
-        oauth_escape(b, f->pairs[i].name);
+        http_escape(b, f->pairs[i].name);
         pl_buf_u8(b, '=');
-        oauth_escape(b, f->pairs[i].value);
+        http_escape(b, f->pairs[i].value);
     }
 }
 
