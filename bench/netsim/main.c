@@ -44,7 +44,8 @@ struct netsim {
     struct peer {
         struct sockaddr_storage from;
         socklen_t from_n;
-        int fd; /* towards the target */
+        int fd;            /* towards the target */
+        struct pl_mono at; /* when it sent last */
     } peers[PEERS_MAX];
     unsigned n_peers;
 };
@@ -152,14 +153,29 @@ static void resolve(char *text, struct sockaddr_storage *ret, socklen_t *ret_n)
     freeaddrinfo(list);
 }
 
-/* PEERS_MAX: no room, the packet is dropped. */
+/* When all places are taken, who has been silent for longest gives his. */
+static unsigned place_for_one(struct netsim *s)
+{
+    unsigned silent = 0;
+    if (s->n_peers < PEERS_MAX)
+        return s->n_peers++;
+    for (unsigned i = 1; i < PEERS_MAX; i++)
+        if (pl_mono_cmp(s->peers[i].at, s->peers[silent].at) < 0)
+            silent = i;
+    close(s->peers[silent].fd);
+    return silent;
+}
+
 static unsigned peer_of(struct netsim *s, const struct sockaddr_storage *from, socklen_t n)
 {
     unsigned i = 0;
     while (i < s->n_peers && !(s->peers[i].from_n == n && memcmp(&s->peers[i].from, from, n) == 0))
         i++;
-    if (i == s->n_peers && i < PEERS_MAX)
-        s->peers[s->n_peers++] = (struct peer){ *from, n, udp_socket(&s->target, s->target_n, true) };
+    if (i == s->n_peers) {
+        i = place_for_one(s);
+        s->peers[i] = (struct peer){ .from = *from, .from_n = n, .fd = udp_socket(&s->target, s->target_n, true) };
+    }
+    s->peers[i].at = pl_now_mono(&pl_clock_system);
     return i;
 }
 
@@ -172,9 +188,7 @@ static void from_peers(struct netsim *s)
         ssize_t n = recvfrom(s->listen, in, sizeof in, MSG_DONTWAIT, (struct sockaddr *)&from, &from_n);
         if (n < 0)
             return;
-        unsigned peer = peer_of(s, &from, from_n);
-        if (peer < PEERS_MAX)
-            take(s, UP, peer, in, (size_t)n);
+        take(s, UP, peer_of(s, &from, from_n), in, (size_t)n);
     }
 }
 

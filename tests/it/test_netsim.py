@@ -112,6 +112,18 @@ def test_a_move_changes_the_address_and_loses_what_goes_to_the_old_one(tmp_path,
         assert sender.get()[0] == b"to the new one"
 
 
+def test_more_senders_than_places(target):
+    """Of 300 that come one after the other each is heard, and answered; a browser opens new ports for each session."""
+    with Netsim("none", to=target.at) as net:
+        for i in range(300):
+            one = Echo()
+            one.socket.sendto(packet(i), ("127.0.0.1", net.port))
+            got, via = target.get()
+            target.socket.sendto(got, via)
+            assert got == packet(i) and one.get()[0] == packet(i)
+            one.close()
+
+
 def test_another_profile_while_it_runs(tmp_path, sender, target):
     with Netsim(write_profile(tmp_path), to=target.at) as net:
         net.change(write_profile(tmp_path, loss_ppm=1000000))
