@@ -8,7 +8,9 @@
  * S-A6: wrong passwords cost a growing wait (limit.h), a try being counted before it is compared.
  * A client is known again by the key that its app made and keeps (`client.key`, 256 bits); without one each log-in asks for a PIN.
  * A forgotten password is reset by an e-mailed link and then a PIN to the phone; that signs nobody in and everybody out (S-A8). Another e-mail or phone wants a step-up
- * and a PIN to the new one; the old one gets a link that undoes it for 72 h (S-P11). Links begin with account.link_url, never with anything of the request.
+ * and a PIN to the new one; the old one gets a link that undoes it for 72 h (S-P11). Both are what one does after a theft: they end every session, client, scoped token,
+ * linked service, unspent code and link to an account elsewhere in one transaction, and an undo the factors, too. A password that is changed by who knows it ends the
+ * other clients only. Links begin with account.link_url, never with anything of the request.
  * S-S1: tokens are 256 bits and stored as hashes. S-S2: access 15 min, refresh rotates, idle 30 d, absolute 180 d. S-S3: a refresh token used twice ends the
  * client's session and tells the owner, except within 30 s by the same client key before its successor was used. A step-up grant is single use, 5 min, for one purpose.
  * Beside clients there are scoped tokens: a person makes one for a script (plst) or links a service (plot). Each may only what its scopes say, row by row (http.h), and where
@@ -48,6 +50,9 @@ struct account_conf {
     enum pl_err (*follows)(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
     /* Is the account a member of that system (system_is_member)? PL_NOT_FOUND. May be NULL: then nothing can be given for some systems only. */
     enum pl_err (*member)(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id);
+    /* Ends what upper modules keep that acts or signs in for the account: links of services and of accounts elsewhere (oauth_erase, outside_erase), in the transaction that ends
+     * every session (S-P11, S-A8). May be NULL: there is nothing of the kind. */
+    enum pl_err (*unlink)(struct db_tx *tx, struct pl_uuid account_id);
     const struct account_part *parts; /**< outlives the context; NULL: none */
     struct account_settings settings;
     struct pin_conf pin;

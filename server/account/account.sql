@@ -411,6 +411,11 @@ UPDATE delegation SET last_used_at = $3 WHERE account_id = $1 AND id = $2 AND (l
 -- It is taken back. No row: there is none.
 DELETE FROM delegation WHERE account_id = $1 AND id = $2 RETURNING kind, name;
 
+-- name: delegation_drop_all :many 200
+-- in: account_id uuid
+-- All are taken back.
+DELETE FROM delegation WHERE account_id = $1 RETURNING id;
+
 -- name: delegation_ended :many 100
 -- in: now timestamptz
 -- Those whose time is over.
@@ -445,5 +450,5 @@ DELETE FROM delegation WHERE account_id = $1;
 
 -- name: erase_delegation_tokens :exec
 -- in: account_id uuid
--- The account is being deleted.
+-- The account is being deleted, or all was taken back.
 DELETE FROM delegation_token WHERE account_id = $1;

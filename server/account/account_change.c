@@ -1,7 +1,7 @@
 /* account_change.c - another e-mail or phone (S-P11): a step-up, a PIN to the new one, a notice to the old one with a link that undoes it for 72 hours.
  *
  * Whoever stole a session and an unlocked phone could change both and keep the owner out; the old address, which they do not have, is what brings the account back.
- * So an undo takes back this change and all after it, ends every session, and the password works no more until it is reset. */
+ * So an undo takes back this change and all after it, ends whatever signs in or acts for the account, and the password works no more until it is reset. */
 #include "account_int.h"
 
 #define UNDO "plun"
@@ -149,21 +149,17 @@ enum pl_err account_contact_release(struct db_tx *tx, struct pl_uuid account_id,
     return pl_str_eqz(kind, kinds[CONTACT_EMAIL]) ? account_sql_release_email(tx, value, account_id, NULL) : account_sql_release_phone(tx, value, account_id, NULL);
 }
 
-/* Nobody stays signed in, no password fits, and a link to set a new one is on its way. Passkeys and authenticators go too: whoever changed the address may have added
- * one, and a passkey signs in alone. */
+/* Nobody stays signed in, no password fits, and a link to set a new one is on its way. Passkeys, authenticators, tokens and links go too: whoever changed the address may have
+ * made one, and would be back by it or never leave. */
 static enum pl_err shut(const struct change *k)
 {
     struct account_sql_lock_row now_is;
     bool found;
     enum pl_err e = account_sql_change_password(k->tx, k->account_id, PL_STR(""), NULL);
     if (e == PL_OK)
-        e = account_end_others(k->ctx, k->tx, k->now, k->account_id, (struct pl_uuid){ { 0 } });
-    if (e == PL_OK)
-        e = pin_end(k->tx, k->account_id);
+        e = account_end_all(k->ctx, k->tx, k->now, k->account_id);
     if (e == PL_OK)
         e = factor_forget(k->tx, k->account_id);
-    if (e == PL_OK)
-        e = account_sql_reset_forget(k->tx, k->account_id, NULL);
     if (e == PL_OK)
         e = account_tell(k->ctx, k->tx, k->now, k->account_id, NOTIFY_CHANGE_UNDONE, PL_STR_NONE);
     if (e == PL_OK)

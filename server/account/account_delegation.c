@@ -205,6 +205,18 @@ enum pl_err account_delegation_end(struct account *ctx, struct db_tx *tx, struct
     return e == PL_OK ? tell(ctx, tx, now, actor, id, kind, false, row.name) : e;
 }
 
+enum pl_err account_delegations_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id)
+{
+    struct account_sql_delegation_drop_all_row *rows;
+    size_t n;
+    enum pl_err e = account_sql_delegation_drop_all(tx, account_id, &rows, &n);
+    if (e == PL_OK)
+        e = account_sql_erase_delegation_tokens(tx, account_id, NULL);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        e = journal_fact(tx, ctx->rand, now, JOURNAL_SESSION_REVOKED, account_id, rows[i].id, PL_STR("{}"));
+    return e;
+}
+
 /* What has run into its end is taken back as if by hand: running media is cut, too. */
 enum pl_err account_delegations_expire(struct account *ctx, struct db_tx *tx, struct pl_utc now)
 {

@@ -24,6 +24,7 @@ struct account {
     const struct account_part *parts;
     enum pl_err (*follows)(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
     enum pl_err (*member)(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id);
+    enum pl_err (*unlink)(struct db_tx *tx, struct pl_uuid account_id);
     struct account_where *where; /* NULL: no database of addresses */
 };
 
@@ -86,6 +87,9 @@ PL_MUST enum pl_err account_session_refresh(struct account *ctx, struct db_tx *t
 PL_MUST enum pl_err account_session_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id);
 /* Revokes all clients but `keep` (zero: none stays). */
 PL_MUST enum pl_err account_end_others(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid keep);
+/* After a theft: no client stays, no challenge, no link to a new password, nothing that was given to a script or a service, nothing that signs in in the password's place. The account is
+ * locked, or its row written, by this transaction. */
+PL_MUST enum pl_err account_end_all(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id);
 PL_MUST enum pl_err account_grant_make(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, enum pin_purpose purpose, char ret[SECURE_TOKEN_TEXT]);
 #define ACCOUNT_GRANT_LIFE (5 * PL_MINUTE)
 void account_tokens_write(struct jw *w, const struct account_tokens *t);
@@ -197,6 +201,8 @@ PL_MUST enum pl_err account_on_export(struct http_call *c, struct pl_fail *reter
 /* *ret_used: when it was used before; us 0: never. */
 PL_MUST enum pl_err account_delegation_authenticate(struct db_tx *tx, struct pl_utc now, struct pl_str token, struct http_actor *ret, struct pl_utc *ret_until, struct pl_utc *ret_used);
 PL_MUST enum pl_err account_delegation_hold(struct db_tx *tx, struct pl_utc now, const struct http_actor *actor);
+/* Takes all back, and cuts what they watch. */
+PL_MUST enum pl_err account_delegations_end(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id);
 PL_MUST enum pl_err account_delegations_expire(struct account *ctx, struct db_tx *tx, struct pl_utc now);
 struct pl_str account_delegation_kind_name(enum account_delegation_kind kind);
 PL_MUST enum pl_err account_used_new(struct account_used **ret);

@@ -1,7 +1,8 @@
 /* account_reset.c - a forgotten password: a link by e-mail, a PIN by phone, a new password (S-A8). And the change of a password that is known.
  *
  * POST /v1/password-resets only writes down what was asked; a job looks for the account. So the caller cannot tell by words or by time whether there is one (S-A5).
- * The link has proved the e-mail, so its PIN goes to the phone. Whoever sets the password is not signed in by it, and nobody else stays signed in. */
+ * The link has proved the e-mail, so its PIN goes to the phone. Whoever sets the password is not signed in by it, and nobody else stays signed in. A reset is what one does after a
+ * theft, too: it ends all that was given or linked. A change by who knows the password and has just answered a PIN leaves that, and says so. */
 #include "account_int.h"
 
 #define LINK "plpr"
@@ -125,10 +126,21 @@ struct new_password {
     uint8_t link[32], grant[32]; /* of a reset */
     struct pl_uuid account_id, keep; /* keep: the client that stays signed in; zero: none */
     struct pl_str email, hash;
-    const char *action;
+    bool reset;
 };
 
-/* What a new password ends: every other session and client, every challenge and link. */
+/* What a new password ends: every other session and client, every challenge and link to set another; and of a reset all that account_end_all says. */
+static enum pl_err end_old(const struct new_password *p, struct db_tx *tx)
+{
+    struct account *ctx = p->ctx;
+    if (p->reset)
+        return account_end_all(ctx, tx, p->c->now, p->account_id);
+    enum pl_err e = account_end_others(ctx, tx, p->c->now, p->account_id, p->keep);
+    if (e == PL_OK)
+        e = pin_end(tx, p->account_id);
+    return e == PL_OK ? account_sql_reset_forget(tx, p->account_id, NULL) : e;
+}
+
 static enum pl_err password_set(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 {
     struct new_password *p = arg;
@@ -140,15 +152,11 @@ static enum pl_err password_set(struct db_tx *tx, void *arg, struct pl_fail *ret
     if (e == PL_OK && count != 1)
         return PL_UNAUTHENTICATED;
     if (e == PL_OK)
-        e = account_end_others(ctx, tx, now, p->account_id, p->keep);
+        e = end_old(p, tx);
     if (e == PL_OK)
-        e = pin_end(tx, p->account_id);
+        e = journal_audit(tx, now, &(struct journal_audit){ .account = p->account_id, .actor = p->keep, .action = p->reset ? "password.reset" : "password.changed", .detail = PL_STR("{}") });
     if (e == PL_OK)
-        e = account_sql_reset_forget(tx, p->account_id, NULL);
-    if (e == PL_OK)
-        e = journal_audit(tx, now, &(struct journal_audit){ .account = p->account_id, .actor = p->keep, .action = p->action, .detail = PL_STR("{}") });
-    if (e == PL_OK)
-        e = account_tell(ctx, tx, now, p->account_id, NOTIFY_PASSWORD_CHANGED, PL_STR_NONE);
+        e = account_tell(ctx, tx, now, p->account_id, NOTIFY_PASSWORD_CHANGED, p->reset ? PL_STR("reset") : PL_STR("changed"));
     p->c->status = 204;
     return e;
 }
@@ -202,7 +210,7 @@ static enum pl_err finish_tx(struct db_tx *tx, void *arg, struct pl_fail *reterr
 enum pl_err account_on_reset_finish(struct http_call *c, struct pl_fail *reterr)
 {
     const struct account_password_body *b = c->body;
-    struct new_password p = { .ctx = c->self, .c = c, .action = "password.reset" };
+    struct new_password p = { .ctx = c->self, .c = c, .reset = true };
     enum pl_err e = c->db ? link_hash(c, p.link) : PL_UNAVAILABLE;
     if (e == PL_OK && secure_token_hash(http_header(c, "Step-Up-Grant"), GRANT, p.grant) != PL_OK)
         return PL_STEP_UP_REQUIRED;
@@ -228,7 +236,7 @@ static enum pl_err look_own(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 enum pl_err account_on_password(struct http_call *c, struct pl_fail *reterr)
 {
     const struct account_password_body *b = c->body;
-    struct new_password p = { .ctx = c->self, .c = c, .account_id = c->actor.account_id, .keep = c->actor.client_id, .action = "password.changed" };
+    struct new_password p = { .ctx = c->self, .c = c, .account_id = c->actor.account_id, .keep = c->actor.client_id };
     enum pl_err e = c->db ? db_run(c->db, c->arena, look_own, &p, reterr) : PL_UNAVAILABLE;
     if (e == PL_OK)
         e = take_and_hash(&p, b->password, reterr);

@@ -194,6 +194,19 @@ enum pl_err account_end_others(struct account *ctx, struct db_tx *tx, struct pl_
     return e == PL_OK ? account_sql_client_drop_others(tx, account_id, keep, NULL) : e;
 }
 
+/* Sessions first: what a client links holds its session, so that it is done before this or refused. Then what opens challenges (log-ins by a link), then the challenges. */
+enum pl_err account_end_all(struct account *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id)
+{
+    enum pl_err e = account_end_others(ctx, tx, now, account_id, (struct pl_uuid){ { 0 } });
+    if (e == PL_OK && ctx->unlink)
+        e = ctx->unlink(tx, account_id);
+    if (e == PL_OK)
+        e = account_delegations_end(ctx, tx, now, account_id);
+    if (e == PL_OK)
+        e = pin_end(tx, account_id);
+    return e == PL_OK ? account_sql_reset_forget(tx, account_id, NULL) : e;
+}
+
 enum pl_err account_grant_make(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, enum pin_purpose purpose, char ret[SECURE_TOKEN_TEXT])
 {
     uint8_t hash[32];

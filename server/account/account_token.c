@@ -50,6 +50,8 @@ static enum pl_err make(struct http_call *c, struct account_sql_delegation_list_
 {
     const struct account_delegation d = { .kind = ACCOUNT_TOKEN, .name = row->name, .hint = row->hint, .scopes = row->scopes, .systems = row->systems, .ends_at = row->ends_at };
     enum pl_err e = account_delegation_add(c->self, c->tx, c->now, &c->actor, &d, &row->id);
+    if (e == PL_OK) /* an undo or a reset may have come before the account was ours */
+        e = account_hold_client(c->tx, c->now, &c->actor);
     if (e == PL_OK)
         e = account_delegation_token_add(c->tx, c->actor.account_id, row->id, ACCOUNT_TOKEN, token, row->ends_at);
     return e == PL_OK ? account_nudge_after(c, c->actor.account_id) : e;

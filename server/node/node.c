@@ -59,6 +59,12 @@ static void log_long_text(void *arg, const char *locale, const char *message, un
     PL_LOG(arg, PL_WARN, "notify.text-long", PL_F_Z("locale", locale), PL_F_Z("message", message), PL_F_INT("segments", segments));
 }
 
+static enum pl_err unlink_all(struct db_tx *tx, struct pl_uuid account_id)
+{
+    enum pl_err e = oauth_erase(tx, account_id);
+    return e == PL_OK ? outside_erase(tx, account_id) : e;
+}
+
 static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
 {
     const struct node_conf *c = n->conf;
@@ -69,8 +75,8 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
         return e;
     static const struct account_part parts[] = { { "home", device_write_export }, { "sharing", system_write_export }, { "live", live_write_export }, { "outside", outside_write_export },
         { NULL, NULL } };
-    e = account_new(&(struct account_conf){ .parts = parts, .follows = system_homes, .member = system_is_member, .settings = c->account, .pin = c->pin, .factor = c->factor, .master = &n->master,
-                                              .notify = n->notify, .bus = n->bus,
+    e = account_new(&(struct account_conf){ .parts = parts, .follows = system_homes, .member = system_is_member, .unlink = unlink_all, .settings = c->account, .pin = c->pin,
+                                              .factor = c->factor, .master = &n->master, .notify = n->notify, .bus = n->bus,
                                               .clock = n->clock, .rand = n->rand, .log = &n->log },
                     &n->account, reterr);
     const char *server_name = pl_str_z(n->arena, c->server_name);

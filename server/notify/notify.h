@@ -31,7 +31,7 @@ enum notify_kind {
     NOTIFY_TOKEN_REUSED,    /**< a refresh token was used twice; about: the client's name */
     NOTIFY_ACCOUNT_DELETED,
     NOTIFY_PASSWORD_LINK,    /**< about: the link; life is told */
-    NOTIFY_PASSWORD_CHANGED,
+    NOTIFY_PASSWORD_CHANGED, /**< about: how, a word: "changed" by who was signed in, or "reset" */
     NOTIFY_EMAIL_CHANGED,    /**< to the old address; about: the link that undoes it */
     NOTIFY_PHONE_CHANGED,    /**< to the old number and the e-mail; about: the link that undoes it */
     NOTIFY_CHANGE_UNDONE,

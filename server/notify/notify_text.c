@@ -13,6 +13,7 @@ static const char *const pin_words[] = { "sign_up", "log_in", "reset_password", 
     "replace_hub", "release_device", "transfer_device", "revoke_clients", "delete_account", "change_factors", "export_account", "make_token", "link_service", "change_owners", NULL };
 static const char *const factor_words[] = { "totp_added", "totp_removed", "recovery_codes_made", "recovery_code_used", "passkey_added", "passkey_removed", "passkey_copied",
     "link_added", "link_removed", NULL };
+static const char *const password_words[] = { "changed", "reset", NULL };
 static const char *const access_words[] = { "token_given", "token_ended", "service_given", "service_ended", NULL };
 static const char *const invitation_places[] = { "about", "name", NULL };
 static const char *const sharing_words[] = { "joined", "is_viewer", "is_talker", "is_manager", "is_owner", "left", "removed", "expired", "account_deleted", "system_deleted", NULL };
@@ -24,7 +25,7 @@ const struct notify_rule notify_rules[NOTIFY_KINDS] = {
     [NOTIFY_TOKEN_REUSED] = { "token_reused", MAIL, about_only, NULL, NULL },
     [NOTIFY_ACCOUNT_DELETED] = { "account_deleted", MAIL, NULL, NULL, NULL },
     [NOTIFY_PASSWORD_LINK] = { "password_link", MAIL, link_places, "about", NULL },
-    [NOTIFY_PASSWORD_CHANGED] = { "password_changed", MAIL, NULL, NULL, NULL },
+    [NOTIFY_PASSWORD_CHANGED] = { "password_changed", MAIL, about_only, "about", password_words },
     [NOTIFY_EMAIL_CHANGED] = { "email_changed", MAIL, about_only, "about", NULL },
     [NOTIFY_PHONE_CHANGED] = { "phone_changed", MAIL | TEXT, about_only, "about", NULL },
     [NOTIFY_CHANGE_UNDONE] = { "change_undone", MAIL, NULL, NULL, NULL },

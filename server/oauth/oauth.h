@@ -40,7 +40,7 @@ PL_MUST enum pl_err oauth_client_list(struct db_tx *tx, struct jw *w);
 /* Removes a service and unlinks it everywhere, a thousand accounts a call; *ret_more: call again. PL_NOT_FOUND. */
 PL_MUST enum pl_err oauth_client_remove(struct oauth_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid id, bool *ret_more);
 
-/* Handler of JOURNAL_ACCOUNT_DELETED. */
+/* Handler of JOURNAL_ACCOUNT_DELETED; part of account_conf.unlink: codes, links and refresh tokens. */
 PL_MUST enum pl_err oauth_erase(struct db_tx *tx, struct pl_uuid account_id);
 /* Job, every minute. */
 PL_MUST enum pl_err oauth_expire(struct db_tx *tx, struct pl_utc now);

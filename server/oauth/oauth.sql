@@ -101,15 +101,15 @@ DELETE FROM oauth_refresh WHERE expires_at <= $1;
 
 -- name: erase_codes :exec
 -- in: account_id uuid
--- The account is being deleted.
+-- The account is being deleted, or all its links are ended.
 DELETE FROM oauth_code WHERE account_id = $1;
 
 -- name: erase_services :exec
 -- in: account_id uuid
--- The account is being deleted.
+-- The account is being deleted, or all its links are ended.
 DELETE FROM oauth_service WHERE account_id = $1;
 
 -- name: erase_refresh :exec
 -- in: account_id uuid
--- The account is being deleted.
+-- The account is being deleted, or all its links are ended.
 DELETE FROM oauth_refresh WHERE account_id = $1;

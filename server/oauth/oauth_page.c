@@ -165,6 +165,8 @@ static enum pl_err on_consent(struct http_call *c, struct pl_fail *reterr)
     secure_token_new(CODE, code);
     e = secure_token_hash(pl_str_of(code), CODE, hash);
     if (e == PL_OK)
+        e = account_hold_client(c->tx, c->now, &c->actor); /* so that whoever ends all sessions ends this code, too */
+    if (e == PL_OK)
         e = oauth_sql_code_add(c->tx, (struct pl_str){ (const char *)hash, 32 }, c->actor.account_id, client.id, r->redirect_uri, scopes, systems, r->code_challenge, c->now, NULL);
     if (e == PL_OK)
         e = oauth_answer(ctx, c->arena, r, "code", code, &next);

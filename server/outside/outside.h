@@ -45,7 +45,7 @@ extern const struct http_route outside_routes[]; /* self: struct outside */
 
 /* An account_part: writes member "links". */
 PL_MUST enum pl_err outside_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
-/* Handler of JOURNAL_ACCOUNT_DELETED. */
+/* Handler of JOURNAL_ACCOUNT_DELETED; part of account_conf.unlink: links, and those that were begun. */
 PL_MUST enum pl_err outside_erase(struct db_tx *tx, struct pl_uuid account_id);
 /* Job, every minute. */
 PL_MUST enum pl_err outside_expire(struct db_tx *tx, struct pl_utc now);

@@ -70,10 +70,10 @@ DELETE FROM outside_link WHERE account_id = $1 AND provider = $2 RETURNING issue
 
 -- name: erase_links :exec
 -- in: account_id uuid
--- The account is being deleted.
+-- The account is being deleted, or all its links are ended.
 DELETE FROM outside_link WHERE account_id = $1;
 
 -- name: erase_flows :exec
 -- in: account_id uuid
--- The account is being deleted.
+-- The account is being deleted, or all its links are ended.
 DELETE FROM outside_flow WHERE account_id = $1;
