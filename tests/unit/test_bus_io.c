@@ -38,7 +38,7 @@ static enum pl_err ask(struct bus *b, const char *subject, char *answer, size_t 
 {
     struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(65536);
     struct pl_str got = PL_STR("");
-    enum pl_err e = bus_ask(b, subject, PL_STR("?"), 2 * PL_SECOND, a, &got, NULL);
+    enum pl_err e = a ? bus_ask(b, subject, PL_STR("?"), 2 * PL_SECOND, a, &got, NULL) : PL_NO_MEMORY;
     snprintf(answer, cap, "%.*s", PL_FMT(got));
     return e;
 }
@@ -47,7 +47,8 @@ static void answers(struct bus *b, const char *subject, enum pl_err want, const 
 {
     char got[32];
     enum pl_err e = PL_OK;
-    for (int tries = 0; tries < 1000; tries++) {
+    struct pl_mono end = pl_mono_add(pl_now_mono(&pl_clock_system), 30 * PL_SECOND);
+    while (pl_mono_sub(end, pl_now_mono(&pl_clock_system)) > 0) {
         e = ask(b, subject, got, sizeof got);
         if (e == want && (e != PL_OK || strcmp(got, name) == 0))
             return;
