@@ -27,7 +27,8 @@ CREATE TABLE admin (
     credential_hash bytea NOT NULL,
     created_at timestamp with time zone NOT NULL,
     used_at timestamp with time zone,
-    revoked_at timestamp with time zone
+    revoked_at timestamp with time zone,
+    invited_by uuid
 );
 
 CREATE TABLE admin_invitation (
@@ -879,6 +880,8 @@ ALTER TABLE ONLY voice_call
 CREATE INDEX admin_invitation_by ON admin_invitation USING btree (invited_by);
 
 CREATE INDEX admin_invitation_expires ON admin_invitation USING btree (expires_at);
+
+CREATE INDEX admin_invited_by ON admin USING btree (invited_by);
 
 CREATE INDEX challenge_account ON challenge USING btree (account_id);
 

@@ -3,7 +3,9 @@
  * S-A9: there is no default admin. Who owns the machine (root, or the server's user, as the kernel says at the Unix socket) may do everything, and the audit calls him
  * `machine`. He invites the first admin; then any admin invites others: a one-time token of 256 bits, good for an hour, kept as a hash. Who accepts it gets a credential
  * of his own, which is all that counts over TCP (and counts at the socket too, when it comes). A revocation is in force when it is answered, ends the invitations that he
- * made, and the last admin's can be made by the machine's owner only. No name is given twice. Two different admins are two different http_actor.client_id, neither zero.
+ * made, names the admins whom he had brought in (and whom those had), or revokes them with him (?with_invited=true; who calls stays); the last admin's can be made by the
+ * machine's owner only. No name is given twice. Two different admins are two different http_actor.client_id, neither zero. That does not make them two persons: where two
+ * different admins are wanted (S-D10), a pair of which one was brought in by the other, by admin.invited_by, directly or over others, is to be refused.
  * Whatever changes something is written into one audit chain (`porchctl admin log`, `porchctl audit verify admins`), in the transaction in which it is done.
  * S-A10: an admin sees that an account exists, what is registered and what runs; he cannot see or set a password or a PIN. The machine's owner, who has the database and
  * its key anyway, sees a PIN where no provider is configured to carry it (the outbox of a machine that sends nothing).

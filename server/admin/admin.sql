@@ -22,11 +22,11 @@ SELECT id, name FROM admin WHERE credential_hash = $1 AND revoked_at IS NULL;
 UPDATE admin SET used_at = $2 WHERE id = $1 AND revoked_at IS NULL;
 
 -- name: list :many 1000
--- null: used_at, revoked_at
+-- null: used_at, revoked_at, invited_by
 -- scan: operators' list of a handful of rows
--- All who are, were or may become admins.
-SELECT name, created_at, used_at, revoked_at, false AS invited FROM admin
-UNION ALL SELECT name, expires_at, NULL, NULL, true FROM admin_invitation ORDER BY 1 LIMIT 1000;
+-- All who are, were or may become admins, and by whom. No name: by the machine's owner.
+SELECT a.name, a.created_at, a.used_at, a.revoked_at, false AS invited, b.name AS invited_by FROM admin a LEFT JOIN admin b ON b.id = a.invited_by
+UNION ALL SELECT i.name, i.expires_at, NULL, NULL, true, b.name FROM admin_invitation i LEFT JOIN admin b ON b.id = i.invited_by ORDER BY 1 LIMIT 1000;
 
 -- name: invite :exec
 -- in: name text, token_hash bytea, invited_by uuid?, expires_at timestamptz
@@ -43,18 +43,32 @@ DELETE FROM admin_invitation WHERE expires_at <= $1;
 -- name: accept :one
 -- in: token_hash bytea, now timestamptz
 -- Spends it: of two at once one gets the row. No row: there is no such token, any more.
-DELETE FROM admin_invitation WHERE token_hash = $1 AND expires_at > $2 RETURNING name;
+DELETE FROM admin_invitation WHERE token_hash = $1 AND expires_at > $2 RETURNING name, invited_by;
 
 -- name: add :exec
--- in: id uuid, name text, credential_hash bytea, now timestamptz
+-- in: id uuid, name text, credential_hash bytea, invited_by uuid?, now timestamptz
 -- A new admin.
-INSERT INTO admin (id, name, credential_hash, created_at) VALUES ($1, $2, $3, $4);
+INSERT INTO admin (id, name, credential_hash, invited_by, created_at) VALUES ($1, $2, $3, $4, $5);
 
 -- name: hold :many 1000
 -- null: nothing
 -- scan: a handful of rows
 -- All admins, locked, so that of two who revoke each other one is the last.
 SELECT id, name FROM admin WHERE revoked_at IS NULL ORDER BY id LIMIT 1000 FOR UPDATE;
+
+-- name: find :one
+-- in: name text
+-- null: revoked_at
+-- Who is or was an admin by this name. No row: nobody.
+SELECT id, revoked_at FROM admin WHERE name = $1;
+
+-- name: brought_in :many 1000
+-- in: id uuid
+-- null: nothing
+-- The admins whom this one brought in, and whom those did, and so on, also by one who was revoked.
+WITH RECURSIVE b (id, name, revoked_at) AS (SELECT id, name, revoked_at FROM admin WHERE invited_by = $1
+    UNION SELECT a.id, a.name, a.revoked_at FROM admin a JOIN b ON a.invited_by = b.id)
+SELECT id, name FROM b WHERE revoked_at IS NULL ORDER BY name LIMIT 1000;
 
 -- name: revoke :exec
 -- in: id uuid, now timestamptz

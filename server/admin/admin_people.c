@@ -110,7 +110,7 @@ struct accept_body {
 };
 static const struct json_field accept_fields[] = { JSON_F(struct accept_body, token, J_STR, J_REQUIRED, .hi = 256), J_END };
 
-static enum pl_err make(struct http_call *c, struct pl_str name)
+static enum pl_err make(struct http_call *c, struct pl_str name, struct pl_uuid invited_by)
 {
     struct pl_uuid id = pl_uuid7(c->rand, c->now);
     char credential[SECURE_TOKEN_TEXT];
@@ -118,7 +118,7 @@ static enum pl_err make(struct http_call *c, struct pl_str name)
     secure_token_new(CREDENTIAL, credential);
     enum pl_err e = secure_token_hash(pl_str_of(credential), CREDENTIAL, hash);
     if (e == PL_OK)
-        e = admin_sql_add(c->tx, id, name, hash_str(hash), c->now, NULL);
+        e = admin_sql_add(c->tx, id, name, hash_str(hash), invited_by, c->now, NULL);
     if (e == PL_OK)
         e = did(c, id, name, "admin.accepted", "name", name);
     if (e == PL_OK) {
@@ -143,45 +143,94 @@ static enum pl_err on_accept(struct http_call *c, struct pl_fail *reterr)
         e = admin_sql_accept(c->tx, hash_str(hash), c->now, &row, &found);
     if (e == PL_OK && !found)
         e = PL_UNAUTHENTICATED;
-    return e == PL_OK ? make(c, row.name) : e;
+    return e == PL_OK ? make(c, row.name, row.invited_by) : e;
 }
 
 /* ---- and ends ---- */
 
-/* All are locked, so whoever was revoked a moment ago is not among them. *ret_id zero: nobody of this name. */
-static enum pl_err look(struct http_call *c, struct pl_str name, struct pl_uuid *ret_id, size_t *ret_n)
+/* All are locked, so whoever was revoked a moment ago does not revoke any more. *ret_n: how many there are. */
+static enum pl_err look(struct http_call *c, size_t *ret_n)
 {
     struct admin_sql_hold_row *rows;
     bool caller = admin_is_machine(c);
     enum pl_err e = admin_sql_hold(c->tx, &rows, ret_n);
-    *ret_id = (struct pl_uuid){ 0 };
-    for (size_t i = 0; e == PL_OK && i < *ret_n; i++) {
+    for (size_t i = 0; e == PL_OK && i < *ret_n; i++)
         caller = caller || pl_uuid_eq(rows[i].id, c->actor.client_id);
-        if (pl_str_eq(rows[i].name, name))
-            *ret_id = rows[i].id;
-    }
     return e == PL_OK && !caller ? PL_UNAUTHENTICATED : e;
+}
+
+static enum pl_err revoke(struct http_call *c, struct pl_uuid id, struct pl_str name)
+{
+    enum pl_err e = admin_sql_revoke(c->tx, id, c->now, NULL);
+    if (e == PL_OK) /* waits for who accepts one at this moment: he is found as brought in, then */
+        e = admin_sql_uninvite(c->tx, name, id, NULL);
+    jw_str(&c->out, NULL, name);
+    return e == PL_OK ? admin_did(c, "admin.revoked", "name", name) : e;
+}
+
+/* Until nobody is left of them: one may have been brought in meanwhile. Who calls stays. */
+static enum pl_err revoke_brought_in(struct http_call *c, struct pl_uuid id)
+{
+    struct admin_sql_brought_in_row *rows;
+    size_t n, done = 1;
+    enum pl_err e = PL_OK;
+    while (e == PL_OK && done > 0) {
+        e = admin_sql_brought_in(c->tx, id, &rows, &n);
+        done = 0;
+        for (size_t i = 0; e == PL_OK && i < n; i++)
+            if (!pl_uuid_eq(rows[i].id, c->actor.client_id)) {
+                e = revoke(c, rows[i].id, rows[i].name);
+                done++;
+            }
+    }
+    return e;
+}
+
+/* Those whom he brought in and who are admins still: whoever revokes him should know. */
+static enum pl_err write_brought_in(struct http_call *c, struct pl_uuid id)
+{
+    struct admin_sql_brought_in_row *rows;
+    size_t n = 0;
+    enum pl_err e = admin_sql_brought_in(c->tx, id, &rows, &n);
+    jw_array(&c->out, "brought_in");
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        jw_str(&c->out, NULL, rows[i].name);
+    jw_end_array(&c->out);
+    return e;
+}
+
+static enum pl_err uninvite(struct http_call *c, struct pl_str name)
+{
+    int64_t invited = 0;
+    enum pl_err e = admin_sql_uninvite(c->tx, name, (struct pl_uuid){ 0 }, &invited);
+    if (e == PL_OK && !invited)
+        return PL_NOT_FOUND;
+    jw_str(&c->out, NULL, name);
+    return e == PL_OK ? admin_did(c, "admin.revoked", "name", name) : e;
 }
 
 static enum pl_err on_revoke(struct http_call *c, struct pl_fail *reterr)
 {
     struct pl_str name = http_param(c, "name");
-    struct pl_uuid id;
-    int64_t invited = 0;
+    struct admin_sql_find_row row = { 0 };
+    bool found = false, with_invited = pl_str_eqz(http_query(c, "with_invited"), "true");
     size_t n;
-    enum pl_err e = look(c, name, &id, &n);
-    if (e != PL_OK)
-        return e;
-    bool is = !pl_uuid_is_zero(id);
-    if (is && n == 1 && !admin_is_machine(c))
-        return pl_fail(reterr, PL_FORBIDDEN, "The last admin can be revoked only on the machine itself, over the Unix socket.");
-    if (is)
-        e = admin_sql_revoke(c->tx, id, c->now, NULL);
+    enum pl_err e = look(c, &n);
     if (e == PL_OK)
-        e = admin_sql_uninvite(c->tx, name, id, &invited);
-    if (e == PL_OK && !is && !invited)
-        return PL_NOT_FOUND;
-    return e == PL_OK ? admin_did(c, "admin.revoked", "name", name) : e;
+        e = admin_sql_find(c->tx, name, &row, &found);
+    jw_array(&c->out, "revoked");
+    if (e == PL_OK && found && !row.revoked_at.us)
+        e = revoke(c, row.id, name);
+    else if (e == PL_OK && !(found && with_invited)) /* of who was revoked before, those may go whom he brought in */
+        e = uninvite(c, name);
+    if (e == PL_OK && found && with_invited)
+        e = revoke_brought_in(c, row.id);
+    jw_end_array(&c->out);
+    if (e == PL_OK)
+        e = write_brought_in(c, row.id);
+    if (e == PL_OK && !admin_is_machine(c) && (e = admin_sql_hold(c->tx, &(struct admin_sql_hold_row *){ NULL }, &n)) == PL_OK && n == 0)
+        return pl_fail(reterr, PL_FORBIDDEN, "The last admin can be revoked only on the machine itself, over the Unix socket.");
+    return e;
 }
 
 /* ---- what is there, and what was done ---- */
@@ -200,6 +249,7 @@ static enum pl_err on_list(struct http_call *c, struct pl_fail *reterr)
         jw_open(&c->out, NULL);
         jw_str(&c->out, "name", rows[i].name);
         jw_z(&c->out, "state", state);
+        jw_str(&c->out, "invited_by", rows[i].invited_by.p ? rows[i].invited_by : PL_STR(MACHINE));
         jw_utc(&c->out, rows[i].invited ? "expires_at" : "created_at", rows[i].created_at);
         jw_utc(&c->out, "used_at", rows[i].used_at);
         jw_utc(&c->out, "revoked_at", rows[i].revoked_at);

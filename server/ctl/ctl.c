@@ -54,6 +54,11 @@ static const struct ctl_option oauth_client_options[] = {
     OPT("--public", NULL, public_client, "It runs where no secret can be kept, and gets none."),
     OPT_END,
 };
+static const struct ctl_option admin_revoke_options[] = {
+    AS,
+    OPT("--with-invited", NULL, with_invited, "Also the admins whom this one brought in, and whom those did; also of one who was revoked before."),
+    OPT_END,
+};
 
 static const struct ctl_command commands[] = {
     { "up", "", "Runs the whole of Porchlight on this machine until Ctrl-C", 0, 0, up_options, ctl_up, NULL },
@@ -75,7 +80,7 @@ static const struct ctl_command commands[] = {
     { "admin list", "", "Lists admins, those that were and those that are invited", 0, 0, admin_options, ctl_show, &ctl_view_admins },
     { "admin invite", "NAME", "Makes the one-time token by which somebody becomes an admin; it is good for an hour", 1, 1, admin_options, ctl_admin_invite, NULL },
     { "admin accept", "ADDRESS FILE", "Becomes an admin: takes the token from stdin, writes the credential to FILE", 2, 2, NULL, ctl_admin_accept, NULL },
-    { "admin revoke", "NAME", "Revokes an admin, or an invitation", 1, 1, admin_options, ctl_remove, "/admin/v1/admins/" },
+    { "admin revoke", "NAME", "Revokes an admin, or an invitation, and names whom that admin brought in", 1, 1, admin_revoke_options, ctl_admin_revoke, NULL },
     { "admin log", "", "What admins and the machine's owner did, newest first", 0, 0, admin_options, ctl_show, &ctl_view_log },
     { "migrate", "", "Brings the database to this version", 0, 0, migrate_options, ctl_migrate, NULL },
     { .name = NULL },

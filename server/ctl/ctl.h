@@ -35,6 +35,7 @@ struct ctl {
     const char *out;
     const char *seconds;
     bool public_client; /**< oauth-client add */
+    bool with_invited;  /**< admin revoke */
     /* whatever asks the admin API */
     const char *as; /**< file of an admin's credential; NULL: by the Unix socket in `dir` */
     /* migrate */
@@ -71,6 +72,7 @@ enum pl_err ctl_oauth_client_add(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_admin_invite(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_admin_accept(struct ctl *c, struct pl_fail *reterr);
+enum pl_err ctl_admin_revoke(struct ctl *c, struct pl_fail *reterr);
 /* DELETE of command->data (the path) and the first argument, until nothing is left of it. */
 enum pl_err ctl_remove(struct ctl *c, struct pl_fail *reterr);
 /* Any admin GET: prints the answer as a table by the row in command->data (struct ctl_view), or as it came with --json. */

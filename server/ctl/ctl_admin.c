@@ -17,7 +17,7 @@ const struct ctl_view ctl_view_sessions = { "/admin/v1/sessions", "sessions", { 
 const struct ctl_view ctl_view_accounts = { "/admin/v1/accounts", "accounts", { "account_id", "email", "phone", "country", "region", "created_at" } };
 const struct ctl_view ctl_view_audit = { .path = "/admin/v1/audit/%s" };
 const struct ctl_view ctl_view_oauth_clients = { "/admin/v1/oauth-clients", "clients", { "client_id", "name", "public", "redirect_uris", "created_at" } };
-const struct ctl_view ctl_view_admins = { "/admin/v1/admins", "admins", { "name", "state", "created_at", "used_at", "revoked_at", "expires_at" } };
+const struct ctl_view ctl_view_admins = { "/admin/v1/admins", "admins", { "name", "state", "invited_by", "created_at", "used_at", "revoked_at", "expires_at" } };
 const struct ctl_view ctl_view_log = { "/admin/v1/log", "log", { "number", "at", "action", "detail" } };
 const struct ctl_view ctl_view_live = { .path = "/admin/v1/live/%s" };
 

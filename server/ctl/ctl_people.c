@@ -77,3 +77,36 @@ enum pl_err ctl_admin_accept(struct ctl *c, struct pl_fail *reterr)
         unlink(file);
     return e == PL_UNAUTHENTICATED ? pl_fail(reterr, e, "This token makes nobody an admin: it is wrong, was used, or is older than an hour.") : e;
 }
+
+struct revocation { struct json_list revoked, brought_in; };
+#define REVOCATION struct revocation
+static const struct json_field revocation_fields[] = { JSON_F(REVOCATION, revoked, J_STRS, J_REQUIRED, .hi = 1000), JSON_F(REVOCATION, brought_in, J_STRS, J_REQUIRED, .hi = 1000), J_END };
+
+static void print_names(const char *what, const struct json_list *names)
+{
+    const struct pl_str *name = names->items;
+    for (size_t i = 0; i < names->n; i++)
+        printf("%-10s  %.*s\n", what, PL_FMT(name[i]));
+}
+
+enum pl_err ctl_admin_revoke(struct ctl *c, struct pl_fail *reterr)
+{
+    struct pl_str text = PL_STR_NONE, path = pl_fmt(c->arena, "/admin/v1/admins/%s%s", c->args[0], c->with_invited ? "?with_invited=true" : "");
+    struct revocation r = { 0 };
+    enum pl_err e = ctl_argument(c->args[0], reterr);
+    if (e == PL_OK)
+        e = path.p ? ctl_admin(c, "DELETE", path.p, PL_STR_NONE, &text, reterr) : PL_NO_MEMORY;
+    if (e == PL_OK)
+        e = json_take(revocation_fields, JSON_LENIENT, text, c->arena, &r, reterr);
+    if (e != PL_OK)
+        return e;
+    if (c->json) {
+        printf("%.*s\n", PL_FMT(text));
+        return PL_OK;
+    }
+    print_names("revoked", &r.revoked);
+    print_names("brought in", &r.brought_in);
+    if (r.brought_in.n && !c->with_invited)
+        ctl_say("Those whom %s brought in are admins still. To revoke them: porchctl admin revoke %s --with-invited", c->args[0], c->args[0]);
+    return PL_OK;
+}

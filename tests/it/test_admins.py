@@ -176,13 +176,53 @@ def test_s_a9_a_revocation_is_in_force_at_once_and_ends_what_he_had_invited(ops)
     status, invited = ops.call("POST", "/admin/v1/admins", {"name": "rogues-friend"}, credential)
     assert status == 201
     other = ops.new("other")
-    assert ops.call("DELETE", "/admin/v1/admins/rogue", credential=other)[0] == 204
+    assert ops.call("DELETE", "/admin/v1/admins/rogue", credential=other) == (200, {"revoked": ["rogue"], "brought_in": []})
     assert is_401(ops.call("GET", "/admin/v1/status", credential=credential)) and is_401(ops.call("GET", "/admin/v1/hubs", credential=credential))
     assert is_401(ops.accept(invited["token"])) and ops.state("rogues-friend") is None and ops.state("rogue") == "revoked"
     assert ops.call("DELETE", "/admin/v1/admins/rogue", credential=other)[0] == 404
     assert ops.machine("POST", "/admin/v1/admins", {"name": "rogue"})[1]["code"] == "admin_name_taken"
     ops.invite("unwanted")
-    assert ops.call("DELETE", "/admin/v1/admins/unwanted", credential=other)[0] == 204 and ops.state("unwanted") is None
+    assert ops.call("DELETE", "/admin/v1/admins/unwanted", credential=other)[0] == 200 and ops.state("unwanted") is None
+
+
+def brings_in(ops, name, credential):
+    status, reply = ops.call("POST", "/admin/v1/admins", {"name": name}, credential)
+    assert status == 201
+    return ops.accept(reply["token"])[1]["credential"]
+
+
+def test_s_a9_whom_a_revoked_admin_brought_in_is_named_and_goes_with_him(ops):
+    first = ops.new("mole")
+    second = brings_in(ops, "moles-friend", first)
+    third = brings_in(ops, "friends-friend", second)
+    listed = {a["name"]: a["invited_by"] for a in ops.machine("GET", "/admin/v1/admins")[1]["admins"]}
+    assert (listed["mole"], listed["moles-friend"], listed["friends-friend"]) == ("machine", "mole", "moles-friend")
+    honest = brings_in(ops, "honest", third)
+    brought = ["friends-friend", "honest", "moles-friend"]
+    # One by one: the others stay, and the answer says who they are.
+    assert ops.call("DELETE", "/admin/v1/admins/moles-friend", credential=honest) == (200, {"revoked": ["moles-friend"], "brought_in": ["friends-friend", "honest"]})
+    assert ops.call("DELETE", "/admin/v1/admins/mole", credential=honest) == (200, {"revoked": ["mole"], "brought_in": ["friends-friend", "honest"]})
+    assert ops.call("GET", "/admin/v1/status", credential=third)[0] == 200
+    # All of them, also of one who was revoked before; who calls stays.
+    pending = ops.call("POST", "/admin/v1/admins", {"name": "still-to-come"}, third)[1]["token"]
+    assert ops.call("DELETE", "/admin/v1/admins/mole?with_invited=true", credential=honest) == (200, {"revoked": ["friends-friend"], "brought_in": ["honest"]})
+    assert is_401(ops.call("GET", "/admin/v1/status", credential=third)) and is_401(ops.accept(pending))
+    assert [d["name"] for a, d in ops.log()[:4] if a == "admin.revoked"] == ["friends-friend", "mole", "moles-friend"]
+    done = subprocess.run([program("porchctl"), "--dir", ops.porch.dir, "admin", "revoke", "mole", "--with-invited"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "revoked     honest\n") and [ops.state(n) for n in brought] == ["revoked"] * 3
+    assert ops.machine("DELETE", "/admin/v1/admins/mole")[0] == 404
+
+
+def test_s_a9_nobody_is_brought_in_unseen_while_his_inviter_is_revoked(ops):
+    """The invitation is accepted and the inviter revoked at the same moment: either the token is worth nothing, or the new admin goes, too."""
+    for n in range(4):
+        credential = ops.new(f"inviter-{n}")
+        token = ops.call("POST", "/admin/v1/admins", {"name": f"unseen-{n}"}, credential)[1]["token"]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            accepted = pool.submit(ops.accept, token)
+            revoked = pool.submit(ops.machine, "DELETE", f"/admin/v1/admins/inviter-{n}?with_invited=true")
+        assert revoked.result()[0] == 200 and accepted.result()[0] in (201, 401)
+        assert ops.state(f"unseen-{n}") in (None, "revoked")
 
 
 def test_s_a9_a_call_that_has_begun_is_not_done_for_who_is_revoked_meanwhile(ops):
@@ -201,10 +241,10 @@ def test_s_a9_the_last_admin_is_revoked_on_the_machine_only(ops):
     last = ops.new("last")
     for a in ops.machine("GET", "/admin/v1/admins")[1]["admins"]:
         if a["name"] != "last" and a["state"] == "active":
-            assert ops.call("DELETE", f"/admin/v1/admins/{a['name']}", credential=last)[0] == 204
+            assert ops.call("DELETE", f"/admin/v1/admins/{a['name']}", credential=last)[0] == 200
     status, reply = ops.call("DELETE", "/admin/v1/admins/last", credential=last)
     assert (status, reply["code"]) == (403, "forbidden") and ops.state("last") == "active"
-    assert ops.machine("DELETE", "/admin/v1/admins/last")[0] == 204 and ops.state("last") == "revoked"
+    assert ops.machine("DELETE", "/admin/v1/admins/last")[0] == 200 and ops.state("last") == "revoked"
 
 
 def test_wrong_tokens_are_counted_and_right_ones_go_on(ops):
