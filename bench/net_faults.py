@@ -12,10 +12,13 @@ DYING = 5  # viewers of each camera that die at once
 
 
 def frozen_of(trace):
-    """Of each WINDOW, how long the screen showed the picture before for more than its turn, in ms."""
+    """Of each WINDOW, how long the screen showed the picture before for more than its turn, in ms. The player goes by what was quickest in a window: a hub that had no core for a second
+    lets that time out, and is no later from then on."""
     rows = [(ms, number) for ms, number in trace.rows if ms >= trace.rows[0][0] + SETTLED]
-    base = min(ms - number * FRAME for ms, number in rows)
-    shown = [max(ms, base + number * FRAME + HELD_BACK) for ms, number in rows]
+    base = {}
+    for ms, number in rows:
+        base[ms // WINDOW] = min(base.get(ms // WINDOW, ms), ms - number * FRAME)
+    shown = [max(ms, base[ms // WINDOW] + number * FRAME + HELD_BACK) for ms, number in rows]
     frozen = [0.0] * int((shown[-1] - shown[0]) // WINDOW)
     for a, b in zip(shown, shown[1:]):
         window = int((a - shown[0]) // WINDOW)
