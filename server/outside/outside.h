@@ -9,7 +9,8 @@
  * So nobody finishes what another began. The redirect URI is account.link_url with /linked/<provider>: a page or claimed link of the app, which hands code and state back by the API.
  * Of the provider's tokens nothing is kept: the ID token says who it is (RS256 and ES256 alone), and there is no other use for them, so that an undo has nothing to take back.
  * What is asked of a provider is bounded in time and size, follows no redirect, goes to no private address unless the operator says so, and has workers of its own (http's
- * outside rows): one who does not answer costs nobody else anything.
+ * outside rows), of which one that is silent for a second does not get the last: it costs only
+ * its own users anything (with links.workers = 1 those of all providers).
  * Not here: services that are linked to us (oauth.h), log-in itself (account.h).
  * Threads: any; a provider's documents are kept under its lock.  Memory: the call's arena.
  *     e = outside_new(&(struct outside_conf){ ... }, &ctx, &fail);

@@ -114,7 +114,7 @@ static struct pl_str escaped(struct pl_arena *a, struct pl_str s)
 }
 
 /* The secret goes as the provider takes it; by Basic where it does not say (OpenID Connect Discovery, 3). */
-static enum pl_err exchange(const struct outside *ctx, const struct outside_provider *p, const struct metadata *m, const struct outside_flow *flow, struct pl_str code, struct pl_mono until,
+static enum pl_err exchange(const struct outside *ctx, struct outside_provider *p, const struct metadata *m, const struct outside_flow *flow, struct pl_str code, struct pl_mono until,
                             struct pl_arena *a, struct outside_answer *ret, struct pl_fail *reterr)
 {
     struct pl_buf b = pl_buf_init(a, 32768);

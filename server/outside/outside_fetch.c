@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #define ANSWER_MOST (256 * 1024)
+#define SILENT PL_SECOND        /* who has answered nobody for longer gets no worker more if it were the last */
+#define AWAY (10 * PL_SECOND)  /* for so long a provider that did not answer is not asked for documents */
 
 enum pl_err outside_fetch_init(void) { return curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK ? PL_OK : PL_NO_MEMORY; }
 
@@ -54,7 +56,7 @@ bool outside_url_good(const struct outside_provider *p, struct pl_str url)
 
 struct under_way {
     const struct outside *ctx;
-    const struct outside_provider *p;
+    struct outside_provider *p;
     struct pl_buf body;
     bool refused; /* an address that it may not be at */
 };
@@ -79,9 +81,35 @@ static size_t take(char *p, size_t size, size_t n, void *arg)
 static void curl_freep(CURL **curl) { curl_easy_cleanup(*curl); }
 static void slist_freep(struct curl_slist **list) { curl_slist_free_all(*list); }
 
+/* Who is silent is not waited for by each who comes, and leaves one worker to the other providers. */
+static enum pl_err enter(const struct outside *ctx, struct outside_provider *p, bool document, struct pl_fail *reterr)
+{
+    struct pl_mono now = pl_now_mono(ctx->clock);
+    PL_LOCK(&p->lock);
+    if (document && pl_mono_sub(p->away_until, now) > 0)
+        return pl_fail(reterr, PL_PROVIDER_UNAVAILABLE, "The provider did not answer a moment ago.");
+    if (!p->under_way)
+        p->heard_at = now;
+    if (p->under_way && p->under_way >= ctx->settings.workers - 1 && pl_mono_sub(now, p->heard_at) > SILENT)
+        return pl_fail(reterr, PL_PROVIDER_UNAVAILABLE, "Others wait for the provider, and it is silent.");
+    p->under_way++;
+    return PL_OK;
+}
+
+static void leave(const struct outside *ctx, struct outside_provider *p, bool answered)
+{
+    struct pl_mono now = pl_now_mono(ctx->clock);
+    PL_LOCK(&p->lock);
+    p->under_way--;
+    if (answered)
+        p->heard_at = now;
+    p->away_until = answered ? now : pl_mono_add(now, AWAY);
+}
+
 static void set_up(CURL *curl, struct under_way *u, long left_ms)
 {
     curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L); /* a look-up of a name that hangs is left behind, not waited for */
     curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, u->p->local ? "http,https" : "https");
     curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
     curl_easy_setopt(curl, CURLOPT_PROXY, ""); /* where codes and secrets go is said by the settings, not by http_proxy in somebody's shell */
@@ -97,7 +125,7 @@ static void set_up(CURL *curl, struct under_way *u, long left_ms)
     }
 }
 
-enum pl_err outside_fetch(const struct outside *ctx, const struct outside_provider *p, const struct outside_request *r, struct pl_arena *a, struct outside_answer *ret,
+enum pl_err outside_fetch(const struct outside *ctx, struct outside_provider *p, const struct outside_request *r, struct pl_arena *a, struct outside_answer *ret,
                           struct pl_fail *reterr)
 {
     struct under_way u = { .ctx = ctx, .p = p, .body = pl_buf_init(a, ANSWER_MOST) };
@@ -121,7 +149,11 @@ enum pl_err outside_fetch(const struct outside *ctx, const struct outside_provid
         curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)r->form.n);
         curl_easy_setopt(curl, CURLOPT_POSTFIELDS, r->form.p);
     }
+    enum pl_err e = enter(ctx, p, !r->form.p, reterr);
+    if (e != PL_OK)
+        return e;
     CURLcode rc = curl_easy_perform(curl);
+    leave(ctx, p, rc == CURLE_OK || rc == CURLE_WRITE_ERROR);
     curl_easy_getinfo(curl, CURLINFO_RESPONSE_CODE, &ret->status);
     ret->body = pl_buf_view(&u.body);
     if (rc == CURLE_OK)

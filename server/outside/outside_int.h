@@ -19,6 +19,9 @@ struct outside_provider {
     bool local;             /* its issuer is http:// on loopback: then all of it may be, and nothing else */
     pthread_mutex_t lock;
     struct outside_document metadata, keys; /* LOCK: lock */
+    int64_t under_way;         /* LOCK: lock; calls that wait for it */
+    struct pl_mono heard_at;   /* LOCK: lock; its last answer, or when the first of those began to wait */
+    struct pl_mono away_until; /* LOCK: lock */
 };
 
 struct outside {
@@ -62,8 +65,9 @@ struct outside_answer {
     long status;
     struct pl_str body;
 };
-/* PL_PROVIDER_UNAVAILABLE with why: no answer in time, or one that is too large. Any status is an answer. */
-PL_MUST enum pl_err outside_fetch(const struct outside *ctx, const struct outside_provider *p, const struct outside_request *r, struct pl_arena *a, struct outside_answer *ret,
+/* PL_PROVIDER_UNAVAILABLE with why: no answer in time, or one that is too large; at once where all workers but one wait for a provider that is silent for a second, and for a
+ * GET (documents) within ten seconds after it did not answer. Any status is an answer. */
+PL_MUST enum pl_err outside_fetch(const struct outside *ctx, struct outside_provider *p, const struct outside_request *r, struct pl_arena *a, struct outside_answer *ret,
                                   struct pl_fail *reterr);
 
 /* ---- outside_token.c: is an ID token good? Pure: no clock, no socket ---- */

@@ -381,7 +381,7 @@ def test_how_the_secret_goes(porch, script, tried):
 
 
 def test_a_provider_that_says_nothing_holds_up_nobody_else(porch, script, tried):
-    """Its calls wait on workers of their own, each for links.timeout at most: with more of them under way than there are workers of either kind, others are answered first."""
+    """Calls that ask providers have workers of their own, and one that is silent for a second does not get the last of them: others' users log in meanwhile, its own are told."""
     came, let_go = threading.Semaphore(0), threading.Event()
 
     def silence(form):
@@ -389,18 +389,34 @@ def test_a_provider_that_says_nothing_holds_up_nobody_else(porch, script, tried)
         let_go.wait(60)
         return 200, {}
     script.replies["/token"] = silence
-    flows = [porch.api().post("/v1/sessions/links/scripted").ok(201).body for _ in range(16)]
-    with concurrent.futures.ThreadPoolExecutor(16) as pool:
-        waiting = [pool.submit(log_in, porch, "scripted", {"code": "c", "state": query(f["authorization_url"])["state"]}, f) for f in flows]
-        assert came.acquire(timeout=30) and came.acquire(timeout=30)  # both of its workers are waiting
+    flows = [porch.api().post("/v1/sessions/links/scripted").ok(201).body for _ in range(9)]
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        first, *others = [lambda f=f: log_in(porch, "scripted", {"code": "c", "state": query(f["authorization_url"])["state"]}, f) for f in flows]
+        waits = pool.submit(first)
+        assert came.acquire(timeout=30)  # one of two workers
+        porch.clock.advance(2)
+        for reply in pool.map(lambda ask: ask(), others):
+            reply.refused("provider_unavailable")
+        porch.api().post("/v1/sessions/links/example").ok(201)
         tried.api.get("/v1/home").ok(200)
-        early = {w.result().code for w in waiting if w.done()}
-        late = next(w for w in concurrent.futures.as_completed(waiting) if w.result().code != "overloaded").result()
+        assert len([path for path, _, _ in script.asked if path == "/token"]) == 1
         let_go.set()
-        answers = {(w.result().status, w.result().code) for w in waiting}
-    assert early <= {"overloaded"}
-    late.refused("provider_unavailable")
-    assert answers == {(503, "provider_unavailable"), (503, "overloaded")}
+        waits.result().refused("provider_unavailable")
+
+
+def test_a_provider_that_did_not_answer_is_not_waited_for_by_each_who_comes(own_porch, tmp_path):
+    provider, let_go = Scripted(), threading.Event()
+    porch = own_porch(extra=settings(tmp_path, own=(provider.issuer, SECRET)))
+    metadata = "/.well-known/openid-configuration"
+    provider.replies[metadata] = lambda form: (let_go.wait(60) and 200, {})
+    for _ in range(3):
+        porch.api().post("/v1/sessions/links/own").refused("provider_unavailable")
+    assert [path for path, _, _ in provider.asked] == [metadata]
+    let_go.set()
+    provider.replies.clear()
+    porch.clock.advance(10)
+    porch.api().post("/v1/sessions/links/own").ok(201)
+    provider.close()
 
 
 def test_s_s6_links_go_with_the_account_and_are_in_its_export(porch, script):
@@ -437,7 +453,7 @@ def test_s_s1_nothing_of_it_is_kept_or_logged_as_it_is(porch, real):
 
 
 def test_a_link_is_used_only_where_a_password_would_be_S_P5(porch, real):
-    """Neither a step-up nor a reset takes it; a removed client's key brings the PIN back."""
+    """After it the PIN stands as after a password, by the channel that the app asks for, with its five tries."""
     account = porch.sign_up()
     link(porch, real, account, "first-factor")
     api = porch.api()
