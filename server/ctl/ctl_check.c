@@ -56,6 +56,18 @@ enum pl_err check_address(const char *option, const char *text, struct pl_fail *
     return pl_fail(reterr, PL_INVALID_REQUEST, "%s wants HOST:PORT with a numeric host, such as 127.0.0.1:8080 or [::1]:8080; '%s' is none.", option, text);
 }
 
+enum pl_err check_loopback(const char *text, struct pl_fail *reterr)
+{
+    struct address a;
+    bool good = parse_address(text, &a);
+    if (good && a.ss.ss_family == AF_INET)
+        good = ntohl(((const struct sockaddr_in *)&a.ss)->sin_addr.s_addr) >> 24 == 127;
+    else if (good)
+        good = IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&a.ss)->sin6_addr);
+    return good ? PL_OK : pl_fail(reterr, PL_INVALID_REQUEST, "'%s' is neither HOST:PORT on loopback, such as 127.0.0.1:8090, nor unix:PATH, and secrets go nowhere else: "
+                                                              "to a server on another machine come by ssh -L 8090:127.0.0.1:8090 HOST.", text);
+}
+
 const char *check_dial(struct pl_arena *a, const char *text)
 {
     struct pl_str s = pl_str_of(text);

@@ -11,6 +11,8 @@ PL_MUST enum pl_err check_before_up(struct ctl *c, const struct ctl_paths *p, st
 
 /* Is this HOST:PORT with a numeric host ("127.0.0.1", "[::1]")? PL_INVALID_REQUEST names the option. */
 PL_MUST enum pl_err check_address(const char *option, const char *text, struct pl_fail *reterr);
+/* Is it that, on loopback? Else PL_INVALID_REQUEST says what to do: for what bears a secret and is not encrypted. */
+PL_MUST enum pl_err check_loopback(const char *text, struct pl_fail *reterr);
 /* The same address as one dials it from this machine: an address that means "all" becomes loopback. */
 const char *check_dial(struct pl_arena *a, const char *text);
 /* The same by a name in place of the address; NULL: by the address. */

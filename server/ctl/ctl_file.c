@@ -125,7 +125,8 @@ enum pl_err ctl_write(struct pl_arena *a, const char *path, struct pl_str text, 
     const char *beside = pl_fmt(a, "%s.new", path).p;
     if (!beside)
         return PL_NO_MEMORY;
-    int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    unlink(beside); /* what a write that was cut short has left, or somebody who waits for a secret has put there: never written into */
+    int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     bool ok = fd >= 0 && write_all(fd, text) && fsync(fd) == 0;
     if (fd >= 0 && close(fd) != 0)
         ok = false;

@@ -21,7 +21,7 @@ bool ctl_exists(const char *path);
 PL_MUST enum pl_err ctl_mkdirs(struct pl_arena *a, const char *path, unsigned mode, struct pl_fail *reterr);
 /* The whole file, at most `most` bytes; PL_NOT_FOUND when there is none. */
 PL_MUST enum pl_err ctl_read(struct pl_arena *a, const char *path, size_t most, struct pl_str *ret, struct pl_fail *reterr);
-/* Writes beside it and renames, mode 0600: a reader sees the old or the new one, whole. */
+/* Writes a new file beside it and renames, mode 0600: a reader sees the old or the new one, whole, and nobody else holds it open. */
 PL_MUST enum pl_err ctl_write(struct pl_arena *a, const char *path, struct pl_str text, struct pl_fail *reterr);
 
 /* Says why nobody answers in the data folder: it is another user's, or nothing runs there (`how` starts it: "up"). Always PL_UNAVAILABLE. */

@@ -1,5 +1,5 @@
 #include "ctl_http.h"
-#include "ctl_file.h"
+#include "ctl_check.h"
 #include "json.h"
 #include <curl/curl.h>
 #include <sys/stat.h>
@@ -91,11 +91,12 @@ enum pl_err ctl_http(struct pl_arena *a, const struct ctl_request *q, struct pl_
     return PL_OK;
 }
 
-void ctl_admin_at(const char *address, struct ctl_request *q)
+enum pl_err ctl_admin_at(const char *address, struct ctl_request *q, struct pl_fail *reterr)
 {
     bool socket = strncmp(address, "unix:", 5) == 0;
     q->unix_socket = socket ? address + 5 : NULL;
     q->host = socket ? NULL : address;
+    return socket ? PL_OK : check_loopback(address, reterr);
 }
 
 /* As ssh does with keys: what others can read is no secret any more. */
@@ -113,8 +114,7 @@ static enum pl_err read_credential(const struct ctl *c, struct ctl_request *q, s
     q->bearer = address ? pl_str_z(c->arena, json_doc_str(d, "credential")) : NULL;
     if (!q->bearer || !q->bearer[0])
         return pl_fail(reterr, PL_INVALID_REQUEST, "%s is no file that `porchctl admin accept` has written.", c->as);
-    ctl_admin_at(address, q);
-    return PL_OK;
+    return ctl_admin_at(address, q, reterr);
 }
 
 enum pl_err ctl_admin(struct ctl *c, const char *method, const char *path, struct pl_str body, struct pl_str *ret_body, struct pl_fail *reterr)

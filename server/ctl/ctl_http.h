@@ -20,7 +20,8 @@ struct ctl_request {
 /* PL_UNAVAILABLE when nobody answers within 20 s, or no connection within 3 s. */
 PL_MUST enum pl_err ctl_http(struct pl_arena *a, const struct ctl_request *q, struct pl_str *ret_body, struct pl_fail *reterr);
 
-/* Where the admin API listens, as `admin accept` and credential files say it, "127.0.0.1:8090" or "unix:/run/porchlight/admin.sock": into the request. */
-void ctl_admin_at(const char *address, struct ctl_request *q);
+/* Where the admin API listens, as `admin accept` and credential files say it, "127.0.0.1:8090" or "unix:/run/porchlight/admin.sock": into the request.
+ * PL_INVALID_REQUEST: neither loopback nor a Unix socket, so that no secret goes over a network in the clear. */
+PL_MUST enum pl_err ctl_admin_at(const char *address, struct ctl_request *q, struct pl_fail *reterr);
 /* The admin API: of the server that runs in c->dir, as the machine's owner; or by c->as (PL_FORBIDDEN: others may read that file). `path` may have a query. */
 PL_MUST enum pl_err ctl_admin(struct ctl *c, const char *method, const char *path, struct pl_str body, struct pl_str *ret_body, struct pl_fail *reterr);

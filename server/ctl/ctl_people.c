@@ -60,7 +60,9 @@ enum pl_err ctl_admin_accept(struct ctl *c, struct pl_fail *reterr)
     const char *file = c->args[1];
     if (ctl_exists(file))
         return pl_fail(reterr, PL_FORBIDDEN, "%s exists: name another file.", file);
-    enum pl_err e = read_token(c->arena, &token, reterr);
+    enum pl_err e = ctl_admin_at(c->args[0], &q, reterr);
+    if (e == PL_OK)
+        e = read_token(c->arena, &token, reterr);
     if (e == PL_OK)
         e = ctl_write(c->arena, file, PL_STR(""), reterr); /* so that no token is spent when the credential cannot be kept */
     if (e != PL_OK)
@@ -69,7 +71,6 @@ enum pl_err ctl_admin_accept(struct ctl *c, struct pl_fail *reterr)
     jw_str(&w, "token", token);
     jw_close(&w);
     q.body = pl_buf_view(&b);
-    ctl_admin_at(c->args[0], &q);
     e = ctl_http(c->arena, &q, &text, reterr);
     if (e == PL_OK)
         e = write_credential(c, text, reterr);

@@ -368,6 +368,14 @@ def test_porchctl_as_the_document_shows_it(ops, tmp_path):
     code, said = ctl("admin", "accept", ops.at, "new.json", stdin="plai_" + "A" * 43 + "\n")
     assert code == 1 and "makes nobody an admin" in said and not os.path.exists(tmp_path / "new.json")
     assert ctl("hubs", "--as", "grace.json")[0] == 1 and ctl("hubs", "--as", "ada.json")[0] == 0
+    # Neither token nor credential goes over plain HTTP to another machine.
+    for other in ("192.0.2.1:80", "elsewhere.example:80", "127.0.0.1:80@elsewhere.example:80", "localhost:8090", "[2001:db8::1]:80", "127.0.0.1", "0.0.0.0:80", ""):
+        code, said = ctl("admin", "accept", other, "other.json", stdin="plai_" + "A" * 43 + "\n")
+        assert code == 1 and "ssh -L" in said and not os.path.exists(tmp_path / "other.json"), (other, said)
+        (tmp_path / "there.json").write_text(json.dumps({**ada, "admin": other}))
+        os.chmod(tmp_path / "there.json", 0o600)
+        code, said = ctl("hubs", "--as", "there.json")
+        assert code == 1 and "ssh -L" in said, (other, said)
     # At the socket, too, by name.
     (tmp_path / "here.json").write_text(json.dumps({**ada, "admin": ops.porch.ready["admin"]}))
     os.chmod(tmp_path / "here.json", 0o600)

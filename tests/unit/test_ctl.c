@@ -2,6 +2,7 @@
 #include "ctl_check.h"
 #include "ctl_file.h"
 #include "ctl_proc.h"
+#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -28,7 +29,7 @@ static int up(void **state)
 static int down(void **state)
 {
     (void)state;
-    static const char *const names[] = { "log", "a/b/c", "a/b", "a", "file", "count" };
+    static const char *const names[] = { "log", "a/b/c", "a/b", "a", "file", "file.new", "count" };
     for (size_t i = 0; i < PL_COUNT(names); i++)
         remove(in_folder(names[i]));
     rmdir(folder);
@@ -72,6 +73,29 @@ static void files_are_whole_and_private(void **state)
     assert_int_equal(st.st_mode & 0777, 0600);
     assert_int_equal(ctl_read(arena, in_folder("file"), 5, &text, NULL), PL_IO);
     assert_int_equal(ctl_mkdirs(arena, in_folder("file/under"), 0700, NULL), PL_IO);
+}
+
+/* Somebody who may write in the folder waits for a secret: with a file of his, that he holds open, or a link, in the place where it is made. */
+static void a_file_that_waits_for_a_secret_does_not_get_it(void **state)
+{
+    (void)state;
+    struct pl_str text;
+    struct stat st;
+    char held[8] = "";
+    int fd = open(in_folder("file.new"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    assert_true(fd >= 0);
+    assert_int_equal(ctl_write(arena, in_folder("file"), PL_STR("secret"), NULL), PL_OK);
+    assert_int_equal(pread(fd, held, sizeof held, 0), 0);
+    close(fd);
+    assert_int_equal(stat(in_folder("file"), &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    assert_int_equal(symlink(in_folder("count"), in_folder("file.new")), 0);
+    assert_int_equal(ctl_write(arena, in_folder("file"), PL_STR("another"), NULL), PL_OK);
+    assert_false(ctl_exists(in_folder("count")));
+    assert_int_equal(lstat(in_folder("file"), &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+    assert_int_equal(ctl_read(arena, in_folder("file"), 100, &text, NULL), PL_OK);
+    assert_true(pl_str_eqz(text, "another"));
 }
 
 /* RFC 8032, 7.1, first vector. */
@@ -211,7 +235,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(addresses, up, down), cmocka_unit_test_setup_teardown(files_are_whole_and_private, up, down),
-        cmocka_unit_test_setup_teardown(keys_are_ed25519, up, down), cmocka_unit_test_setup_teardown(one_that_dies_is_started_again, up, down),
+        cmocka_unit_test_setup_teardown(a_file_that_waits_for_a_secret_does_not_get_it, up, down), cmocka_unit_test_setup_teardown(keys_are_ed25519, up, down),
+        cmocka_unit_test_setup_teardown(one_that_dies_is_started_again, up, down),
         cmocka_unit_test_setup_teardown(one_that_cannot_start_says_why, up, down), cmocka_unit_test_setup_teardown(retries_at_start, up, down),
         cmocka_unit_test_setup_teardown(one_that_does_not_end_is_killed, up, down), cmocka_unit_test_setup_teardown(a_signal_to_us_is_a_wish_to_end, up, down),
         cmocka_unit_test_setup_teardown(runs_to_the_end, up, down), cmocka_unit_test_setup_teardown(command_lines, up, down),
