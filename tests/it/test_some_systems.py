@@ -5,6 +5,7 @@ import uuid
 import pytest
 from lib import openapi
 from lib.events import Events
+from lib.sharing import join, member_of, system_of
 from simhub import add_camera, add_hub, make
 from test_others import body_of
 from test_scoped_tokens import SCOPES, token
@@ -128,3 +129,21 @@ def test_only_ones_own_systems_can_be_given(porch, two, other_account):
     refused("not_found", [two.given["/v1/systems/"], str(uuid.uuid4())])
     refused("invalid_request", [])
     refused("invalid_request", ["Given"])
+
+
+def test_a_name_of_a_system_that_was_not_given_is_taken_nevertheless(two):
+    """As the document says: names are unique in an account, for whoever renames."""
+    two.some.patch(f"/v1/systems/{two.given['/v1/systems/']}", {"name": "Kept"}).refused("system_name_taken")
+
+
+def test_a_token_for_a_shared_system_is_good_while_its_person_is_a_member(porch, account, other_account):
+    """Removed: it sees nothing there. Added again: it is good again, as the document says."""
+    shared = system_of(account)
+    join(porch, account, shared, "viewer", other_account)
+    script, _ = token(porch, other_account, ["systems:read"], systems=[shared])
+    script.get(f"/v1/systems/{shared}").ok(200)
+    account.api.delete(f"/v1/systems/{shared}/members/{member_of(account.api, shared, other_account.email)['member_id']}").ok(204)
+    script.get(f"/v1/systems/{shared}").refused("not_found")
+    assert script.get("/v1/systems").ok(200)["systems"] == []
+    join(porch, account, shared, "viewer", other_account)
+    script.get(f"/v1/systems/{shared}").ok(200)
