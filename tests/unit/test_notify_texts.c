@@ -80,8 +80,8 @@ static void a_text_is_found_by_the_lookup_of_rfc_4647(void **state)
     for (size_t i = 0; i < PL_COUNT(cases); i++)
         assert_true(pl_str_eq(text_in(n, NOTIFY_ACCOUNT_DELETED, cases[i].asked), text_in(n, NOTIFY_ACCOUNT_DELETED, cases[i].found)));
     /* What the folder lacks is still found. */
-    assert_true(pl_str_eq(text_in(n, NOTIFY_PASSWORD_CHANGED, "de-AT"), text_in(n, NOTIFY_PASSWORD_CHANGED, "de")));
-    assert_false(pl_str_eq(text_in(n, NOTIFY_PASSWORD_CHANGED, "de"), text_in(n, NOTIFY_PASSWORD_CHANGED, "en")));
+    assert_true(pl_str_eq(text_in(n, NOTIFY_CHANGE_UNDONE, "de-AT"), text_in(n, NOTIFY_CHANGE_UNDONE, "de")));
+    assert_false(pl_str_eq(text_in(n, NOTIFY_CHANGE_UNDONE, "de"), text_in(n, NOTIFY_CHANGE_UNDONE, "en")));
     notify_free(n);
 }
 
