@@ -208,8 +208,8 @@ UPDATE live SET expires_at = LEAST($2, hard_end_at), warned = false WHERE id = $
 
 -- name: stage :exec
 -- in: live_id uuid, name text, at timestamptz
--- The first time that a stage was reached stands.
-INSERT INTO live_stage (account_id, live_id, name, at) SELECT account_id, id, $2, $3 FROM live WHERE id = $1 ON CONFLICT (account_id, live_id, name) DO NOTHING;
+-- The first time that a stage was reached stands. Held, so that it is not left behind by a home that moves meanwhile.
+INSERT INTO live_stage (account_id, live_id, name, at) SELECT account_id, id, $2, $3 FROM live WHERE id = $1 FOR SHARE ON CONFLICT (account_id, live_id, name) DO NOTHING;
 
 -- name: stages :many 32
 -- in: account_id uuid, live_id uuid
@@ -287,19 +287,19 @@ AND NOT EXISTS (SELECT 1 FROM live l JOIN system s ON s.account_id = l.account_i
 -- name: move_stages :exec
 -- in: home_id uuid, system_id uuid, to_id uuid
 -- The system has another home: its sessions' stages.
-UPDATE live_stage t SET account_id = $3 FROM live l WHERE l.account_id = $1 AND l.system_id = $2 AND t.account_id = $1 AND t.live_id = l.id;
+UPDATE live_stage t SET account_id = $3 FROM live l WHERE l.account_id = $3 AND l.system_id = $2 AND t.account_id = $1 AND t.live_id = l.id;
 
 -- name: move_viewers :exec
 -- in: home_id uuid, system_id uuid, to_id uuid
 -- Their viewers.
-UPDATE live_viewer v SET account_id = $3 FROM live l WHERE l.account_id = $1 AND l.system_id = $2 AND v.account_id = $1 AND v.live_id = l.id;
+UPDATE live_viewer v SET account_id = $3 FROM live l WHERE l.account_id = $3 AND l.system_id = $2 AND v.account_id = $1 AND v.live_id = l.id;
 
 -- name: move_places :exec
 -- in: home_id uuid, system_id uuid, to_id uuid
 -- The way to them.
-UPDATE live_place p SET account_id = $3 FROM live l WHERE l.account_id = $1 AND l.system_id = $2 AND p.live_id = l.id;
+UPDATE live_place p SET account_id = $3 FROM live l WHERE l.account_id = $3 AND l.system_id = $2 AND p.account_id = $1 AND p.live_id = l.id;
 
 -- name: move :exec
 -- in: home_id uuid, system_id uuid, to_id uuid
--- The sessions themselves.
+-- The sessions themselves, before what hangs on them.
 UPDATE live SET account_id = $3 WHERE account_id = $1 AND system_id = $2;

@@ -106,8 +106,8 @@ void live_tell_cut(const struct live_ctx *ctx, struct db *db, struct pl_arena *a
 
 enum pl_err live_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to)
 {
-    static enum pl_err (*const whole[])(struct db_tx *, struct pl_uuid, struct pl_uuid, struct pl_uuid, int64_t *) = { live_sql_move_stages, live_sql_move_viewers,
-        live_sql_move_places, live_sql_move };
+    static enum pl_err (*const whole[])(struct db_tx *, struct pl_uuid, struct pl_uuid, struct pl_uuid, int64_t *) = { live_sql_move, live_sql_move_stages,
+        live_sql_move_viewers, live_sql_move_places };
     enum pl_err e = PL_OK;
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(whole); i++)
         e = whole[i](tx, home_id, system_id, to, NULL);

@@ -97,7 +97,7 @@ static bool while_the_home_moves(struct session *x, enum pl_err (*what)(struct d
     move(x, tx);
     assert_int_equal(pthread_create(&t, NULL, do_meanwhile, &m), 0);
     assert_int_equal(pg_do_tx(tx, "DO $$ BEGIN FOR i IN 1..10000 LOOP PERFORM pg_stat_clear_snapshot(); IF EXISTS (SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
-                                  "AND query LIKE '%UPDATE live%') THEN RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE EXCEPTION 'nobody waits'; END $$"), PL_OK);
+                                  "AND query LIKE '%live%') THEN RETURN; END IF; PERFORM pg_sleep(0.001); END LOOP; RAISE EXCEPTION 'nobody waits'; END $$"), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     assert_int_equal(pthread_join(t, NULL), 0);
     pl_arena_free(m.arena);
@@ -132,6 +132,11 @@ static enum pl_err report_live(struct db_tx *tx, const struct session *x, bool *
     struct live_sql_state_row moved;
     return live_sql_state(tx, x->live, PL_STR("live"), PL_STR("waking_hub connecting"), &moved, ret_done);
 }
+static enum pl_err report_stage(struct db_tx *tx, const struct session *x, bool *ret_done)
+{
+    *ret_done = true;
+    return live_sql_stage(tx, x->live, PL_STR("waking_hub"), at(1), NULL);
+}
 static enum pl_err report_end(struct db_tx *tx, const struct session *x, bool *ret_done)
 {
     struct live_ending *endings = NULL;
@@ -146,11 +151,16 @@ static void a_report_counts_while_the_home_moves(void **state)
     (void)state;
     struct session x = session(enroll("report while moving", 23), 0);
     struct live_sql_get_row row;
+    struct live_sql_stages_row *stages;
+    size_t n;
     bool found;
+    assert_true(while_the_home_moves(&x, report_stage));
     assert_true(while_the_home_moves(&x, report_live));
     struct db_tx *tx = begin();
     assert_int_equal(live_sql_get(tx, x.account, x.live, &row, &found), PL_OK);
     assert_true(found && pl_str_eqz(row.state, "live"));
+    assert_int_equal(live_sql_stages(tx, x.account, x.live, &stages, &n), PL_OK);
+    assert_int_equal(n, 1);
     db_rollbackp(&tx);
     assert_true(while_the_home_moves(&x, report_end));
     assert_string_equal(end_code_of(&x), "hub_lost");
