@@ -250,7 +250,7 @@ unsigned relay_viewer_report(struct relay *r, struct relay_viewer *v, struct pl_
 {
     unsigned n = 0;
     for (unsigned t = 0; t < RELAY_TRACKS; t++)
-        if (v->out[t].sr_sent && pl_mono_sub(now, v->out[t].sr_at) >= RELAY_REPORT_EVERY) {
+        if (v->end.connected && !v->paused && v->out[t].sr_sent && pl_mono_sub(now, v->out[t].sr_at) >= RELAY_REPORT_EVERY) {
             relay_viewer_sr(r, v, now, t);
             n++;
         }

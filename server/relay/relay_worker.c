@@ -287,13 +287,32 @@ static void step(struct relay_worker *w, const int64_t *stamps, size_t n)
     count_transit(w, from, sending_us, stamps, n);
 }
 
-/* True when there is probably more. */
+/* What the clock asks for: the pacer, and the tick with its figures. */
+static void due(struct relay_worker *w)
+{
+    struct pl_mono now = pl_now_mono(w->conf.clock);
+    if (pl_mono_cmp(now, w->pace_at) >= 0 || pl_mono_sub(w->pace_at, now) > RELAY_PACE_US) { /* a clock that was set back waits for nothing */
+        relay_pace(w->relay, now, &w->sink);
+        w->pace_at = pl_mono_add(now, RELAY_PACE_US);
+    }
+    if (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > RELAY_TICK_US) {
+        relay_tick(w->relay, now, &w->sink);
+        w->tick_at = pl_mono_add(now, RELAY_TICK_US);
+        tell_load(w, now);
+        tell_sessions(w, now);
+    }
+}
+
+/* True when there is probably more. A read may hold 2,048 datagrams: neither commands nor the pacer wait for all of them. */
 static bool receive(struct relay_worker *w)
 {
     int64_t stamps[RELAY_STEP];
     bool more = relay_batch_read(w->batch, w->udp, &w->io.socket_overflow);
-    for (size_t n; (n = relay_batch_take(w->batch, w->in, stamps)) > 0;)
+    for (size_t n; (n = relay_batch_take(w->batch, w->in, stamps)) > 0; due(w)) {
         step(w, stamps, n);
+        obey(w, pl_now_mono(w->conf.clock));
+        results(w, pl_now_mono(w->conf.clock));
+    }
     return more;
 }
 
@@ -325,21 +344,10 @@ static void *run(void *arg)
         now = pl_now_mono(w->conf.clock);
         obey(w, now);
         results(w, now);
-        for (int round = 0; packets && round < ROUNDS && receive(w); round++) {
-            obey(w, pl_now_mono(w->conf.clock));
-            results(w, pl_now_mono(w->conf.clock));
-        }
+        for (int round = 0; packets && round < ROUNDS && receive(w);)
+            round++;
+        due(w);
         now = pl_now_mono(w->conf.clock);
-        if (pl_mono_cmp(now, w->pace_at) >= 0 || pl_mono_sub(w->pace_at, now) > RELAY_PACE_US) { /* a clock that was set back waits for nothing */
-            relay_pace(w->relay, now, &w->sink);
-            w->pace_at = pl_mono_add(now, RELAY_PACE_US);
-        }
-        if (pl_mono_cmp(now, w->tick_at) >= 0 || pl_mono_sub(w->tick_at, now) > RELAY_TICK_US) {
-            relay_tick(w->relay, now, &w->sink);
-            w->tick_at = pl_mono_add(now, RELAY_TICK_US);
-            tell_load(w, now);
-            tell_sessions(w, now);
-        }
         relay_dtls_kick(w->dtls);
         tell_events(w);
         tell_stats(w, now);

@@ -150,6 +150,49 @@ static void v_b1_reports_do_not_come_all_at_once(void **state)
     sim_free(&s);
 }
 
+/* A viewer who is paused gets no report, and takes none of the others' turns: each hub still hears once a second. */
+static void v_b1_paused_viewers_take_nobodys_turn(void **state)
+{
+    (void)state;
+    enum { MANY = 40, PAUSED = 8 };
+    struct sim s;
+    static struct sim_peer hubs[MANY], viewers[MANY];
+    unsigned told[MANY] = { 0 };
+    sim_new(&s, MANY, 1 << 16);
+    for (unsigned i = 0; i < MANY; i++) {
+        sim_peer_new(&s, &hubs[i], 1 + i, PL_SRTP_GCM, true);
+        sim_peer_new(&s, &viewers[i], 1 + MANY + i, PL_SRTP_GCM, false);
+        s.live_id.b[1] = (uint8_t)i;
+        assert_int_equal(sim_open(&s, &hubs[i], 1), PL_OK);
+        sim_check(&s, &hubs[i], true);
+        assert_int_equal(sim_add(&s, &viewers[i], 1), PL_OK);
+        sim_check(&s, &viewers[i], true);
+        sim_hub_frame(&s, &hubs[i], true, false, 2, -1);
+        sim_hub_audio(&s, &hubs[i]);
+        s.queued = 0;
+    }
+    for (unsigned tick = 0; tick < 180; tick++) { /* nine seconds: from the sixth on, eight viewers are paused */
+        s.now.us += RELAY_TICK_US;
+        for (unsigned i = 0; i < MANY && tick % 20 == 0; i++) {
+            sim_hub_audio(&s, &hubs[i]);
+            sim_check(&s, &hubs[i], true);
+            if (i >= PAUSED)
+                sim_check(&s, &viewers[i], true);
+        }
+        s.queued = 0;
+        relay_tick(s.relay, s.now, &s.sink);
+        for (size_t q = 0; tick >= 120 && q < s.queued; q++)
+            for (unsigned i = 0; i < MANY; i++)
+                told[i] += ice_addr_eq(&s.queue[q].to, &hubs[i].addr) && s.queue[q].p[1] == 201; /* a receiver report comes first */
+    }
+    for (unsigned i = 0; i < MANY; i++) {
+        assert_in_range(told[i], 2, 4);
+        sim_peer_free(&hubs[i]);
+        sim_peer_free(&viewers[i]);
+    }
+    sim_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +201,7 @@ int main(void)
         cmocka_unit_test(v_g4_a_source_has_its_share),
         cmocka_unit_test(v_g4_a_busy_relay_changes_a_generation),
         cmocka_unit_test(v_b1_reports_do_not_come_all_at_once),
+        cmocka_unit_test(v_b1_paused_viewers_take_nobodys_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
