@@ -26,7 +26,7 @@ static _Thread_local struct {
 
 static void *take_part(size_t n)
 {
-    struct part *p = n <= 2 * MAX_TEXT + sizeof *p ? pl_heap(sizeof *p + n) : NULL; /* its buffers double */
+    struct part *p = n <= 8 * MAX_TEXT + sizeof *p ? pl_heap(sizeof *p + n) : NULL; /* its buffers double; a table has 8 bytes for each value of 2 */
     if (!parsing.on)
         return p ? p->bytes : NULL;
     if (!p)

@@ -157,7 +157,8 @@ enum pl_err rtcp_next(struct pl_rd *r, struct rtcp_item *ret)
 struct rtcp_block rtcp_block_at(const struct rtcp_item *item, unsigned i)
 {
     struct pl_rd r = pl_rd_of(item->list + (size_t)i * BLOCK, BLOCK);
-    struct rtcp_block k = { .ssrc = pl_rd_u32(&r), .fraction_lost = pl_rd_u8(&r) };
+    struct rtcp_block k = { .ssrc = pl_rd_u32(&r) };
+    k.fraction_lost = pl_rd_u8(&r);
     uint32_t lost = pl_rd_u24(&r);
     k.lost = lost & 0x800000 ? (int32_t)lost - 0x1000000 : (int32_t)lost;
     k.highest_seq = pl_rd_u32(&r);
@@ -170,7 +171,8 @@ struct rtcp_block rtcp_block_at(const struct rtcp_item *item, unsigned i)
 struct rtcp_dlrr rtcp_dlrr_at(const struct rtcp_item *item, unsigned i)
 {
     struct pl_rd r = pl_rd_of(item->list + (size_t)i * DLRR, DLRR);
-    struct rtcp_dlrr d = { .ssrc = pl_rd_u32(&r), .last_rr = pl_rd_u32(&r) };
+    struct rtcp_dlrr d = { .ssrc = pl_rd_u32(&r) };
+    d.last_rr = pl_rd_u32(&r);
     d.delay_rr = pl_rd_u32(&r);
     return d;
 }

@@ -154,6 +154,7 @@ static bool may_speak(const struct pl_srtp *s, uint32_t ssrc, bool *ret_new)
 
 static uint32_t ssrc_at(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
 
+enum { ODD_MOST = 2048 }; /* larger ones are no packets of media */
 typedef srtp_err_status_t (*step)(srtp_t ctx, void *p, int *n);
 
 static enum pl_err run(struct pl_srtp *s, step f, bool receive, uint32_t ssrc, uint8_t *p, size_t *n)
@@ -162,9 +163,15 @@ static enum pl_err run(struct pl_srtp *s, step f, bool receive, uint32_t ssrc, u
     if (s->receive != receive || !may_speak(s, ssrc, &fresh))
         return PL_AUTH;
     int len = (int)*n;
-    enum pl_err e = err_of(f(s->ctx, p, &len));
+    bool odd = (uintptr_t)p % sizeof(uint32_t) != 0 && *n <= ODD_MOST; /* libsrtp expects words; of what was received in a row a datagram begins anywhere */
+    _Alignas(uint32_t) uint8_t words[ODD_MOST + PL_SRTP_RTCP_OVERHEAD];
+    if (odd)
+        memcpy(words, p, *n);
+    enum pl_err e = err_of(f(s->ctx, odd ? words : p, &len));
     if (e != PL_OK)
         return e;
+    if (odd)
+        memcpy(p, words, (size_t)len);
     if (fresh)
         s->proved[s->proved_n++] = ssrc;
     *n = (size_t)len;
