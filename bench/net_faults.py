@@ -1,7 +1,8 @@
-"""What a running live view meets: loss, another address, viewers that die."""
+"""What a running live view meets: loss, another address, viewers, a relay and a cloud that die."""
 from bench_common import now, pause, percentile
+from lib.events import Events
 from lib.wait import until
-from net_field import FRAME
+from net_field import FRAME, PATIENCE
 
 HELD_BACK = 300.0  # ms that a player holds pictures back
 SETTLED = 2000.0  # ms after the first picture, when the join is over
@@ -9,6 +10,8 @@ WINDOW = 5000.0  # ms of viewing that count as a run
 VIEWERS = 2  # of each camera behind L100 themselves
 APART = 3.0  # s between two changes of an address
 DYING = 5  # viewers of each camera that die at once
+CALM = 11  # s that a process has to be up before porchctl starts it again without waiting first
+WATCHED = 20.0  # s that the viewers of a cloud that dies watch
 
 
 def frozen_of(trace):
@@ -107,3 +110,53 @@ def dead(field, verdicts, runs):
         freed += b
     verdicts.add("V-F4", "killed native viewer: its end to the last packet that went to it", stopped, "≤ 5000", lambda v: max(v) <= 5000)
     verdicts.add("V-F4", "killed native viewer: its end to its place being free", freed, "≤ 10000", lambda v: max(v) <= 10000)
+
+
+def watch_again(lane, told, ready, killed):
+    """An app whose relay has died: it is told so, asks for a live view again, and shows it. (ms until it was told, ms until the next picture.)"""
+    told.wait("live.state", lambda d: d["live_id"] == lane.live_id and d.get("end_code") == "relay_restarted", PATIENCE)
+    heard = now() * 1000
+    watching = lane.join(lane.field.direct, ready, asks_again=("no_relay", "relay_timeout"))
+    return heard - killed, watching.seen()[1].rows[0][0] - killed
+
+
+def relay_dies(field, told):
+    """kill -9 of the relay that carries all lanes' sessions."""
+    watched = field.all(lambda lane: lane.keep(60))
+    began = field.all(lambda lane: lane.ready(1))
+    calm = now() + CALM
+    killed = now() * 1000
+    field.porch.kill("porchlight-relay", wait=False)
+    found = field.all(lambda lane, ready: watch_again(lane, told, ready, killed), began)
+    for one in watched:
+        one.viewer.kill()
+    field.all(lambda lane: lane.end())
+    pause(max(0.0, calm - now()))
+    return found
+
+
+def relay(field, verdicts, runs):
+    """V-F5: kill -9 of the relay; what each app hears, and sees by a new POST."""
+    found = []
+    with Events(field.porch, field.home.api.token) as told:
+        while len(found) < runs:
+            found += relay_dies(field, told)
+    verdicts.add("V-F5", "kill -9 of the relay: until the app's event socket says relay_restarted", [a for a, _ in found], "≤ 1000", lambda v: percentile(v, 0.95) <= 1000)
+    verdicts.add("V-F5", "kill -9 of the relay: until the picture is back by a new POST", [b for _, b in found], "p95 ≤ 3000", lambda v: percentile(v, 0.95) <= 3000)
+
+
+def cloud(field, verdicts, runs):
+    """V-F6: kill -9 of porchlightd under viewers that watch; a run is one viewer over one kill."""
+    never = packets = kills = 0
+    while kills * len(field.lanes) < runs:
+        watching = field.all(lambda lane: lane.keep(int(WATCHED)))
+        began = now()
+        while now() < began + WATCHED / 2:
+            field.porch.kill("porchlightd")
+            field.porch.wait_ready()
+            kills += 1
+        seen = [one.seen()[0] for one in watching]
+        never += sum(s["video_lost"] + s["audio_lost"] for s in seen)
+        packets += sum(s["packets"] for s in seen)
+        field.all(lambda lane: lane.end())
+    verdicts.share("V-F6", f"kill -9 of porchlightd, {kills} times: packets of {len(field.lanes)} viewers that never came", never, packets + never, "0", 0)

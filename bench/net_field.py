@@ -129,11 +129,11 @@ class Lane:
         until(lambda: waits_for_stdin(viewer.process.pid), "the viewer waits for its session", PATIENCE)
         return viewer, trace
 
-    def join(self, net, ready):
+    def join(self, net, ready, asks_again=("relay_timeout",)):
         """The POST, and the viewer goes on with its answer, behind this network. An app that is told that the relay did not answer in time asks again; its time runs on."""
         viewer, trace = ready
         posted = now() * 1000
-        live = until(lambda: (r := self.ask()).code != "relay_timeout" and r, "the relay answers", PATIENCE).ok(201)
+        live = until(lambda: (r := self.ask()).code not in asks_again and r, "the relay answers", PATIENCE).ok(201)
         viewer.begin(through(net, live["srtp"]))
         self.live_id = live["live_id"]
         return Watching(viewer, trace, posted, live)
