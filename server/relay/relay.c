@@ -222,11 +222,12 @@ static enum pl_err set_source(struct relay *r, struct relay_session *s, const st
     s->plain = leg->plain;
     s->no_key_frames = leg->no_key_frames;
     s->key_patience = RELAY_NO_KEY > 2 * leg->gop_us ? RELAY_NO_KEY : 2 * leg->gop_us;
+    struct pl_mono since = s->source.life;
     s->source.session = s;
     enum pl_err e = relay_end_init(r, &s->source, leg, now);
-    if (e != PL_OK) {
+    if (e != PL_OK) { /* another one may come, within the time of the first */
         relay_end_done(r, &s->source);
-        s->source = (struct relay_end){ .session = s };
+        s->source = (struct relay_end){ .session = s, .life = since };
         return e;
     }
     s->pending = false;
@@ -272,6 +273,7 @@ static enum pl_err cmd_open(struct relay *r, struct pl_mono now, const struct re
     s->ref = c->ref;
     s->expires_at = pl_mono_add(now, c->expires_in_us);
     s->pending = true;
+    s->source.life = now;
     enum pl_err e = relay_ring_init(&s->ring, r->conf.ring_bytes);
     if (e == PL_OK && !c->leg.pending)
         e = set_source(r, s, &c->leg, now);
@@ -400,15 +402,20 @@ static enum pl_err cmd_session(struct relay *r, struct pl_mono now, const struct
     return PL_OK;
 }
 
+/* On the thread of all packets, so each is looked up: compared with each other, 20,000 and 20,000 would hold up the pictures for a second. */
 static void cmd_sync(struct relay *r, struct pl_mono now, const struct relay_cmd *c)
 {
+    for (size_t k = 0; k < c->keep_n; k++) {
+        struct relay_session *s = find_session(r, c->keep[k].live_id);
+        if (s && s->ref.generation == c->keep[k].generation)
+            s->kept = true;
+    }
     for (unsigned i = 0; i < r->conf.max_sessions; i++) {
         struct relay_session *s = r->sessions[i];
-        bool keep = !s;
-        for (size_t k = 0; s && !keep && k < c->keep_n; k++)
-            keep = pl_uuid_eq(c->keep[k].live_id, s->ref.live_id) && c->keep[k].generation == s->ref.generation;
-        if (!keep)
+        if (s && !s->kept)
             relay_session_end(r, s, now, "closed");
+        else if (s)
+            s->kept = false;
     }
 }
 
@@ -476,8 +483,8 @@ static const char *session_over(const struct relay *r, const struct relay_sessio
 {
     if (pl_mono_cmp(now, s->expires_at) >= 0)
         return "expired";
-    int64_t patience = s->source.connected ? RELAY_GONE : s->plain ? RELAY_PLAIN_START : s->source.assoc ? RELAY_ICE_GONE : RELAY_GONE;
-    if (!s->pending && pl_mono_cmp(now, r->judge_at) >= 0 && pl_mono_sub(now, s->source.life) >= patience)
+    int64_t patience = s->pending ? RELAY_PENDING : s->source.connected ? RELAY_GONE : s->plain ? RELAY_PLAIN_START : s->source.assoc ? RELAY_ICE_GONE : RELAY_GONE;
+    if (pl_mono_cmp(now, r->judge_at) >= 0 && pl_mono_sub(now, s->source.life) >= patience)
         return "hub_lost";
     if (r->control_down && pl_mono_sub(now, r->control_since) >= RELAY_CONTROL_LOST)
         return "control_lost";

@@ -71,7 +71,7 @@ struct relay_leg { /* one peer, as the relay sees it */
     struct relay_track_conf video, audio;
     struct relay_track_conf talk;         /**< source only: the SSRC that the relay itself speaks with */
     bool plain;                           /**< source only: no ICE; found by SSRC, accepted by its tag, view-only */
-    bool pending;                         /**< source only: not known yet, a second OPEN of this generation brings it; nothing else of the leg counts */
+    bool pending;                         /**< source only: not known yet, a second OPEN of this generation brings it within 35 s; nothing else of the leg counts */
     bool no_key_frames;                   /**< source only: it cannot make one when asked, so it is not asked */
     int64_t gop_us;                       /**< source only: between two of them; 0: not known */
 };

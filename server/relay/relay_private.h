@@ -7,6 +7,7 @@
 
 #define RELAY_PAUSE (5 * PL_SECOND)          /* V-F4: a silent viewer is sent nothing more */
 #define RELAY_GONE (10 * PL_SECOND)          /* and freed; a silent source ends its session */
+#define RELAY_PENDING (35 * PL_SECOND)       /* until a source that is to come is there: the cloud lets its hub make its offer within 30 s */
 #define RELAY_PLAIN_START PL_MINUTE          /* until a plain source is there: a person types its command */
 #define RELAY_CONTROL_LOST (10 * PL_MINUTE)  /* S-M7 */
 #define RELAY_KEY_EVERY (2 * PL_SECOND)      /* V-A5 */
@@ -78,7 +79,7 @@ struct relay_end { /* a peer: a session's source or one of its viewers */
     unsigned name;               /**< which one counts */
     struct ice_addr addr;        /**< family 0: not known yet */
     struct pl_srtp *in, *out;    /**< NULL: no keys yet */
-    struct pl_mono life;         /**< last proved packet */
+    struct pl_mono life;         /**< last proved packet; of a pending source: since when it is waited for */
     bool nominated;              /**< it has a path */
     bool connected;              /**< a path and keys */
 };
@@ -227,7 +228,7 @@ struct relay_session {
     struct pl_mono expires_at, media_at;
     struct relay_end source;
     int64_t key_patience;       /**< from the first media on: then no_key_frame is said */
-    bool plain, pending, no_key_frames, dirty, media_said, key_said, no_key_said, large_said, fast_said;
+    bool plain, pending, kept, no_key_frames, dirty, media_said, key_said, no_key_said, large_said, fast_said;
     int64_t room;               /**< bytes that the source may still send now (source_bps) */
     struct pl_mono room_at;
     struct relay_track tracks[RELAY_TRACKS];

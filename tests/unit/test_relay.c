@@ -289,6 +289,40 @@ static void commands_are_fenced_and_repeatable(void **state)
     sim_done(&s, &hub, &v, &other);
 }
 
+/* Of many sessions those go on that are named with their generation; the rest ends, whatever the order, and what is named and not there is nothing. */
+static void what_is_wanted_is_picked_out_of_many(void **state)
+{
+    (void)state;
+    enum { MANY = 300 };
+    struct sim s;
+    struct relay_ref keep[MANY], left[MANY];
+    struct relay_event e;
+    size_t n = 0;
+    sim_new(&s, MANY, 4096);
+    for (unsigned i = 0; i < MANY; i++) {
+        struct relay_cmd open = { .kind = RELAY_OPEN, .ref = { { { 7, (uint8_t)(i >> 8), (uint8_t)i } }, 2 }, .expires_in_us = PL_HOUR, .leg.pending = true };
+        assert_int_equal(relay_apply(s.relay, s.now, &open, &s.sink), PL_OK);
+        keep[MANY - 1 - i] = (struct relay_ref){ open.ref.live_id, i % 3 }; /* 0 and 1: of generations that do not run here */
+    }
+    keep[MANY - 1].live_id.b[0] = 8; /* is not here */
+    keep[MANY - 2] = keep[MANY - 3]; /* said twice */
+    for (int again = 0; again < 2; again++) {
+        struct relay_cmd sync = { .kind = RELAY_SYNC, .keep = keep, .keep_n = MANY };
+        assert_int_equal(relay_apply(s.relay, s.now, &sync, &s.sink), PL_OK);
+        n = relay_running(s.relay, left, MANY);
+        assert_int_equal(n, MANY / 3);
+    }
+    for (size_t i = 0; i < n; i++)
+        assert_true(left[i].live_id.b[0] == 7 && (left[i].live_id.b[1] * 256 + left[i].live_id.b[2]) % 3 == 2);
+    for (n = 0; sim_event(&s, RELAY_EV_ENDED, &e); n++)
+        assert_string_equal(e.code, "closed");
+    assert_int_equal(n, MANY - MANY / 3);
+    struct relay_cmd none = { .kind = RELAY_SYNC };
+    assert_int_equal(relay_apply(s.relay, s.now, &none, &s.sink), PL_OK);
+    assert_int_equal(relay_running(s.relay, left, MANY), 0);
+    sim_free(&s);
+}
+
 static void full_is_said(void **state)
 {
     (void)state;
@@ -414,7 +448,7 @@ int main(void)
         cmocka_unit_test(fan_out_with_mixed_suites), cmocka_unit_test(a_batch_is_one_run_a_viewer), cmocka_unit_test(s_m1_strangers_get_nothing),
         cmocka_unit_test(s_m2_path_moves_by_proof), cmocka_unit_test(replayed_packets_are_refused), cmocka_unit_test(expiry_by_the_relays_own_clock),
         cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss), cmocka_unit_test(s_m7_control_lost),
-        cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said), cmocka_unit_test(who_was_away_blames_nobody),
+        cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said), cmocka_unit_test(what_is_wanted_is_picked_out_of_many), cmocka_unit_test(who_was_away_blames_nobody),
         cmocka_unit_test(plain_source), cmocka_unit_test(a_plain_source_has_a_minute_to_come), cmocka_unit_test(two_sources_on_one_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -341,7 +341,7 @@ static void a_source_that_comes_later(void **state)
     sim_webrtc_viewer(&s, &v, 2, true);
     sim_check(&s, &v, true);
     sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
-    sim_pass(&s, 40 * PL_SECOND, (struct sim_peer *[]){ &v }, 1);
+    sim_pass(&s, 34 * PL_SECOND, (struct sim_peer *[]){ &v }, 1);
     assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
     s.queued = 0;
     sim_as_webrtc(&hub, true);
@@ -356,6 +356,45 @@ static void a_source_that_comes_later(void **state)
     sim_deliver(&s, &v, &ignore);
     assert_true(v.frames == 1 && v.keys == 1);
     sim_peer_free(&other);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* V-C7: a source that never comes, or whose offer is none, has half a minute; who watches then learns that it is over, and the place is another's. */
+static void v_c7_a_source_that_never_comes(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_event e;
+    struct relay_stats st;
+    sim_new(&s, 1, 0);
+    struct pl_mono opened = s.now;
+    struct relay_cmd pending = { .kind = RELAY_OPEN, .ref = { s.live_id, 1 }, .expires_in_us = PL_HOUR, .leg.pending = true };
+    assert_int_equal(relay_apply(s.relay, s.now, &pending, &s.sink), PL_OK);
+    sim_webrtc_viewer(&s, &v, 2, true);
+    sim_check(&s, &v, true);
+    sim_dtls_in(&s, &v, RELAY_DTLS_KEYS, true);
+    struct sim_peer *alive[] = { &v };
+    sim_pass(&s, 20 * PL_SECOND, alive, 1);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    hub.leg.video.ssrc = hub.leg.audio.ssrc;
+    sim_as_webrtc(&hub, true);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_INVALID_REQUEST); /* gives it no more time */
+    assert_int_equal(relay_apply(s.relay, s.now, &pending, &s.sink), PL_OK); /* nor does that */
+    sim_pass(&s, 15 * PL_SECOND - 10 * PL_MS, alive, 1);
+    assert_false(sim_event(&s, RELAY_EV_ENDED, &e));
+    s.queued = 0;
+    sim_pass(&s, 10 * PL_MS, alive, 1);
+    assert_true(sim_event(&s, RELAY_EV_ENDED, &e));
+    assert_string_equal(e.code, "hub_lost");
+    assert_int_equal(e.at.us - opened.us, 35 * PL_SECOND);
+    relay_stats(s.relay, &st);
+    assert_true(st.sessions == 0 && st.viewers == 0);
+    s.queued = 0;
+    s.live_id.b[5] = 9;
+    sim_peer_free(&hub);
+    sim_peer_new(&s, &hub, 3, PL_SRTP_GCM, true);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
     sim_done(&s, &hub, &v, NULL);
 }
 
@@ -453,6 +492,7 @@ int main(void)
         cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
         cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails), cmocka_unit_test(an_ice_restart_keeps_everything_else),
         cmocka_unit_test(an_ice_restart_of_a_publisher), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
+        cmocka_unit_test(v_c7_a_source_that_never_comes),
         cmocka_unit_test(a_source_that_cannot_is_not_asked), cmocka_unit_test(a_viewer_that_only_listens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
