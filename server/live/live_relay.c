@@ -246,10 +246,9 @@ static enum pl_err tell_after(struct link_call *c, struct live_ctx *ctx, struct 
 
 /* What a restart lost is ended; what the relay is wanted to run is written as the members of live.sync. A session that the same process no longer runs has
  * ended while control was away: the relay's own report of why comes after the hello, and until then the row waits for it. */
-static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const struct hello_msg *m, bool restarted, struct jw *sync)
+static enum pl_err reconcile(struct link_call *c, const struct hello_msg *m, bool restarted, struct jw *sync, struct live_ending **endings)
 {
     struct live_sql_places_of_relay_row *rows;
-    struct live_ending *endings = NULL;
     struct running_msg *sorted = PL_NEW_ARRAY(c->arena, m->running.n + 1, struct running_msg);
     size_t n;
     if (!sorted)
@@ -262,7 +261,7 @@ static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const st
     for (size_t i = 0; e == PL_OK && i < n; i++) {
         bool running = runs(sorted, m->running.n, rows[i].live_id, rows[i].generation);
         if (!running && restarted) {
-            e = live_end(c->tx, c->now, rows[i].live_id, "relay_restarted", &endings);
+            e = live_end(c->tx, c->now, rows[i].live_id, "relay_restarted", endings);
             continue;
         }
         jw_open(sync, NULL);
@@ -271,7 +270,7 @@ static enum pl_err reconcile(struct link_call *c, struct live_ctx *ctx, const st
         jw_close(sync);
     }
     jw_end_array(sync);
-    return e == PL_OK ? tell_after(c, ctx, endings) : e;
+    return e;
 }
 
 static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
@@ -280,6 +279,7 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     struct relay_conn *r = link_owner(c->conn);
     struct live_sql_relay_hello_row row;
     struct serve_args *args = PL_NEW(c->arena, struct serve_args);
+    struct live_ending *endings = NULL;
     bool found, restarted = false;
     enum pl_err e = args ? prove(c, r, m, &restarted, reterr) : PL_NO_MEMORY;
     if (e != PL_OK)
@@ -301,16 +301,16 @@ static enum pl_err on_hello(struct link_call *c, struct pl_fail *reterr)
     jw_close(&w);
     jw_close(&w);
     struct jw sync = live_message(r->ctx, &s, "live.sync");
-    if ((e = reconcile(c, r->ctx, m, restarted, &sync)) != PL_OK)
+    if ((e = reconcile(c, m, restarted, &sync, &endings)) != PL_OK)
         return e;
     jw_close(&sync);
     if (pl_buf_err(&b) != PL_OK || pl_buf_err(&s) != PL_OK)
         return PL_NO_MEMORY;
     link_phase(c->conn, LINK_READY);
     *args = (struct serve_args){ c->conn, pl_buf_view(&b), pl_buf_view(&s) };
-    link_after(c, serve, args);
+    link_after(c, serve, args); /* first: what ended may be much to tell, and new sessions wait for the relay */
     PL_LOG(&c->log, PL_INFO, "relay.connected", PL_F_UUID("relay", m->relay_id), PL_F_STR("name", row.name), PL_F_INT("running", m->running.n));
-    return PL_OK;
+    return tell_after(c, r->ctx, endings);
 }
 
 struct answer_msg {
@@ -378,12 +378,14 @@ static const struct report {
     { "warning", NULL, NULL, 0 },
 };
 
-/* The relay's end codes, as the app sees them: a source that never came is a start that failed. */
+/* The relay's end codes, as the app sees them: a source that never came is a start that failed, and a handshake that failed is its hub's. */
 static const char *end_code(struct pl_str code, bool started)
 {
     static const char *const known[] = { "hub_lost", "expired", "control_lost", "relay_restarted" };
     if (pl_str_eqz(code, "hub_lost") && !started)
         return "start_timeout";
+    if (pl_str_starts(code, PL_STR("dtls_")) && !pl_str_eqz(code, "dtls_no_memory"))
+        return "hub_failed";
     for (size_t i = 0; i < PL_COUNT(known); i++)
         if (pl_str_eqz(code, known[i]))
             return known[i];

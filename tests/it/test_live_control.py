@@ -88,6 +88,18 @@ def test_ends_that_a_relay_reports_do_not_keep_others_waiting(sim):
     until(lambda: home.running() == 1, "the others have ended")
 
 
+@pytest.mark.parametrize("state, said, end_code", [(None, "hub_lost", "start_timeout"), (None, "dtls_fingerprint", "hub_failed"), ("source_connected", "dtls_alert", "hub_failed"),
+                                                   ("source_connected", "hub_lost", "hub_lost"), (None, "dtls_no_memory", "relay_lost")])
+def test_why_a_relay_ended_a_session_is_said_as_what_it_was_V_C7(sim, state, said, end_code):
+    home = sim()
+    home.relay.answers("session.open", "viewer.add")
+    live_id = home.live().ok(201)["live_id"]
+    if state:
+        home.relay.event(live_id, state)
+    home.relay.event(live_id, "ended", code=said)
+    until(lambda: home.api.get(f"/v1/live/{live_id}").ok(200).body.get("end_code") == end_code, f"{said} is {end_code}")
+
+
 def test_the_relay_is_told_how_far_apart_key_frames_are(sim):
     """What the hub said of a stream that it cannot ask for key frames is known when the camera is watched again: the relay then waits as long for one."""
     home = sim()
