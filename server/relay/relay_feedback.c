@@ -122,10 +122,8 @@ static void on_report(struct relay_viewer *v, struct pl_mono now, const struct r
         o->heard.fraction_lost = b.fraction_lost;
         o->heard.lost = b.lost;
         o->heard.jitter = b.jitter;
-        if (o->sr_sent && b.last_sr && b.last_sr == o->sr_mid) {
-            int64_t rtt = pl_mono_sub(now, o->sr_at) - (int64_t)b.delay_last_sr * PL_SECOND / 65536;
-            o->heard.rtt_us = rtt > 0 ? rtt : 1;
-        }
+        int64_t rtt = o->sr_sent && b.last_sr ? rtcp_rtt_us((uint32_t)(relay_ntp(now) >> 16), b.last_sr, b.delay_last_sr) : 0;
+        o->heard.rtt_us = rtt ? rtt : o->heard.rtt_us;
     }
 }
 
@@ -206,42 +204,31 @@ void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned tr
     s->ntp_shift = ours - ntp;
 }
 
-/* A moment and what timestamp it is: the source's last report, carried on when it is old, else the arrivals. */
-static void moment(const struct relay_session *s, struct pl_mono now, unsigned track, uint64_t *ret_ntp, uint32_t *ret_timestamp)
+/* What timestamp is now: the source's last report carried on, else the arrivals. An SR says the time at which it goes out, so that the time comes back in a
+ * viewer's report and tells the round trip, however long that is and whichever of our reports it names (RFC 3550, 6.4.1). */
+static uint32_t timestamp_at(const struct relay_session *s, struct pl_mono now, unsigned track)
 {
     const struct relay_track *t = &s->tracks[track];
     uint32_t clock = relay_clock_of(s, track);
-    int64_t old = t->has_sr ? pl_mono_sub(now, t->sr_at) : 0;
-    *ret_ntp = t->sr_ntp + s->ntp_shift;
-    *ret_timestamp = t->sr_timestamp;
-    if (t->has_sr && old < RELAY_REPORT_EVERY)
-        return;
-    if (t->has_sr) {
-        *ret_ntp += relay_ntp((struct pl_mono){ old });
-        *ret_timestamp += (uint32_t)(old * (int64_t)clock / PL_SECOND);
-        return;
-    }
-    *ret_ntp = relay_ntp(now);
-    *ret_timestamp = t->soonest.timestamp + (uint32_t)(pl_mono_sub(now, time_of(t, t->soonest.timestamp, clock)) * (int64_t)clock / PL_SECOND);
+    if (!t->has_sr)
+        return t->soonest.timestamp + (uint32_t)(pl_mono_sub(now, time_of(t, t->soonest.timestamp, clock)) * (int64_t)clock / PL_SECOND);
+    int64_t since = (int64_t)(relay_ntp(now) - t->sr_ntp - s->ntp_shift) / 256; /* 2^-24 s: a session's longest life times its clock fits */
+    return t->sr_timestamp + (uint32_t)((since * (int64_t)clock + (1 << 23)) >> 24);
 }
 
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track)
 {
     struct relay_out *o = &v->out[track];
-    uint64_t ntp;
-    uint32_t timestamp;
     if (!v->end.connected || v->paused || o->packets == 0)
         return;
     uint8_t p[128];
     struct pl_buf b = pl_buf_fixed(p, sizeof p - PL_SRTP_RTCP_OVERHEAD);
-    moment(v->end.session, now, track, &ntp, &timestamp);
-    rtcp_put_sr(&b, o->conf.ssrc, ntp, timestamp + o->ts_offset, (uint32_t)o->packets, (uint32_t)o->bytes, NULL, 0);
+    rtcp_put_sr(&b, o->conf.ssrc, relay_ntp(now), timestamp_at(v->end.session, now, track) + o->ts_offset, (uint32_t)o->packets, (uint32_t)o->bytes, NULL, 0);
     rtcp_put_cname(&b, o->conf.ssrc, PL_STR("camera")); /* one name for sound and picture: they belong together */
     size_t n = b.n;
     if (pl_buf_err(&b) != PL_OK || pl_srtp_protect_rtcp(v->end.out, p, &n, sizeof p) != PL_OK)
         return;
     o->sr_sent = true;
-    o->sr_mid = (uint32_t)(ntp >> 16);
     o->sr_at = now;
     relay_out_one(r, &v->end.addr, p, n);
 }

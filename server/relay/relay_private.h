@@ -172,7 +172,6 @@ struct relay_out {
     uint32_t ts_offset;         /**< one for the viewer's whole life */
     uint64_t packets, bytes;
     bool sr_sent;
-    uint32_t sr_mid;            /**< middle 32 bits of the NTP time of the last SR to it */
     struct pl_mono sr_at;
     struct relay_heard heard;
 };

@@ -232,7 +232,7 @@ static inline void sim_rtcp(struct sim *s, struct sim_peer *p, bool pli, bool sr
     struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
     uint32_t ssrc = p->unpack ? 0xabc : p->leg.video.ssrc; /* viewers have an SSRC of their own, hubs report under their media's */
     if (sr)
-        rtcp_put_sr(&b, ssrc, UINT64_C(77) << 32, p->ts, 1, 2, NULL, 0);
+        rtcp_put_sr(&b, ssrc, (UINT64_C(77) << 32) + ((uint64_t)s->now.us << 32) / PL_SECOND, p->ts, 1, 2, NULL, 0);
     else
         rtcp_put_rr(&b, ssrc, NULL, 0);
     rtcp_put_cname(&b, ssrc, PL_STR("x"));

@@ -368,6 +368,37 @@ static void figures_of_a_viewer(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
+/* A viewer's report names the last of our sender reports that had come to it, which on a slow way is one of several that are under way: the slowest are told as well. */
+static void v_e1_the_round_trip_of_a_viewer_is_told_however_long_it_is(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, *alive[] = { &hub, &v };
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 6, -1);
+    static const struct { int64_t us; uint32_t kept; int64_t want; } ways[] = { { 30 * PL_MS, 0, 30 * PL_MS }, { 300 * PL_MS, 0, 300 * PL_MS }, { 1200 * PL_MS, 0, 1200 * PL_MS },
+        { 9 * PL_SECOND, 65536 / 2, 8500 * PL_MS }, { 100 * PL_MS, 65536, 8500 * PL_MS } }; /* what was kept longer than it has been under way says nothing */
+    for (size_t i = 0; i < PL_COUNT(ways); i++) {
+        sim_pass(&s, PL_SECOND, alive, 2);
+        sim_rtcp(&s, &hub, false, i > 1); /* with reports of the source or without */
+        sim_deliver(&s, &v, &ignore);
+        struct rtcp_block block = { .ssrc = v.leg.video.ssrc, .last_sr = (uint32_t)(v.sr_ntp[0] >> 16), .delay_last_sr = ways[i].kept };
+        uint64_t sent = v.sr_ntp[0];
+        uint8_t out[200];
+        struct pl_buf b = pl_buf_fixed(out, sizeof out - PL_SRTP_RTCP_OVERHEAD);
+        sim_pass(&s, ways[i].us - (s.now.us - (int64_t)(sent >> 32) * PL_SECOND - (int64_t)((sent & UINT32_MAX) * 1000000 >> 32)), alive, 2);
+        rtcp_put_rr(&b, 0xabc, &block, 1);
+        size_t n = b.n;
+        assert_int_equal(pl_srtp_protect_rtcp(v.back, out, &n, sizeof out), PL_OK);
+        sim_in(&s, &v.addr, out, n);
+        int64_t rtt = figures(&s).viewers[0].rtt_us;
+        if (rtt < ways[i].want - 6 * PL_MS || rtt > ways[i].want + 6 * PL_MS)
+            fail_msg("way %zu: %lld us", i, (long long)rtt);
+    }
+    sim_done(&s, &hub, &v, NULL);
+}
+
 /* The round trip to the source: our own time comes back, less what the source kept it; what names somebody else, or cannot be, says nothing. */
 static void figures_of_a_source(void **state)
 {
@@ -485,6 +516,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sender_reports_carry_the_viewers_time),
         cmocka_unit_test(figures_of_a_viewer),
+        cmocka_unit_test(v_e1_the_round_trip_of_a_viewer_is_told_however_long_it_is),
         cmocka_unit_test(figures_of_a_source),
         cmocka_unit_test(v_a4_sender_reports_do_not_wait_for_the_source),
         cmocka_unit_test(v_e1_freezes_are_counted_where_they_happen),

@@ -404,7 +404,8 @@ static void v_a4_replayed_time_ends_at_live(void **state)
     assert_int_equal(times[7] + 5 * 3000, v.last_ts); /* the newest one of the join is live already */
     sim_rtcp(&s, &hub, false, true);
     sim_deliver(&s, &v, &ignore);
-    assert_int_equal(v.sr_ts[0], hub.ts + offset);
+    uint32_t later = v.sr_ts[0] - (hub.ts + offset); /* a moment later than that picture: the time of the report */
+    assert_true(later < 90 * 70);
     sim_done(&s, &hub, &v, NULL);
 }
 
