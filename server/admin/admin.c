@@ -14,7 +14,7 @@ static enum pl_err take_figures(struct http_call *c, struct figures *ret)
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     bool found;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
-    if (e != PL_OK || (e = admin_begin(c, tx)) != PL_OK || (e = admin_sql_status(tx, c->now, &ret->node, &found)) != PL_OK || (e = live_count(tx, &ret->live)) != PL_OK ||
+    if (e != PL_OK || (e = admin_begin(c, tx)) != PL_OK || (e = admin_sql_status(tx, c->now, &ret->node, &found)) != PL_OK || (e = live_count(tx, c->now, &ret->live)) != PL_OK ||
         (e = notify_count(tx, &ret->outbox)) != PL_OK)
         return e;
     return db_commit(&tx);
@@ -193,7 +193,7 @@ static enum pl_err on_relay(struct http_call *c, struct pl_fail *reterr)
 static enum pl_err on_relays(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
-    return live_list_relays(c->tx, &c->out);
+    return live_list_relays(c->tx, c->now, &c->out);
 }
 
 static enum pl_err on_sessions(struct http_call *c, struct pl_fail *reterr)

@@ -180,11 +180,11 @@ enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, struct pl_
     return PL_OK;
 }
 
-enum pl_err live_list_relays(struct db_tx *tx, struct jw *out)
+enum pl_err live_list_relays(struct db_tx *tx, struct pl_utc now, struct jw *out)
 {
     struct live_sql_relay_list_row *rows;
     size_t n;
-    enum pl_err e = live_sql_relay_list(tx, &rows, &n);
+    enum pl_err e = live_sql_relay_list(tx, now, &rows, &n);
     if (e != PL_OK)
         return e;
     jw_array(out, "relays");

@@ -91,10 +91,10 @@ PL_MUST enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, st
 struct live_counts {
     int64_t relays, connected, viewers, sessions; /**< relays let in · of these connected · viewers on those · sessions that have not ended */
 };
-PL_MUST enum pl_err live_count(struct db_tx *tx, struct live_counts *ret);
+PL_MUST enum pl_err live_count(struct db_tx *tx, struct pl_utc now, struct live_counts *ret);
 /* The same into the gauges porchlight_relays…, porchlight_live_…. */
-PL_MUST enum pl_err live_measure(struct db_tx *tx);
+PL_MUST enum pl_err live_measure(struct db_tx *tx, struct pl_utc now);
 /* For operators: appends members `relays` / `sessions` (arrays) to an open object; live_explain writes one session with its stages. */
-PL_MUST enum pl_err live_list_relays(struct db_tx *tx, struct jw *out);
+PL_MUST enum pl_err live_list_relays(struct db_tx *tx, struct pl_utc now, struct jw *out);
 PL_MUST enum pl_err live_list_sessions(struct db_tx *tx, struct jw *out);
 PL_MUST enum pl_err live_explain(struct db_tx *tx, struct pl_uuid live_id, struct jw *out);

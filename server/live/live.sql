@@ -46,15 +46,19 @@ WHERE r.connected AND r.revoked_at IS NULL AND n.lease_until > $1
 ORDER BY r.sessions, r.id LIMIT 1;
 
 -- name: relay_list :many 1000
--- All relays, for operators.
-SELECT id, name, connected, boot_id, media_host, media_port, max_sessions, sessions, viewers, seen_at, revoked_at FROM relay ORDER BY name;
+-- in: now timestamptz
+-- null: boot_id, media_host, media_port, seen_at, revoked_at
+-- All relays, for operators. A node that died has nothing connected, though it wrote no end.
+SELECT r.id, r.name, COALESCE(r.connected AND n.lease_until > $1, false) AS connected, r.boot_id, r.media_host, r.media_port, r.max_sessions, r.sessions, r.viewers, r.seen_at, r.revoked_at
+FROM relay r LEFT JOIN node n ON n.node_id = r.node_id ORDER BY r.name;
 
 -- name: counts :one
+-- in: now timestamptz
 -- scan: relays are few; running sessions are counted over all accounts, a few times a minute
 -- null: nothing
--- Relays, and what runs on those that are connected, as they said last.
-SELECT (SELECT count(*) FROM relay WHERE revoked_at IS NULL) AS relays, (SELECT count(*) FROM relay WHERE connected AND revoked_at IS NULL) AS connected,
-       (SELECT COALESCE(sum(viewers), 0)::bigint FROM relay WHERE connected AND revoked_at IS NULL) AS viewers,
+-- Relays, and what runs on those that are connected to a node that lives, as they said last.
+WITH up AS (SELECT r.viewers FROM relay r JOIN node n ON n.node_id = r.node_id WHERE r.connected AND r.revoked_at IS NULL AND n.lease_until > $1)
+SELECT (SELECT count(*) FROM relay WHERE revoked_at IS NULL) AS relays, (SELECT count(*) FROM up) AS connected, (SELECT COALESCE(sum(viewers), 0)::bigint FROM up) AS viewers,
        (SELECT count(*) FROM live WHERE state <> 'ended') AS sessions;
 
 -- name: relay_media :one
@@ -203,8 +207,8 @@ UPDATE live SET state = 'ended', end_code = $2, ended_at = $3 WHERE id = $1 AND 
 
 -- name: extend :one
 -- in: id uuid, expires_at timestamptz
--- Moves the end of a running session, never past its hard end.
-UPDATE live SET expires_at = LEAST($2, hard_end_at), warned = false WHERE id = $1 AND ended_at IS NULL RETURNING account_id, expires_at, relay_id, generation;
+-- Moves the end of a running session, never past its hard end. An end that has moved is warned of again.
+UPDATE live SET expires_at = LEAST($2, hard_end_at), warned = warned AND LEAST($2, hard_end_at) <= expires_at WHERE id = $1 AND ended_at IS NULL RETURNING account_id, expires_at, relay_id, generation;
 
 -- name: stage :exec
 -- in: live_id uuid, name text, at timestamptz

@@ -17,6 +17,11 @@ static struct pl_metric traffic[] = {
     PL_METRIC_COUNTER("porchlight_relay_handshakes_refused_total", "DTLS handshakes that were not begun because too many were open."),
     PL_METRIC_COUNTER("porchlight_relay_refused_full_total", "Sessions and viewers that the relays connected to this node did not take: no room, or too busy."),
     PL_METRIC_COUNTER("porchlight_relay_too_fast_total", "Packets of cameras that were dropped because one sent more than 100 Mbit/s."),
+    PL_METRIC_COUNTER("porchlight_relay_socket_overflow_total", "Times that a relay's kernel dropped datagrams, one or more, because its receive buffer was full."),
+    PL_METRIC_COUNTER("porchlight_relay_not_sent_total", "Packets that a relay could not send: its socket did not take them, or their viewer was too far behind."),
+    PL_METRIC_COUNTER("porchlight_relay_unproved_total", "Datagrams that failed their proof: not from whom they say."),
+    PL_METRIC_COUNTER("porchlight_relay_events_dropped_total", "Reports of sessions that a relay had no room to keep. Always 0."),
+    PL_METRIC_COUNTER("porchlight_relay_cpu_us_total", "Microseconds of processor time that the relays connected to this node used."),
     PL_METRIC_COUNTER("porchlight_relay_freezes_in_total", "Times that no whole picture came from a camera for three times as long as usual, and 150 ms longer than it."),
     PL_METRIC_COUNTER("porchlight_relay_freezes_out_total", "The same of pictures that went out whole to a viewer."),
     PL_METRIC_COUNTER("porchlight_relay_handshakes_failed_fingerprint_total", "DTLS handshakes that failed: another certificate than the peer's SDP names."),
@@ -61,10 +66,17 @@ const struct json_field live_stats_fields[] = { JSON_F(struct live_stats_msg, se
     JSON_F(struct live_stats_msg, viewers, J_INT, J_REQUIRED, .hi = 10000000), F_NAMED(struct live_stats_msg, "packets_in", traffic.packets_in),
     F_NAMED(struct live_stats_msg, "packets_out", traffic.packets_out), F_NAMED(struct live_stats_msg, "lost", traffic.lost), F_NAMED(struct live_stats_msg, "handshakes", traffic.handshakes),
     F_NAMED(struct live_stats_msg, "handshakes_refused", traffic.refused), F_NAMED(struct live_stats_msg, "refused_full", traffic.refused_full),
-    F_NAMED(struct live_stats_msg, "too_fast", traffic.too_fast), F_NAMED(struct live_stats_msg, "freezes_in", traffic.freezes_in),
+    F_NAMED(struct live_stats_msg, "too_fast", traffic.too_fast), F_NAMED(struct live_stats_msg, "socket_overflow", traffic.socket_overflow),
+    F_NAMED(struct live_stats_msg, "not_sent", traffic.not_sent), F_NAMED(struct live_stats_msg, "unproved", traffic.unproved),
+    F_NAMED(struct live_stats_msg, "events_dropped", traffic.events_dropped), F_NAMED(struct live_stats_msg, "cpu_us", traffic.cpu_us),
+    JSON_F(struct live_stats_msg, busy_percent, J_INT, J_OPTIONAL, .hi = 1000), F_NAMED(struct live_stats_msg, "freezes_in", traffic.freezes_in),
     F_NAMED(struct live_stats_msg, "freezes_out", traffic.freezes_out), F_GROUP("failures", failures, failures_fields), F_GROUP("transit", transit, transit_fields),
     F_GROUP("paced", paced, paced_fields), F_GROUP("stages_us", stages, stages_fields), J_END };
 
+static struct pl_metric loads[] = {
+    PL_METRIC_COUNTER("porchlight_relay_loads_total", "Loads that relays told this node, each one's every 5 s."),
+    PL_METRIC_COUNTER("porchlight_relay_loads_high_total", "Those of 70 % of a core or more: such a relay takes no further session or viewer."),
+};
 static struct pl_metric sources[] = {
     PL_METRIC_COUNTER("porchlight_source_reports_total", "Figures of watched sources that relays told this node, each one's every 5 s."),
     PL_METRIC_COUNTER("porchlight_source_reports_slow_total", "Those in which a packet and its echo between relay and hub took 300 ms or more."),
@@ -76,23 +88,24 @@ static struct pl_metric reports[] = {
     PL_METRIC_COUNTER("porchlight_viewer_reports_silent_total", "Those of viewers that were not heard of for 5 s."),
 };
 
-enum pl_err live_count(struct db_tx *tx, struct live_counts *ret)
+enum pl_err live_count(struct db_tx *tx, struct pl_utc now, struct live_counts *ret)
 {
     struct live_sql_counts_row r;
     bool found;
-    enum pl_err e = live_sql_counts(tx, &r, &found);
+    enum pl_err e = live_sql_counts(tx, now, &r, &found);
     if (e == PL_OK)
         *ret = (struct live_counts){ .relays = r.relays, .connected = r.connected, .viewers = r.viewers, .sessions = r.sessions };
     return e;
 }
 
-enum pl_err live_measure(struct db_tx *tx)
+enum pl_err live_measure(struct db_tx *tx, struct pl_utc now)
 {
     struct live_counts c = { 0 };
-    enum pl_err e = live_count(tx, &c);
+    enum pl_err e = live_count(tx, now, &c);
     const int64_t values[] = { c.relays, c.connected, c.viewers, c.sessions };
     pl_metrics_register(gauges, PL_COUNT(gauges));
     pl_metrics_register(traffic, PL_COUNT(traffic));
+    pl_metrics_register(loads, PL_COUNT(loads));
     pl_metrics_register(sources, PL_COUNT(sources));
     pl_metrics_register(reports, PL_COUNT(reports));
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(values); i++)
@@ -103,7 +116,8 @@ enum pl_err live_measure(struct db_tx *tx)
 /* In the order of the metrics. */
 static void list(const struct live_traffic *t, int64_t ret[PL_COUNT(traffic)])
 {
-    const int64_t all[] = { t->packets_in, t->packets_out, t->lost, t->handshakes, t->refused, t->refused_full, t->too_fast, t->freezes_in, t->freezes_out,
+    const int64_t all[] = { t->packets_in, t->packets_out, t->lost, t->handshakes, t->refused, t->refused_full, t->too_fast, t->socket_overflow, t->not_sent,
+        t->unproved, t->events_dropped, t->cpu_us, t->freezes_in, t->freezes_out,
         t->failures.fingerprint, t->failures.no_profile, t->failures.alert, t->failures.timeout, t->failures.refused, t->failures.no_memory, t->transit.us50, t->transit.us150,
         t->transit.us500, t->transit.ms1, t->transit.ms5, t->transit.longer, t->paced.us100, t->paced.ms5, t->paced.ms10, t->paced.ms20, t->paced.ms50, t->paced.longer,
         t->stages.receive, t->stages.verify, t->stages.protect, t->stages.send };
@@ -111,8 +125,13 @@ static void list(const struct live_traffic *t, int64_t ret[PL_COUNT(traffic)])
     memcpy(ret, all, sizeof all);
 }
 
-void live_count_traffic(struct live_traffic *before, const struct live_traffic *now)
+enum { HIGH_PERCENT = 70, SLOW_MS = 300 }; /* from there on a relay answers node_full */
+
+void live_count_traffic(struct live_traffic *before, const struct live_stats_msg *m)
 {
+    const struct live_traffic *now = &m->traffic;
+    pl_count(&loads[0], 1);
+    pl_count(&loads[1], m->busy_percent >= HIGH_PERCENT);
     if (!before->any)
         *before = *now;
     int64_t was[PL_COUNT(traffic)], is[PL_COUNT(traffic)];
@@ -125,8 +144,6 @@ void live_count_traffic(struct live_traffic *before, const struct live_traffic *
     before->any = true;
 }
 
-enum { SLOW_MS = 300 };
-
 static void count_source(int64_t rtt_ms)
 {
     pl_count(&sources[0], 1);
@@ -135,7 +152,7 @@ static void count_source(int64_t rtt_ms)
 
 static void count_viewer(int64_t lost_percent, int64_t rtt_ms, bool paused)
 {
-    const bool so[] = { true, lost_percent >= 2, rtt_ms >= SLOW_MS, paused };
+    const bool so[] = { true, !paused && lost_percent >= 2, !paused && rtt_ms >= SLOW_MS, paused }; /* of who is silent the figures are those of before */
     for (size_t i = 0; i < PL_COUNT(so); i++)
         if (so[i])
             pl_count(&reports[i], 1);

@@ -63,18 +63,18 @@ enum pl_err live_on_uplink(struct link_call *c, struct pl_fail *reterr);
 struct live_traffic {
     bool any;
     int64_t packets_in, packets_out, lost;
-    int64_t handshakes, refused, refused_full, too_fast, freezes_in, freezes_out;
+    int64_t handshakes, refused, refused_full, too_fast, socket_overflow, not_sent, unproved, events_dropped, cpu_us, freezes_in, freezes_out;
     struct live_failures { int64_t fingerprint, no_profile, alert, timeout, refused, no_memory; } failures;
     struct live_transit { int64_t us50, us150, us500, ms1, ms5, longer; } transit;
     struct live_paced { int64_t us100, ms5, ms10, ms20, ms50, longer; } paced;
     struct live_stages { int64_t receive, verify, protect, send; } stages;
 };
 struct live_stats_msg { /* a relay's `stats` */
-    int64_t sessions, viewers;
+    int64_t sessions, viewers, busy_percent;
     struct live_traffic traffic;
 };
 extern const struct json_field live_stats_fields[];
-void live_count_traffic(struct live_traffic *before, const struct live_traffic *now);
+void live_count_traffic(struct live_traffic *before, const struct live_stats_msg *m);
 /* How the pictures arrive: counted for operators, and stored as it comes for the people who watch; nothing decides by it. */
 struct live_session_stats_msg { /* a relay's `session.stats`: 5 s of a session that is watched */
     struct pl_uuid live_id;

@@ -536,7 +536,7 @@ static enum pl_err on_stats(struct link_call *c, struct pl_fail *reterr)
     (void)reterr;
     const struct live_stats_msg *m = c->msg;
     struct relay_conn *r = link_owner(c->conn);
-    live_count_traffic(&r->traffic, &m->traffic);
+    live_count_traffic(&r->traffic, m);
     return live_sql_relay_stats(c->tx, r->relay_id, r->epoch, (int32_t)m->sessions, (int32_t)m->viewers, c->now, NULL);
 }
 

@@ -101,8 +101,7 @@ static enum pl_err sweep_events(struct node *n, struct db *db, struct pl_arena *
 static enum pl_err measure(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     (void)ret_again;
-    IN_TX(n, db, a, (e = notify_measure(tx)) == PL_OK ? live_measure(tx) : e);
-    (void)now;
+    IN_TX(n, db, a, (e = notify_measure(tx)) == PL_OK ? live_measure(tx, now) : e);
     return e;
 }
 

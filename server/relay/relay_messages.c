@@ -289,6 +289,7 @@ static void write_stats(const struct relay_news *n, struct pl_buf *out)
     jw_int(&w, "unproved", (int64_t)n->stats.unproved);
     jw_int(&w, "not_sent", (int64_t)(n->stats.not_sent + n->io.send_failed));
     jw_int(&w, "socket_overflow", (int64_t)n->io.socket_overflow);
+    jw_int(&w, "events_dropped", (int64_t)n->stats.events_dropped);
     jw_int(&w, "cpu_us", n->io.cpu_us);
     jw_int(&w, "busy_percent", (n->stats.busy + 5) / 10);
     jw_int(&w, "refused_full", (int64_t)n->stats.refused_full);

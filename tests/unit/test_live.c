@@ -55,6 +55,13 @@ static void extensions_stop_at_the_hard_end(void **state)
     assert_int_equal(live_sql_extend(tx, x.live, at(5000), &to, &found), PL_OK);
     assert_true(found && to.expires_at.us == at(1800).us);
     assert_int_equal(db_commit(&tx), PL_OK);
+    for (int64_t s = 1771; s < 1775; s++) { /* an app that asks again at each warning */
+        expire(s);
+        tx = begin();
+        assert_int_equal(live_sql_extend(tx, x.live, at(s + 300), &to, &found), PL_OK);
+        assert_int_equal(db_commit(&tx), PL_OK);
+    }
+    assert_int_equal(events_of(x.account, "live.expiring"), 1); /* the end has not moved: it is not warned of again */
     expire(1799);
     assert_string_equal(end_code_of(&x), "");
     expire(1801);
@@ -158,6 +165,117 @@ static void a_relay_of_a_dead_node_is_lost(void **state)
     assert_string_equal(end_code_of(&x), "");
     expire(10501);
     assert_string_equal(end_code_of(&x), "relay_lost");
+}
+
+static struct live_counts counts_at(int64_t s)
+{
+    struct live_counts c;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_count(tx, at(s), &c), PL_OK);
+    db_rollbackp(&tx);
+    return c;
+}
+
+static bool listed_connected(const char *name, int64_t s)
+{
+    struct pl_buf b = pl_buf_init(arena, 64 * 1024);
+    struct jw w = jw_start(&b);
+    struct db_tx *tx = begin();
+    jw_open(&w, NULL);
+    assert_int_equal(live_list_relays(tx, at(s), &w), PL_OK);
+    jw_close(&w);
+    db_rollbackp(&tx);
+    const char *row = strstr(pl_str_z(arena, pl_buf_view(&b)), pl_fmt(arena, "\"name\":\"%s\"", name).p);
+    assert_non_null(row);
+    const char *connected = strstr(row, "\"connected\":");
+    assert_non_null(connected);
+    return strncmp(connected, "\"connected\":true", 16) == 0;
+}
+
+/* A node that was killed wrote no end of its relays' connections: who counts them asks whether it lives, as who chooses one does. */
+static void what_a_dead_node_had_connected_is_not_counted(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("counted", 21);
+    struct live_counts before = counts_at(9000);
+    int64_t epoch = hello(relay, 0, 9000);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_relay_stats(tx, relay, epoch, 1, 3, at(9000), NULL), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    struct live_counts c = counts_at(9999);
+    assert_true(c.connected == before.connected + 1 && c.viewers == before.viewers + 3 && listed_connected("counted", 9999));
+    c = counts_at(10001); /* the node's lease is over */
+    assert_true(c.relays == before.relays && c.connected == 0 && c.viewers == 0 && !listed_connected("counted", 10001));
+}
+
+static int64_t metric(const char *name)
+{
+    struct pl_buf b = pl_buf_init(arena, 1 << 20);
+    pl_metrics_print(&b);
+    const char *line = strstr(pl_str_z(arena, pl_buf_view(&b)), pl_fmt(arena, "\n%s ", name).p);
+    assert_non_null(line);
+    return strtoll(strchr(line + 1, ' '), NULL, 10);
+}
+
+static void take(const struct json_field *fields, const char *text, void *ret)
+{
+    struct pl_fail fail = PL_FAIL_INIT;
+    if (json_take(fields, JSON_LENIENT, pl_str_of(text), arena, ret, &fail) != PL_OK)
+        fail_msg("%s: %s", fail.field, fail.detail);
+}
+
+/* What a relay loses itself, and that it has too much to do, is counted as what the networks lose is. */
+static void losses_of_a_relay_are_counted(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "porchlight_relay_socket_overflow_total", "porchlight_relay_not_sent_total", "porchlight_relay_unproved_total",
+        "porchlight_relay_events_dropped_total", "porchlight_relay_cpu_us_total" };
+    struct live_traffic before = { 0 };
+    struct db_tx *tx = begin();
+    assert_int_equal(live_measure(tx, at(0)), PL_OK);
+    db_rollbackp(&tx);
+    int64_t was[PL_COUNT(names)], loads = metric("porchlight_relay_loads_total"), high = metric("porchlight_relay_loads_high_total");
+    for (size_t i = 0; i < PL_COUNT(names); i++)
+        was[i] = metric(names[i]);
+    for (int i = 0; i < 2; i++) {
+        struct live_stats_msg m = { 0 };
+        take(live_stats_fields, i ? "{\"sessions\":1,\"viewers\":2,\"socket_overflow\":11,\"not_sent\":22,\"unproved\":33,\"events_dropped\":44,\"cpu_us\":55,\"busy_percent\":70}"
+                                  : "{\"sessions\":1,\"viewers\":2,\"socket_overflow\":10,\"not_sent\":20,\"unproved\":30,\"events_dropped\":40,\"cpu_us\":50,\"busy_percent\":69}", &m);
+        live_count_traffic(&before, &m);
+    }
+    for (size_t i = 0; i < PL_COUNT(names); i++)
+        assert_int_equal(metric(names[i]) - was[i], i + 1);
+    assert_true(metric("porchlight_relay_loads_total") == loads + 2 && metric("porchlight_relay_loads_high_total") == high + 1);
+}
+
+/* What a viewer said last is not said again by its silence. */
+static void a_silent_viewer_is_counted_as_silent_alone(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("silence", 22);
+    hello(relay, 0, 0);
+    struct session x = session(relay, 0);
+    static const char *const texts[] = { "{\"lost_percent\":9,\"rtt_ms\":900,\"paused\":false}", "{\"lost_percent\":9,\"rtt_ms\":900,\"paused\":true}" };
+    static const char *const names[] = { "porchlight_viewer_reports_total", "porchlight_viewer_reports_lossy_total", "porchlight_viewer_reports_slow_total",
+        "porchlight_viewer_reports_silent_total" };
+    static const int64_t more[][PL_COUNT(names)] = { { 1, 1, 1, 0 }, { 1, 0, 0, 1 } };
+    char id[PL_UUID_TEXT];
+    pl_uuid_text(x.live, id);
+    for (size_t i = 0; i < PL_COUNT(texts); i++) {
+        struct live_session_stats_msg m = { 0 };
+        int64_t was[PL_COUNT(names)];
+        take(live_session_stats_fields, pl_fmt(arena, "{\"live_id\":\"%s\",\"generation\":1,\"source\":{\"rtt_ms\":0},\"viewers\":[%s]}", id, texts[i]).p, &m);
+        struct db_tx *tx = begin();
+        assert_int_equal(live_measure(tx, at(1)), PL_OK);
+        for (size_t k = 0; k < PL_COUNT(names); k++)
+            was[k] = metric(names[k]);
+        struct link_call c = { .tx = tx, .arena = arena, .now = at(1) };
+        assert_int_equal(live_count_session(&c, relay, &m), PL_OK);
+        db_rollbackp(&tx);
+        for (size_t k = 0; k < PL_COUNT(names); k++)
+            if (metric(names[k]) - was[k] != more[i][k])
+                fail_msg("report %zu: %s", i, names[k]);
+    }
 }
 
 /* S-S5: a client that joined has keys too, and is cut; the one that opened the session watches on. One that the relay does not let go ends the session for all. */
@@ -380,6 +498,9 @@ int main(void)
         cmocka_unit_test_setup(a_relays_name_keeps_its_key, each_test),
         cmocka_unit_test_setup(a_freed_device_cuts_only_its_own, each_test),
         cmocka_unit_test_setup(a_relay_of_a_dead_node_is_lost, each_test),
+        cmocka_unit_test_setup(what_a_dead_node_had_connected_is_not_counted, each_test),
+        cmocka_unit_test_setup(losses_of_a_relay_are_counted, each_test),
+        cmocka_unit_test_setup(a_silent_viewer_is_counted_as_silent_alone, each_test),
         cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
         cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),
         cmocka_unit_test_setup(ended_sessions_are_forgotten, each_test),

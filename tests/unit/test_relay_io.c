@@ -148,7 +148,7 @@ static void news_is_written(void **state)
                  "\"generation\":5,\"event\":\"viewer_gone\",\"viewer_id\":\"v\",\"code\":\"viewer_lost\","
                  "\"time\":\"1970-01-01T00:01:39.000Z\"}" },
         { &stats, "{\"type\":\"stats\",\"sessions\":0,\"viewers\":2,\"packets_in\":0,\"packets_out\":0,\"lost\":0,\"unproved\":0,\"not_sent\":0,"
-                  "\"socket_overflow\":0,\"cpu_us\":0,\"busy_percent\":71,\"refused_full\":6,\"too_fast\":0,\"freezes_in\":0,\"freezes_out\":2,"
+                  "\"socket_overflow\":0,\"events_dropped\":0,\"cpu_us\":0,\"busy_percent\":71,\"refused_full\":6,\"too_fast\":0,\"freezes_in\":0,\"freezes_out\":2,"
                   "\"transit\":{\"50us\":0,\"150us\":0,\"500us\":0,\"1ms\":0,\"5ms\":0,\"longer\":7},"
                   "\"paced\":{\"100us\":9,\"5ms\":0,\"10ms\":0,\"20ms\":0,\"50ms\":0,\"longer\":0},\"stages_us\":{\"receive\":0,\"verify\":0,\"protect\":3,\"send\":0},"
                   "\"handshakes_open\":1,\"handshakes\":5,\"handshakes_failed\":5,\"handshakes_refused\":4,"
