@@ -8,6 +8,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@ static struct stun_mac *mac;
 static uint32_t sessions;
 static int to_node, from_node;
 static const char *node_mode; /* second argument of bench-setup-node; NULL: none */
+static bool node_first;       /* it goes before others in the scheduler, as its unit in deploy/ does */
 static pid_t node;
 static uint16_t port;
 static uint8_t relay_fp[DTLS_FINGERPRINT];
@@ -44,6 +46,8 @@ static inline void start_node(const char *program)
         dup2(out[1], 1);
         close(in[1]);
         close(out[0]);
+        if (node_first && sched_setscheduler(0, SCHED_FIFO, &(struct sched_param){ .sched_priority = 10 }) != 0)
+            _exit(126);
         execl(program, program, count, node_mode, (char *)NULL);
         _exit(127);
     }
@@ -69,11 +73,14 @@ static inline void tell(struct pl_buf *b)
         die("the relay does not listen");
 }
 
-/* Microseconds of its threads by name: control (the main one), media, dtls. */
-static inline void node_cpu(int64_t ret[3])
+/* Microseconds of its threads by name: control (the main one), media, dtls; and how long the media thread could have run and had no core. */
+struct node_cpu {
+    int64_t used[3], media_waited;
+};
+static inline void node_cpu(struct node_cpu *ret)
 {
     char path[300], text[128];
-    memset(ret, 0, 3 * sizeof *ret);
+    *ret = (struct node_cpu){ .media_waited = 0 };
     (void)snprintf(path, sizeof path, "/proc/%d/task", (int)node);
     DIR *dir = opendir(path);
     for (struct dirent *d; dir && (d = readdir(dir)) != NULL;) {
@@ -85,8 +92,12 @@ static inline void node_cpu(int64_t ret[3])
             if (fd >= 0)
                 close(fd);
         }
-        if (d->d_name[0] != '.')
-            ret[strncmp(text, "media", 5) == 0 ? 1 : strncmp(text, "dtls", 4) == 0 ? 2 : 0] += strtoll(text + 64, NULL, 10) / 1000;
+        if (d->d_name[0] == '.')
+            continue;
+        char *rest;
+        bool media = strncmp(text, "media", 5) == 0;
+        ret->used[media ? 1 : strncmp(text, "dtls", 4) == 0 ? 2 : 0] += strtoll(text + 64, &rest, 10) / 1000;
+        ret->media_waited += media ? strtoll(rest, NULL, 10) / 1000 : 0;
     }
     if (dir)
         closedir(dir);

@@ -1,10 +1,9 @@
-/* bench-busy NODE open|door SESSIONS FPS SECONDS: what a busy relay does to the packets that pass it (V-B1), and what it says to whom it has no time for (V-G4).
+/* bench-busy NODE open|door SESSIONS FPS SECONDS [first]: what a busy relay does to the packets that pass it (V-B1), and what it says to whom it has no time for (V-G4).
  * An open loop: each of SESSIONS cameras sends a frame of eight packets FPS times a second to one viewer, whatever has become of the one before. `open`: all are let in before
  * anything is measured. `door`: one is offered each 20 ms to a relay that decides as the product does, and sends from then on if it is let in; SECONDS are measured after the last
- * offer. The relay has one core, this tool the other. Prints one line of JSON. All keys here are public. */
+ * offer. The relay has one core, this tool the other; `first`: it goes before others in the scheduler. Prints one line of JSON. All keys here are public. */
 #include "bench_node.h"
 #include <netinet/udp.h>
-#include <sched.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -256,12 +255,13 @@ int main(int argc, char **argv)
 {
     uint32_t fps, seconds;
     struct epoll_event ev = { .events = EPOLLIN, .data.u32 = MAX_SESSIONS };
-    int64_t before[3], after[3];
-    if (argc != 6 || pl_parse_u32(pl_str_of(argv[3]), 1, MAX_SESSIONS, &sessions) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 1, 10000, &fps) != PL_OK ||
+    struct node_cpu before, after;
+    if (argc < 6 || argc > 7 || (argc == 7 && strcmp(argv[6], "first") != 0) || pl_parse_u32(pl_str_of(argv[3]), 1, MAX_SESSIONS, &sessions) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 1, 10000, &fps) != PL_OK ||
         pl_parse_u32(pl_str_of(argv[5]), 1, 600, &seconds) != PL_OK || stun_mac_new(&mac) != PL_OK || pl_srtp_start() != PL_OK)
         return 64;
     frame_us = PL_SECOND / fps;
     node_mode = argv[2];
+    node_first = argc == 7;
     on_core(1);
     start_node(argv[1]);
     on_core(0);
@@ -271,10 +271,10 @@ int main(int argc, char **argv)
     offer_all(strcmp(argv[2], "door") == 0);
     measuring = true;
     struct pl_mono start = clock_now();
-    node_cpu(before);
+    node_cpu(&before);
     turns_until(pl_mono_add(start, (int64_t)seconds * PL_SECOND));
-    node_cpu(after);
-    double share = (double)(after[1] - before[1]) / (double)pl_mono_sub(clock_now(), start);
+    node_cpu(&after);
+    double share = (double)(after.used[1] - before.used[1]) / (double)pl_mono_sub(clock_now(), start);
     measuring = false;
     uint64_t sent = 0, got = 0;
     unsigned running = 0;
@@ -286,7 +286,8 @@ int main(int argc, char **argv)
     turns_until(pl_mono_add(clock_now(), PL_SECOND));
     for (unsigned s = 0; s < sessions; s++)
         got += legs[s].got;
-    printf("{\"offered\":%u,\"running\":%u,\"sent\":%llu,\"got\":%llu,\"share\":%.3f,", sessions, running, (unsigned long long)sent, (unsigned long long)got, share);
+    printf("{\"offered\":%u,\"running\":%u,\"sent\":%llu,\"got\":%llu,\"share\":%.3f,\"waited_us\":%lld,", sessions, running, (unsigned long long)sent, (unsigned long long)got, share,
+        (long long)(after.media_waited - before.media_waited));
     write_times("latency", latency, latency_n);
     write_times("refusal", refusal, refusal_n);
     printf("\"transit\":[");

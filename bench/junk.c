@@ -126,10 +126,10 @@ static struct bench_leg viewer_leg(void) { return bench_leg(0, 0); }
 static void span(uint32_t seconds)
 {
     struct bench_leg leg = viewer_leg();
-    int64_t before[3], after[3];
+    struct node_cpu before, after;
     unsigned sent = 0, got = 0;
     struct pl_mono next = clock_now(), end = pl_mono_add(next, (int64_t)seconds * PL_SECOND), checked = { 0 };
-    node_cpu(before);
+    node_cpu(&before);
     for (struct pl_mono now; pl_mono_cmp(now = clock_now(), pl_mono_add(end, 200 * PL_MS)) < 0;) {
         if (pl_mono_sub(now, checked) > PL_SECOND) {
             checked = now;
@@ -145,10 +145,10 @@ static void span(uint32_t seconds)
         (void)poll(&f, 1, 1);
         take(&got);
     }
-    node_cpu(after);
+    node_cpu(&after);
     qsort(transit, got, sizeof *transit, by_value);
     printf("%u %d %lld %lld %lld\n", sent, (int)sent - (int)got, got ? (long long)transit[got / 2] : -1, got ? (long long)transit[(size_t)got * 99 / 100] : -1,
-        (long long)(after[0] + after[1] + after[2] - before[0] - before[1] - before[2]));
+        (long long)(after.used[0] + after.used[1] + after.used[2] - before.used[0] - before.used[1] - before.used[2]));
     (void)fflush(stdout);
 }
 

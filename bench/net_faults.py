@@ -12,6 +12,7 @@ APART = 3.0  # s between two changes of an address
 DYING = 5  # viewers of each camera that die at once
 CALM = 11  # s that a process has to be up before porchctl starts it again without waiting first
 WATCHED = 20.0  # s that the viewers of a cloud that dies watch
+NOT_YET = ("hub_offline", "no_relay", "relay_timeout")  # what an app is told while hub and relay are on their way back from a kill
 
 
 def frozen_of(trace):
@@ -116,7 +117,7 @@ def watch_again(lane, told, ready, killed):
     """An app whose relay has died: it is told so, asks for a live view again, and shows it. (ms until it was told, ms until the next picture.)"""
     told.wait("live.state", lambda d: d["live_id"] == lane.live_id and d.get("end_code") == "relay_restarted", PATIENCE)
     heard = now() * 1000
-    watching = lane.join(lane.field.direct, ready, asks_again=("no_relay", "relay_timeout"))
+    watching = lane.join(lane.field.direct, ready, asks_again=NOT_YET)
     return heard - killed, watching.seen()[1].rows[0][0] - killed
 
 
@@ -149,7 +150,7 @@ def cloud(field, verdicts, runs):
     """V-F6: kill -9 of porchlightd under viewers that watch; a run is one viewer over one kill."""
     never = packets = kills = 0
     while kills * len(field.lanes) < runs:
-        watching = field.all(lambda lane: lane.keep(int(WATCHED)))
+        watching = field.all(lambda lane: lane.keep(int(WATCHED), asks_again=NOT_YET))
         began = now()
         while now() < began + WATCHED / 2:
             field.porch.kill("porchlightd")

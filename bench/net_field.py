@@ -144,9 +144,9 @@ class Lane:
     def look(self):
         return self.field.get(f"/v1/live/{self.live_id}")
 
-    def keep(self, seconds):
+    def keep(self, seconds, **how):
         """A viewer that keeps the camera streaming, right at the relay: the measure of who is late."""
-        watching = self.join(self.field.direct, self.ready(seconds))
+        watching = self.join(self.field.direct, self.ready(seconds), **how)
         until(lambda: self.look()["state"] == "live", "the session is live", PATIENCE)
         return watching
 

@@ -246,13 +246,13 @@ static int by_value(const void *a, const void *b)
 
 static void come_and_go(uint32_t seconds)
 {
-    int64_t before[3], after[3];
+    struct node_cpu before, after;
     struct pl_mono warm = pl_mono_add(clock_now(), PL_SECOND), end = pl_mono_add(warm, (int64_t)seconds * PL_SECOND);
     unsigned warm_n = 0;
-    node_cpu(before);
+    node_cpu(&before);
     for (struct pl_mono now; pl_mono_cmp(now = clock_now(), end) < 0;) {
         if (warm_n == 0 && pl_mono_cmp(now, warm) > 0) {
-            node_cpu(before);
+            node_cpu(&before);
             warm_n = done_n ? done_n : 1;
         }
         for (unsigned i = 0; i < window; i++) {
@@ -263,11 +263,11 @@ static void come_and_go(uint32_t seconds)
         }
         turn(phones, window);
     }
-    node_cpu(after);
+    node_cpu(&after);
     unsigned n = done_n < SAMPLES ? done_n - warm_n : SAMPLES - warm_n;
     qsort(add_us + warm_n, n, sizeof *add_us, by_value);
     qsort(check_us + warm_n, n, sizeof *check_us, by_value);
-    printf("%u %lld %lld %lld %lld %lld %lld %lld\n", done_n - warm_n, (long long)(after[0] - before[0]), (long long)(after[1] - before[1]), (long long)(after[2] - before[2]),
+    printf("%u %lld %lld %lld %lld %lld %lld %lld\n", done_n - warm_n, (long long)(after.used[0] - before.used[0]), (long long)(after.used[1] - before.used[1]), (long long)(after.used[2] - before.used[2]),
         (long long)add_us[warm_n + n / 2], (long long)add_us[warm_n + n * 95 / 100], (long long)check_us[warm_n + n / 2], (long long)check_us[warm_n + n * 95 / 100]);
 }
 
