@@ -9,17 +9,10 @@
 #define CNAME PL_STR("viewer")
 #define SILENT (250 * PL_MS)    /* nothing from the relay: the path is tried */
 #define SILENT_AGAIN PL_SECOND
-#define NACK_AFTER (10 * PL_MS) /* a packet that is only late comes in that time */
 #define NACK_MARGIN (20 * PL_MS)
 #define WAIT_LEAST (400 * PL_MS) /* what the hub's way lost comes after the relay has asked for it, however near the relay is */
 #define WAIT_MOST (600 * PL_MS)
-enum { ACCESS_UNIT_MAX = 1 << 20, PACKET_MAX = 2048, ASKED_MAX = 64, ASKED_TRIES = 6 };
-
-struct asked {
-    uint64_t index;
-    struct pl_mono due; /**< when it is asked for, or asked for again */
-    unsigned tries;
-};
+enum { ACCESS_UNIT_MAX = 1 << 20, PACKET_MAX = 2048, ASKED_MAX = 64 /* in one packet */ };
 
 struct stream {
     uint32_t ssrc;
@@ -28,8 +21,6 @@ struct stream {
     struct rtp_seq seq;
     struct rtp_stats stats;
     struct reorder order;
-    struct asked asked[ASKED_MAX];
-    size_t n_asked;
     uint32_t last_sr;        /**< middle of the last sender report's time, 0: none */
     struct pl_mono sr_at;
     int64_t sr_us;           /**< its time, */
@@ -47,10 +38,13 @@ struct receiver {
     struct pl_mono asked_at, report_at, tried_at; /**< tried_at: the path, in silence */
     struct stream video, audio;
     struct receiver_stats stats;
+    struct reorder_slot video_slots[REORDER_VIDEO], audio_slots[REORDER_AUDIO];
 };
 
-static void open_stream(struct stream *s, const struct session_track *t)
+static void open_stream(struct stream *s, const struct session_track *t, struct reorder_slot *slots, unsigned slots_n)
 {
+    s->order.slots = slots;
+    s->order.slots_n = slots_n;
     s->ssrc = (uint32_t)t->ssrc;
     s->payload_type = (uint8_t)t->payload_type;
     s->clock = (uint32_t)t->clock_rate;
@@ -75,8 +69,8 @@ enum pl_err receiver_new(const struct receiver_conf *conf, struct pl_mono now, s
     r->ssrc = pl_rand_u32(conf->rand) | 1;
     r->wants_key = true;
     r->stats.alive = r->asked_at = r->report_at = now;
-    open_stream(&r->video, &conf->session->video);
-    open_stream(&r->audio, &conf->session->audio);
+    open_stream(&r->video, &conf->session->video, r->video_slots, REORDER_VIDEO);
+    open_stream(&r->audio, &conf->session->audio, r->audio_slots, REORDER_AUDIO);
     enum pl_err e = open_crypto(r, conf->session);
     if (e == PL_OK)
         e = ice_check_new(&conf->session->ice, conf->rand, now, &r->check);
@@ -133,43 +127,30 @@ static int64_t round_trip(const struct receiver *r)
     return us < 0 ? 100 * PL_MS : us;
 }
 
-/* What is missing now, with what is known of its asking; what came or was given up is forgotten. */
-static void look_for_missing(struct stream *s, struct pl_mono now)
+/* A packet is waited for as long as it takes to ask three times. */
+static void set_waits(struct receiver *r, struct stream *s)
 {
-    uint64_t missing[ASKED_MAX];
-    struct asked now_asked[ASKED_MAX];
-    size_t n = reorder_missing(&s->order, missing, ASKED_MAX);
-    for (size_t i = 0, k = 0; i < n; i++) {
-        while (k < s->n_asked && s->asked[k].index < missing[i])
-            k++;
-        now_asked[i] = k < s->n_asked && s->asked[k].index == missing[i] ? s->asked[k] : (struct asked){ missing[i], pl_mono_add(now, NACK_AFTER), 0 };
-    }
-    memcpy(s->asked, now_asked, n * sizeof *now_asked);
-    s->n_asked = n;
+    int64_t again = round_trip(r) + NACK_MARGIN, wait = 3 * again + REORDER_ASK_AFTER + NACK_MARGIN;
+    s->order.again = again;
+    s->order.wait = wait < WAIT_LEAST ? WAIT_LEAST : wait > WAIT_MOST ? WAIT_MOST : wait;
 }
 
-/* NACKs what is due. It is waited for as long as it takes to ask three times. */
+/* NACKs what is due. */
 static void ask_again(struct receiver *r, struct stream *s, struct pl_mono now)
 {
     uint8_t packet[RTCP_MAX];
+    uint64_t missing[ASKED_MAX];
     uint16_t seqs[ASKED_MAX];
-    unsigned n = 0;
-    int64_t again = round_trip(r) + NACK_MARGIN, wait = 3 * again + NACK_AFTER + NACK_MARGIN;
-    look_for_missing(s, now);
-    s->order.wait = wait < WAIT_LEAST ? WAIT_LEAST : wait > WAIT_MOST ? WAIT_MOST : wait;
-    for (size_t i = 0; i < s->n_asked; i++)
-        if (s->asked[i].tries < ASKED_TRIES && pl_mono_cmp(s->asked[i].due, now) <= 0) {
-            seqs[n++] = (uint16_t)s->asked[i].index;
-            s->asked[i].tries++;
-            s->asked[i].due = pl_mono_add(now, again);
-        }
-    if (n == 0)
-        return;
-    struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
-    rtcp_put_rr(&b, r->ssrc, NULL, 0);
-    rtcp_put_nack(&b, r->ssrc, s->ssrc, seqs, n);
-    send_rtcp(r, &b, packet, sizeof packet);
-    r->stats.asked += n;
+    size_t n;
+    while ((n = reorder_ask(&s->order, now, missing, ASKED_MAX)) > 0) {
+        struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
+        for (size_t i = 0; i < n; i++)
+            seqs[i] = (uint16_t)missing[i];
+        rtcp_put_rr(&b, r->ssrc, NULL, 0);
+        rtcp_put_nack(&b, r->ssrc, s->ssrc, seqs, (unsigned)n);
+        send_rtcp(r, &b, packet, sizeof packet);
+        r->stats.asked += n;
+    }
 }
 
 void receiver_broken(struct receiver *r) { r->wants_key = true; }
@@ -245,7 +226,8 @@ static bool take_rtp(struct receiver *r, struct pl_mono now, uint8_t *p, size_t 
     if (!r->stats.first_packet_at.us)
         r->stats.first_packet_at = now;
     note_way(r, s, now, h.timestamp);
-    reorder_push(&s->order, now, index, p, n);
+    while (!reorder_push(&s->order, now, index, p, n))
+        drain(r, s, now);
     drain(r, s, now);
     return true;
 }
@@ -315,12 +297,12 @@ void receiver_tick(struct receiver *r, struct pl_mono now)
     }
     while (ice_check_poll(r->check, now, packet, sizeof packet, &n) == PL_OK && n > 0)
         r->conf.send(r->conf.self, packet, n);
+    set_waits(r, &r->video);
+    set_waits(r, &r->audio);
     drain(r, &r->video, now);
     drain(r, &r->audio, now);
-    if (r->stats.connected) {
-        ask_again(r, &r->video, now);
-        ask_again(r, &r->audio, now);
-    }
+    ask_again(r, &r->video, now);
+    ask_again(r, &r->audio, now);
     bool ask = r->wants_key && r->stats.connected && pl_mono_sub(now, r->asked_at) >= ASK_AGAIN;
     if (ask || (r->stats.connected && pl_mono_cmp(now, r->report_at) >= 0))
         report(r, now, ask);
@@ -328,14 +310,6 @@ void receiver_tick(struct receiver *r, struct pl_mono now)
 
 static struct pl_mono later(struct pl_mono a, struct pl_mono b) { return pl_mono_cmp(a, b) > 0 ? a : b; }
 static struct pl_mono earlier(struct pl_mono a, struct pl_mono b) { return pl_mono_cmp(a, b) < 0 ? a : b; }
-
-static struct pl_mono asked_due(const struct stream *s, struct pl_mono due)
-{
-    for (size_t i = 0; i < s->n_asked; i++)
-        if (s->asked[i].tries < ASKED_TRIES)
-            due = earlier(due, s->asked[i].due);
-    return due;
-}
 
 struct pl_mono receiver_due(const struct receiver *r)
 {
@@ -346,7 +320,6 @@ struct pl_mono receiver_due(const struct receiver *r)
         due = earlier(due, pl_mono_add(r->asked_at, ASK_AGAIN));
     if (r->stats.first_packet_at.us)
         due = earlier(due, later(pl_mono_add(r->stats.alive, SILENT), pl_mono_add(r->tried_at, SILENT_AGAIN)));
-    due = asked_due(&r->audio, asked_due(&r->video, due));
     due = earlier(due, reorder_due(&r->video.order, due));
     return earlier(due, reorder_due(&r->audio.order, due));
 }

@@ -1,6 +1,7 @@
 /* receiver.h - the viewer's half of a live session, without a socket or a clock: checks, SRTP, order, loss, whole frames, reports, key-frame requests.
  *
- * Packets are put in order; one that is missing is asked for by NACK (V-E1) and waited for as long as three askings take (400 to 600 ms); then it is lost.
+ * Packets are put in order; one that is missing is asked for by NACK (V-E1) and waited for as long as three askings take (400 to 600 ms), each for itself; then it
+ * is lost.
  * An access unit that lacks a packet is never handed on, nor is any after it until the next whole key frame, which is asked for by PLI: a decoder that gets no
  * damaged frame shows none. When all falls silent a check goes out at once: the way to the relay may be another one now, and a check is what moves it there (V-F3).
  * Not here: decoding (decoder.h), the socket (main.c). Threads: one at a time.  Memory: owned; keys are wiped in receiver_free.

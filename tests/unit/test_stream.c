@@ -17,7 +17,8 @@
 
 /* --- the viewer's parts ----------------------------------------------------------------------------------------------------------------- */
 
-static void push(struct reorder *r, struct pl_mono now, uint64_t index) { reorder_push(r, now, index, (const uint8_t *)&index, sizeof index); }
+static bool offer(struct reorder *r, struct pl_mono now, uint64_t index) { return reorder_push(r, now, index, (const uint8_t *)&index, sizeof index); }
+static void push(struct reorder *r, struct pl_mono now, uint64_t index) { assert_true(offer(r, now, index)); }
 static uint64_t take(struct reorder *r, struct pl_mono now)
 {
     const uint8_t *p;
@@ -31,7 +32,8 @@ static uint64_t take(struct reorder *r, struct pl_mono now)
 static void packets_come_out_in_order_and_loss_is_given_up(void **state)
 {
     (void)state;
-    static struct reorder r;
+    static struct reorder_slot slots[128];
+    struct reorder r = { .slots = slots, .slots_n = PL_COUNT(slots) };
     struct pl_mono t = { 1000 };
     push(&r, t, 100);
     assert_int_equal(take(&r, t), 100);
@@ -54,6 +56,66 @@ static void packets_come_out_in_order_and_loss_is_given_up(void **state)
     push(&r, t, 100000);
     assert_int_equal(take(&r, t), 100000);
     assert_int_equal(r.lost, 2 + 100000 - 107);
+}
+
+/* V-E1: where the window is full only the gap is given up; what waited behind it is handed out, and nothing else is lost. */
+static void a_full_window_costs_only_the_oldest_gap(void **state)
+{
+    (void)state;
+    static struct reorder_slot slots[128];
+    struct reorder r = { .slots = slots, .slots_n = PL_COUNT(slots) };
+    struct pl_mono t = { 1000 };
+    push(&r, t, 10);
+    assert_int_equal(take(&r, t), 10);
+    for (uint64_t i = 12; i < 11 + 128; i++)
+        if (i != 50)
+            push(&r, t, i);
+    assert_int_equal(take(&r, t), 0);
+    assert_false(offer(&r, t, 11 + 128));
+    for (uint64_t i = 12; i < 50; i++)
+        assert_int_equal(take(&r, t), i);
+    assert_int_equal(take(&r, t), 0); /* 50 may still come */
+    push(&r, t, 11 + 128);
+    push(&r, t, 50);
+    for (uint64_t i = 50; i <= 11 + 128; i++)
+        assert_int_equal(take(&r, t), i);
+    assert_true(r.lost == 1 && r.late == 0);
+    /* Further than the window reaches, and nothing waits: what lies between is lost, and it goes on from there. Something waits: it goes out first. */
+    push(&r, t, 1000);
+    assert_int_equal(take(&r, t), 1000);
+    assert_int_equal(r.lost, 1 + 1000 - 140);
+    push(&r, t, 1002);
+    assert_false(offer(&r, t, 2000));
+    assert_int_equal(take(&r, t), 1002);
+    push(&r, t, 2000);
+    assert_int_equal(take(&r, t), 2000);
+    assert_int_equal(r.lost, 1 + 860 + 1 + 997);
+}
+
+/* Three gaps at once are waited for at once, not one after another; each from the moment in which the first packet behind it came. */
+static void each_gap_has_its_own_time(void **state)
+{
+    (void)state;
+    static struct reorder_slot slots[128];
+    struct reorder r = { .slots = slots, .slots_n = PL_COUNT(slots), .wait = 400 * PL_MS, .again = 100 * PL_MS };
+    struct pl_mono t = { 1000 };
+    uint64_t asked[8];
+    push(&r, t, 1);
+    assert_int_equal(take(&r, t), 1);
+    push(&r, t, 3);
+    push(&r, t, 5);
+    push(&r, pl_mono_add(t, 50 * PL_MS), 7);
+    assert_int_equal(reorder_ask(&r, pl_mono_add(t, 10 * PL_MS), asked, 8), 2);
+    assert_true(asked[0] == 2 && asked[1] == 4);
+    assert_int_equal(reorder_ask(&r, pl_mono_add(t, 60 * PL_MS), asked, 8), 1);
+    assert_int_equal(asked[0], 6);
+    assert_int_equal(take(&r, pl_mono_add(t, 399 * PL_MS)), 0);
+    assert_int_equal(take(&r, pl_mono_add(t, 400 * PL_MS)), 3);
+    assert_int_equal(take(&r, pl_mono_add(t, 400 * PL_MS)), 5);
+    assert_int_equal(take(&r, pl_mono_add(t, 449 * PL_MS)), 0);
+    assert_true(reorder_due(&r, pl_mono_add(t, 449 * PL_MS)).us <= pl_mono_add(t, 450 * PL_MS).us);
+    assert_int_equal(take(&r, pl_mono_add(t, 450 * PL_MS)), 7);
+    assert_int_equal(r.lost, 3);
 }
 
 static void the_tone_is_told_from_other_sounds(void **state)
@@ -391,6 +453,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(packets_come_out_in_order_and_loss_is_given_up),
+        cmocka_unit_test(a_full_window_costs_only_the_oldest_gap), cmocka_unit_test(each_gap_has_its_own_time),
         cmocka_unit_test(the_tone_is_told_from_other_sounds),
         cmocka_unit_test(numbers_that_are_missing_are_counted),
         cmocka_unit_test(the_session_is_read_from_the_answer_or_its_object),

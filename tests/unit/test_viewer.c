@@ -1,5 +1,5 @@
 /* test_viewer.c - the viewer's receiver on a clock that the test moves: what it asks for, when, and what it does in silence (V-E1, V-F3); how far apart sound and
- * picture are, as it measures that (V-A4). */
+ * picture are, as it measures that (V-A4); and large key frames over a network that loses some of each (V-E1). */
 #include "rand.h"
 #include "receiver.h"
 #include "reorder.h"
@@ -23,7 +23,10 @@ static struct end {
     uint16_t asked[MAX_ASKED];
     unsigned n_asked;
     bool deaf; /* checks are not answered */
+    struct net *net; /* what lies between; NULL: packets and answers arrive at once */
 } *end;
+static bool answer_over_the_net(const uint8_t *p, size_t n);
+static void seen_over_the_net(const struct h264_au *au);
 
 static void take_rtcp(uint8_t *p, size_t n)
 {
@@ -60,13 +63,15 @@ static void sent(void *self, const uint8_t *p, size_t n)
     assert_int_equal(stun_parse(copy, n, &m), PL_OK);
     assert_int_equal(ice_lite_check(end->mac, &end->ice, &m, &from, answer, sizeof answer, &r), PL_OK);
     assert_true(r.nominated);
-    if (!end->deaf)
+    if (end->net ? answer_over_the_net(answer, r.answer_n) : !end->deaf)
         receiver_packet(end->receiver, end->now, answer, r.answer_n);
 }
 static void on_video(void *self, const struct h264_au *au)
 {
     (void)self;
     end->units += au->complete;
+    if (end->net)
+        seen_over_the_net(au);
 }
 static void on_audio(void *self, struct pl_str packet, uint32_t timestamp) { (void)self, (void)packet, (void)timestamp; }
 
@@ -253,10 +258,131 @@ static void v_a4_how_far_sound_and_picture_are_apart(void **state)
     assert_int_equal(s->video_after_audio_us, 2 * PL_MS);
 }
 
+/* --- V-E1: key frames of many packets over 50 ms each way, which loses two packets in a hundred, both ways -------------------------------------------------- */
+
+enum { PARTS = 250, PART = 1000, ROUNDS = 40, SMALL = 24 /* pictures of one packet behind each */, STORE = 512, ON_THE_WAY = 4096, LOSS_PERCENT = 2, ONE_WAY_MS = 50 };
+struct on_the_way {
+    struct pl_mono at; /* when it arrives; FIFO, since all take the same time */
+    bool up;           /* to the relay: a check, whose answer is `p`, or a NACK for `seq` (n 0); else `p`, to the viewer */
+    uint16_t seq;
+    size_t n;
+    uint8_t p[PART + 100];
+};
+static struct net {
+    struct on_the_way ways[ON_THE_WAY];
+    size_t first, next;
+    struct { size_t n; uint8_t p[PART + 100]; } sent[STORE]; /* what is asked for again goes out byte for byte */
+    unsigned lost, keys;
+    bool whole;        /* loses nothing now */
+} net_of_all;
+
+static void seen_over_the_net(const struct h264_au *au) { end->net->keys += au->key; }
+
+static struct on_the_way *put(struct net *n, bool up, const uint8_t *p, size_t size)
+{
+    if (!n->whole && pl_rand_below(&end->rand.base, 100) < LOSS_PERCENT) {
+        n->lost++;
+        return NULL;
+    }
+    assert_true(n->next - n->first < ON_THE_WAY);
+    struct on_the_way *w = &n->ways[n->next++ % ON_THE_WAY];
+    w->at = pl_mono_add(end->now, ONE_WAY_MS * PL_MS);
+    w->up = up;
+    w->n = size;
+    if (size)
+        memcpy(w->p, p, size);
+    return w;
+}
+/* The check has still to get there. False: nothing arrives at once. */
+static bool answer_over_the_net(const uint8_t *p, size_t n)
+{
+    (void)put(end->net, true, p, n);
+    return false;
+}
+/* What the viewer asked for travels to the relay. */
+static void send_asked(struct net *n)
+{
+    for (unsigned i = 0; i < end->n_asked; i++) {
+        struct on_the_way *w = put(n, true, NULL, 0);
+        if (w)
+            w->seq = end->asked[i];
+    }
+    end->n_asked = 0;
+}
+static void arrive(struct net *n, struct on_the_way *w)
+{
+    if (!w->up)
+        receiver_packet(end->receiver, end->now, w->p, w->n);
+    else if (w->n)
+        (void)put(n, false, w->p, w->n);
+    else
+        (void)put(n, false, n->sent[w->seq % STORE].p, n->sent[w->seq % STORE].n);
+}
+/* As pass(), with a network. */
+static void pass_net(struct net *n, int64_t us)
+{
+    struct pl_mono until = pl_mono_add(end->now, us);
+    for (;;) {
+        receiver_tick(end->receiver, end->now);
+        send_asked(n);
+        struct pl_mono due = receiver_due(end->receiver);
+        bool comes = n->first < n->next && pl_mono_cmp(n->ways[n->first % ON_THE_WAY].at, due) <= 0;
+        if (comes)
+            due = n->ways[n->first % ON_THE_WAY].at;
+        if (pl_mono_cmp(due, until) > 0)
+            break;
+        end->now = pl_mono_cmp(due, end->now) > 0 ? due : comes ? end->now : pl_mono_add(end->now, 1);
+        if (comes)
+            arrive(n, &n->ways[n->first++ % ON_THE_WAY]);
+    }
+    end->now = until;
+}
+/* One packet of a picture; a key frame's FU-A part, or a small picture whole. */
+static void send_part(struct net *n, uint16_t seq, uint32_t timestamp, bool key, unsigned part, unsigned parts)
+{
+    uint8_t p[PART + 100];
+    size_t size = RTP_HEADER + PART;
+    rtp_write(&(struct rtp_header){ VIDEO_PT, part + 1 == parts, seq, timestamp, VIDEO }, p);
+    memset(p + RTP_HEADER, 0x5a, PART);
+    p[RTP_HEADER] = key ? 0x60 | H264_FU_A : 0x61;
+    if (key)
+        p[RTP_HEADER + 1] = (uint8_t)((part == 0 ? 0x80 : 0) | (part + 1 == parts ? 0x40 : 0) | H264_IDR);
+    assert_int_equal(pl_srtp_protect_rtp(end->out, p, &size, sizeof p), PL_OK);
+    memcpy(n->sent[seq % STORE].p, p, size);
+    n->sent[seq % STORE].n = size;
+    (void)put(n, false, p, size);
+}
+static void large_key_frames_are_shown_V_E1(void **state)
+{
+    (void)state;
+    struct net *n = end->net = &net_of_all;
+    uint16_t seq = 65000; /* it wraps soon */
+    uint32_t timestamp = 0;
+    *n = (struct net){ 0 };
+    pass_net(n, PL_SECOND / 2);
+    for (unsigned round = 0; round < ROUNDS; round++)
+        for (unsigned i = 0; i <= SMALL; i++, timestamp += 3600) {
+            unsigned parts = i ? 1 : PARTS;
+            for (unsigned part = 0; part < parts; part++) {
+                send_part(n, seq++, timestamp, i == 0, part, parts);
+                pass_net(n, 40 * PL_MS / parts); /* a key frame is spread over a frame's time */
+            }
+        }
+    n->whole = true; /* nothing comes behind the last one, and tells that it is missing */
+    send_part(n, seq, timestamp, false, 0, 1);
+    pass_net(n, PL_SECOND);
+    const struct receiver_stats *s = receiver_stats(end->receiver);
+    print_message("%u lost on the way, %u asked for, %u of %u key frames and %u of %u pictures shown\n", n->lost, (unsigned)s->asked, n->keys, ROUNDS, end->units, ROUNDS * (SMALL + 1) + 1);
+    assert_true(n->lost > ROUNDS * 4);
+    assert_int_equal(n->keys, ROUNDS);
+    assert_int_equal(end->units, ROUNDS * (SMALL + 1) + 1);
+    assert_true(s->video_lost == 0 && s->damaged == 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, begin, finish)
 int main(void)
 {
     const struct CMUnitTest tests[] = { TEST(a_missing_packet_is_asked_for), TEST(what_is_only_late_is_not_asked_for), TEST(what_never_comes_is_given_up), TEST(silence_tries_the_path),
-                                        TEST(v_a4_how_far_sound_and_picture_are_apart) };
+                                        TEST(v_a4_how_far_sound_and_picture_are_apart), TEST(large_key_frames_are_shown_V_E1) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
