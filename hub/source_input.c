@@ -19,7 +19,8 @@ struct input {
     struct reader reader;
     struct track video, audio;
     struct SwsContext *scaler;
-    SwrContext *mixer;
+    SwrContext *mixer;  /**< for the sound that came last; NULL: for none */
+    struct { int sample_rate; enum AVSampleFormat format; AVChannelLayout layout; } mixes; /**< what it was made for */
     AVAudioFifo *mixed;
     AVFrame *decoded, *picture, *samples;
     int64_t first_us; /**< the source's own time at its first frame; AV_NOPTS_VALUE before */
@@ -35,6 +36,7 @@ static struct source *finish(struct source *base)
     reader_close(&s->reader);
     sws_freeContext(s->scaler);
     swr_free(&s->mixer);
+    av_channel_layout_uninit(&s->mixes.layout);
     if (s->mixed)
         av_audio_fifo_free(s->mixed);
     av_frame_free(&s->decoded);
@@ -71,10 +73,28 @@ static enum pl_err give_picture(struct input *s, struct source_raw *ret)
     return PL_OK;
 }
 
+/* The mixer for such sound as this: a recording or a broadcast changes its channels and its rate where it likes. False: it cannot be mixed, and is left out. */
+static bool mixes(struct input *s, const AVFrame *d)
+{
+    if (s->mixer && d->sample_rate == s->mixes.sample_rate && (enum AVSampleFormat)d->format == s->mixes.format && av_channel_layout_compare(&d->ch_layout, &s->mixes.layout) == 0)
+        return true;
+    AVChannelLayout mono = AV_CHANNEL_LAYOUT_MONO;
+    swr_free(&s->mixer); /* what it still holds is a millisecond */
+    s->mixes.sample_rate = d->sample_rate;
+    s->mixes.format = (enum AVSampleFormat)d->format;
+    bool good = av_channel_layout_copy(&s->mixes.layout, &d->ch_layout) == 0 &&
+        swr_alloc_set_opts2(&s->mixer, &mono, AV_SAMPLE_FMT_S16, CODER_RATE, &s->mixes.layout, s->mixes.format, d->sample_rate, 0, NULL) == 0 && swr_init(s->mixer) == 0;
+    if (!good)
+        swr_free(&s->mixer);
+    return good;
+}
+
 /* Mixes what was decoded down into the queue of 48 kHz mono. */
 static enum pl_err take_sound(struct input *s)
 {
     AVFrame *d = s->decoded;
+    if (!mixes(s, d))
+        return PL_OK;
     int queued = av_audio_fifo_size(s->mixed);
     int64_t us = time_of(s, &s->audio, d), expected = s->audio.end_us + (int64_t)queued * 1000000 / CODER_RATE;
     if (us > expected + GAP) {
@@ -204,14 +224,10 @@ static enum pl_err prepare_audio(struct input *s)
         avcodec_free_context(&s->audio.codec);
         return PL_OK;
     }
-    AVChannelLayout mono = AV_CHANNEL_LAYOUT_MONO;
-    if (swr_alloc_set_opts2(&s->mixer, &mono, AV_SAMPLE_FMT_S16, CODER_RATE, &s->audio.codec->ch_layout, s->audio.codec->sample_fmt, s->audio.codec->sample_rate, 0, NULL) < 0
-        || swr_init(s->mixer) < 0)
-        return PL_UNSUPPORTED_MEDIA;
     s->mixed = av_audio_fifo_alloc(AV_SAMPLE_FMT_S16, 1, 4 * CODER_SAMPLES);
     s->samples->format = AV_SAMPLE_FMT_S16;
     s->samples->sample_rate = CODER_RATE;
-    s->samples->ch_layout = mono;
+    s->samples->ch_layout = (AVChannelLayout)AV_CHANNEL_LAYOUT_MONO;
     s->samples->nb_samples = CODER_SAMPLES;
     return !s->mixed || av_frame_get_buffer(s->samples, 0) < 0 ? PL_NO_MEMORY : PL_OK;
 }
