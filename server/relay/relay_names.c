@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #define ANSWER_MS 3000
-#define ANSWER (1 + RELAY_NAMES_MOST * LINK_ADDRESS) /* the question's number, then addresses of LINK_ADDRESS bytes each */
+#define ANSWER (1 + RELAY_NAMES_MOST * LINK_ADDRESS) /* how many, then addresses of LINK_ADDRESS bytes each */
 
 static bool is_address(const char *host)
 {
@@ -45,8 +45,8 @@ _Noreturn static void serve(int fd, const char *host, pid_t relay)
                  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 && prctl(PR_SET_NAME, "relay-names") == 0 &&
                  setrlimit(RLIMIT_CORE, &none) == 0 && getppid() == relay;
     while (alone && recv(fd, &question, 1, 0) == 1) { /* 0: the relay is gone */
-        answer[0] = question;
         size_t n = look_up(host, answer + 1);
+        answer[0] = (uint8_t)n;
         if (send(fd, answer, 1 + n * LINK_ADDRESS, MSG_NOSIGNAL) < 0)
             break;
     }
@@ -86,26 +86,33 @@ enum pl_err relay_names_start(const char *url, struct relay_names *ret, struct p
 
 /* ---- The relay's side. */
 
-/* An answer to an earlier question, which came too late for it, is passed over. */
-static void ask(struct relay_names *s)
+/* Nothing found: what was known stays. */
+static void take(struct relay_names *s, int wait_ms)
 {
     uint8_t answer[ANSWER];
     struct pollfd p = { .fd = s->fd, .events = POLLIN };
-    s->asked++;
-    if (send(s->fd, &s->asked, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
+    if (poll(&p, 1, wait_ms) <= 0)
         return;
-    while (poll(&p, 1, ANSWER_MS) > 0) {
-        ssize_t n = recv(s->fd, answer, sizeof answer, MSG_DONTWAIT);
-        if (n < 1)
-            return;
-        if (answer[0] != s->asked)
-            continue;
-        if (n >= 1 + LINK_ADDRESS) { /* nothing found: what was known stays */
-            s->n = (unsigned)(n - 1) / LINK_ADDRESS;
-            memcpy(s->addresses, answer + 1, (size_t)s->n * LINK_ADDRESS);
-        }
+    ssize_t n = recv(s->fd, answer, sizeof answer, MSG_DONTWAIT);
+    if (n < 1)
         return;
+    s->asked = false;
+    if (n >= 1 + LINK_ADDRESS) {
+        s->n = (unsigned)(n - 1) / LINK_ADDRESS;
+        memcpy(s->addresses, answer + 1, (size_t)s->n * LINK_ADDRESS);
     }
+}
+
+/* One question at a time: a name server that is slower than the tries come would never be done with them. An answer that came since is taken, and asked for anew. */
+static void ask(struct relay_names *s)
+{
+    static const uint8_t question = 0;
+    if (s->asked)
+        take(s, 0);
+    if (!s->asked)
+        s->asked = send(s->fd, &question, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1;
+    if (s->asked)
+        take(s, ANSWER_MS);
 }
 
 bool relay_names_next(struct relay_names *s, char ret_address[LINK_ADDRESS])

@@ -2,7 +2,8 @@
  *
  * An address in digits needs nothing. For a name (localhost too) a small process of the relay's own is started before any secret is read and any socket opened. It
  * knows the one name that it was started for and looks up no other, so a relay that was taken over cannot talk to the outside through it. It is asked before every
- * try to connect; with several addresses the tries take turns. When it does not answer in three seconds, the addresses of last time are used. It dies with the relay.
+ * try to connect; with several addresses the tries take turns. When it does not answer in three seconds, the addresses of last time are used, and its answer is taken when
+ * it comes: a name server may need longer. It dies with the relay.
  * Not here: connecting (link_client.h).  Threads: start on the main one before there are others, next on one thread.  Memory: the caller's struct.
  *     struct relay_names names;
  *     e = relay_names_start("ws://cloud.example:8081/relay/v1", &names, &fail);
@@ -14,7 +15,7 @@
 enum { RELAY_NAMES_MOST = 8 };
 struct relay_names {
     int fd;        /**< to the process; -1: none is needed */
-    uint8_t asked; /**< number of the last question, comes back with its answer */
+    bool asked;    /**< an answer is to come */
     unsigned n, turn;
     char addresses[RELAY_NAMES_MOST][LINK_ADDRESS];
 };
