@@ -190,6 +190,35 @@ static enum pl_err on_relay(struct http_call *c, struct pl_fail *reterr)
     return admin_did(c, "relay.enrolled", "relay", body->name);
 }
 
+struct revoked {
+    const struct live_ctx *live;
+    struct pl_uuid relay_id;
+};
+static void cut(void *arg)
+{
+    const struct revoked *r = arg;
+    live_relay_cut(r->live, r->relay_id);
+}
+
+static enum pl_err on_relay_revoke(struct http_call *c, struct pl_fail *reterr)
+{
+    const struct admin_ctx *ctx = c->self;
+    struct revoked *r = PL_NEW(c->arena, struct revoked);
+    struct pl_utc at;
+    struct pl_str name;
+    (void)reterr;
+    if (!r)
+        return PL_NO_MEMORY;
+    r->live = ctx->live;
+    enum pl_err e = http_param_uuid(c, "id", &r->relay_id);
+    if (e != PL_OK || (e = live_relay_revoke(c->tx, c->now, r->relay_id, &name, &at)) != PL_OK)
+        return e;
+    jw_str(&c->out, "name", name);
+    jw_utc(&c->out, "revoked_at", at);
+    http_after(c, cut, r);
+    return admin_did(c, "relay.revoked", "relay", name);
+}
+
 static enum pl_err on_relays(struct http_call *c, struct pl_fail *reterr)
 {
     (void)reterr;
@@ -290,6 +319,7 @@ const struct http_route admin_routes[] = {
     { HTTP_GET, "/admin/v1/outbox", HTTP_SESSION, on_outbox, "Messages that were not handed to a provider" },
     { HTTP_POST, "/admin/v1/relays", HTTP_SESSION, on_relay, "Register a relay's key", HTTP_BODY(struct relay_body, relay_fields) },
     { HTTP_GET, "/admin/v1/relays", HTTP_SESSION, on_relays, "All relays" },
+    { HTTP_DELETE, "/admin/v1/relays/{id}", HTTP_SESSION, on_relay_revoke, "Revoke a relay's key: it is cut, and its sessions end" },
     { HTTP_GET, "/admin/v1/sessions", HTTP_SESSION, on_sessions, "Live sessions, running ones first" },
     { HTTP_GET, "/admin/v1/live/{id}", HTTP_SESSION, on_explain, "One live session with its stages" },
     { HTTP_GET, "/admin/v1/hubs", HTTP_SESSION, on_hubs, "Hubs and hubless cameras with their connections" },

@@ -71,6 +71,7 @@ static const struct ctl_command commands[] = {
     { "hubs", "", "Lists hubs and whether they are connected", 0, 0, admin_options, ctl_show, &ctl_view_hubs },
     { "relays", "", "Lists media relays", 0, 0, admin_options, ctl_show, &ctl_view_relays },
     { "relay enroll", "NAME PUBLIC_KEY", "Lets a relay in by its key (64 hex digits)", 2, 2, admin_options, ctl_relay_enroll, NULL },
+    { "relay revoke", "ID", "Refuses a relay's key from now on, cuts its connection and ends its sessions", 1, 1, admin_options, ctl_remove, "/admin/v1/relays/" },
     { "oauth-clients", "", "Lists services that may be linked to accounts", 0, 0, admin_options, ctl_show, &ctl_view_oauth_clients },
     { "oauth-client add", "NAME REDIRECT_URI...", "Registers a service, such as a voice assistant; its secret is shown this once", 2, 13, oauth_client_options, ctl_oauth_client_add, NULL },
     { "oauth-client remove", "CLIENT_ID", "Removes a service and unlinks it from all accounts", 1, 1, admin_options, ctl_remove, "/admin/v1/oauth-clients/" },

@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #define TELL_TIMEOUT PL_MS /* sending is what counts: whoever tells holds a lane or the jobs' thread, and nothing hangs on the answer */
+#define LOOK_FOR_REVOKED PL_MINUTE /* after a revocation, for connections that it has not cut; new ones are refused by their key */
 #define LIVE_KEPT (30 * PL_DAY) /* ended sessions, for support */
 
 enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid live_id, const char *stage, struct pl_utc at)
@@ -141,6 +142,17 @@ static enum pl_err warn(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
     return e;
 }
 
+/* Every node looks for the connections of revoked relays by itself: a nudge may be lost. */
+static enum pl_err cut_revoked_relays(const struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now)
+{
+    struct live_sql_relays_revoked_row *rows;
+    size_t n;
+    enum pl_err e = live_sql_relays_revoked(tx, pl_utc_add(now, -LOOK_FOR_REVOKED), &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        live_relay_cut(ctx, rows[i].id);
+    return e;
+}
+
 enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings)
 {
     struct live_sql_overdue_row *rows;
@@ -150,6 +162,8 @@ enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
         e = live_end(tx, now, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
     if (e == PL_OK)
         e = live_end_uncut(tx, now, endings);
+    if (e == PL_OK)
+        e = cut_revoked_relays(ctx, tx, now);
     return e == PL_OK ? warn(ctx, tx, now) : e;
 }
 
@@ -177,6 +191,18 @@ enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, struct pl_
     if (!found || !pl_str_eq(old.public_key, key) || old.revoked_at.us)
         return pl_fail(reterr, PL_VERSION_CONFLICT, "A relay of this name is registered with another key, or was revoked. Take another name.");
     *ret_id = old.id;
+    return PL_OK;
+}
+
+enum pl_err live_relay_revoke(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, struct pl_str *ret_name, struct pl_utc *ret_at)
+{
+    struct live_sql_relay_revoke_row row;
+    bool found;
+    enum pl_err e = live_sql_relay_revoke(tx, id, now, &row, &found);
+    if (e != PL_OK || !found)
+        return e == PL_OK ? PL_NOT_FOUND : e;
+    *ret_name = row.name;
+    *ret_at = row.revoked_at;
     return PL_OK;
 }
 

@@ -14,6 +14,18 @@ SELECT id, public_key, revoked_at FROM relay WHERE name = $1;
 -- The key by which a relay proves itself, and the boot that it last said. No row: unknown or revoked.
 SELECT public_key, boot_id FROM relay WHERE id = $1 AND revoked_at IS NULL;
 
+-- name: relay_revoke :one
+-- in: id uuid, now timestamptz
+-- null: revoked_at
+-- Its key is good no more; the first time stands. No row: unknown.
+UPDATE relay SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING name, revoked_at;
+
+-- name: relays_revoked :many 100
+-- in: since timestamptz
+-- scan: relays are few
+-- Whose connections every node looks for once a second, until a minute after: the nudge may be lost.
+SELECT id FROM relay WHERE revoked_at > $1;
+
 -- name: relay_hello :one
 -- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz, fingerprint bytea?
 -- A relay has connected: takes an epoch, by the clock, so that one that is rolled back is not given again. A new process numbers its reports from 1.
@@ -223,9 +235,9 @@ SELECT name, at FROM live_stage WHERE account_id = $1 AND live_id = $2 ORDER BY 
 -- name: overdue :many 200
 -- in: now timestamptz
 -- null: nothing
--- Sessions whose time is over, or whose relay has been away for ten minutes (its own limit without control). A node that died took its relays' connections with it.
+-- Sessions whose time is over, or whose relay was revoked or has been away for ten minutes (its own limit without control). A node that died took its relays' connections with it.
 SELECT l.account_id, l.id, l.expires_at FROM live l JOIN relay r ON r.id = l.relay_id LEFT JOIN node n ON n.node_id = r.node_id AND n.lease_until > $1
-WHERE l.ended_at IS NULL AND (l.expires_at < $1 OR ((NOT r.connected OR n.node_id IS NULL) AND r.seen_at < $1 - interval '10 minutes')) ORDER BY l.expires_at LIMIT 200;
+WHERE l.ended_at IS NULL AND (l.expires_at < $1 OR r.revoked_at IS NOT NULL OR ((NOT r.connected OR n.node_id IS NULL) AND r.seen_at < $1 - interval '10 minutes')) ORDER BY l.expires_at LIMIT 200;
 
 -- name: clean_stages :exec
 -- in: before timestamptz

@@ -15,6 +15,7 @@ struct relay_conn {
     struct pl_uuid relay_id; /* zero until hello */
     int64_t epoch;
     struct bus_server *server;
+    struct bus_watch *watch;
     pthread_mutex_t lock;
     struct pending {
         struct pl_uuid id;
@@ -28,6 +29,7 @@ struct relay_conn {
 static void relay_conn_end(struct relay_conn *r)
 {
     r->server = bus_unserve(r->server);
+    r->watch = bus_unwatch(r->watch);
     for (;;) {
         struct bus_ask *ask = NULL;
         {
@@ -48,38 +50,6 @@ static void relay_conn_done(void *owner)
     relay_conn_end(r); /* a stop without a database drops `closed` */
     pthread_mutex_destroy(&r->lock);
     pl_heap_free(r);
-}
-
-struct jw live_message(const struct live_ctx *ctx, struct pl_buf *b, const char *type)
-{
-    struct jw w = jw_start(b);
-    jw_open(&w, NULL);
-    jw_z(&w, "type", type);
-    jw_uuid(&w, "id", pl_uuid7(ctx->rand, pl_now_utc(ctx->clock)));
-    return w;
-}
-
-enum pl_err live_ask_relay(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid relay_id, struct pl_str text, int64_t timeout_us, struct pl_str *ret,
-                           struct pl_fail *reterr)
-{
-    char subject[64], id[PL_UUID_TEXT];
-    pl_uuid_text(relay_id, id);
-    snprintf(subject, sizeof subject, "relay.%s", id);
-    enum pl_err e = bus_ask(ctx->bus, subject, text, timeout_us, a, ret, reterr);
-    if (e == PL_UNAVAILABLE)
-        return pl_fail(reterr, PL_NO_RELAY, "The relay of this session is not connected to the cloud.");
-    return e == PL_TOO_SLOW ? pl_fail(reterr, PL_RELAY_TIMEOUT, "The relay did not answer within %lld ms.", (long long)(timeout_us / PL_MS)) : e;
-}
-
-enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct pl_str hub_serial, struct pl_str text, int64_t timeout_us, struct pl_fail *reterr)
-{
-    char subject[64];
-    struct pl_str ignored;
-    snprintf(subject, sizeof subject, "hub.%.*s", PL_FMT(hub_serial));
-    enum pl_err e = bus_ask(ctx->bus, subject, text, timeout_us, a, &ignored, reterr);
-    if (e == PL_UNAVAILABLE || e == PL_TOO_SLOW)
-        return pl_fail(reterr, PL_HUB_OFFLINE, "The hub is not connected to the cloud.");
-    return e;
 }
 
 void live_relay_opened(void *self, struct link_conn *conn)
@@ -146,6 +116,33 @@ static struct bus_ask *pending_take(struct relay_conn *r, struct pl_uuid id)
     return NULL;
 }
 
+/* S-D12: is its key good still? Who is cut is told first to run nothing any more: whoever copied the key, this may be the relay that it was copied from. */
+static enum pl_err look_again(struct link_call *c, void *arg, struct pl_fail *reterr)
+{
+    const struct relay_conn *r = link_owner(c->conn);
+    struct live_sql_relay_key_row key;
+    struct pl_buf b = pl_buf_init(c->arena, 1024);
+    bool found;
+    (void)arg;
+    enum pl_err e = live_sql_relay_key(c->tx, r->relay_id, &key, &found);
+    if (e != PL_OK || found)
+        return e;
+    struct jw w = live_message(r->ctx, &b, "live.sync");
+    jw_array(&w, "sessions");
+    jw_end_array(&w);
+    jw_close(&w);
+    if (pl_buf_err(&b) != PL_OK || link_send(c->conn, pl_buf_view(&b)) != PL_OK)
+        return PL_UNAVAILABLE;
+    return pl_fail(reterr, PL_UNAUTHENTICATED, "The key of this relay was revoked.");
+}
+
+static void on_nudge(void *self, const char *subject)
+{
+    (void)subject;
+    if (link_post(self, look_again, /* arg= */ NULL) == PL_OVERLOADED)
+        link_close(self, PL_OVERLOADED); /* it comes again, and its key is looked at then */
+}
+
 struct serve_args {
     struct link_conn *conn;
     struct pl_str welcome, sync;
@@ -161,7 +158,7 @@ static void serve(void *arg)
     pl_uuid_text(r->relay_id, id);
     snprintf(subject, sizeof subject, "relay.%s", id);
     if (link_send(args->conn, args->welcome) != PL_OK || link_send(args->conn, args->sync) != PL_OK ||
-        bus_serve(r->ctx->bus, subject, on_ask, args->conn, &r->server) != PL_OK)
+        bus_serve(r->ctx->bus, subject, on_ask, args->conn, &r->server) != PL_OK || bus_watch(r->ctx->bus, subject, on_nudge, args->conn, &r->watch) != PL_OK)
         link_close(args->conn, PL_UNAVAILABLE);
 }
 
@@ -207,7 +204,7 @@ static enum pl_err prove(struct link_call *c, struct relay_conn *r, const struct
     if (e != PL_OK)
         return e;
     if (!found || key.public_key.n != 32)
-        return pl_fail(reterr, PL_UNAUTHENTICATED, "No relay is registered under this id.");
+        return pl_fail(reterr, PL_UNAUTHENTICATED, "No relay is registered under this id, or its key was revoked.");
     if ((e = secure_hello_text(c->arena, "relay", pl_str_of(id), pl_str_of(r->nonce), pl_str_of(r->ctx->server_name), &text)) != PL_OK)
         return e;
     if (secure_verify((const uint8_t *)key.public_key.p, text, (const uint8_t *)m->signature.p) != PL_OK)

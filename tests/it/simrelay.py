@@ -15,17 +15,22 @@ from simhub import SimHub, b64
 class SimRelay(SimHub):
     fingerprint = None  # of its certificate: 32 bytes; None: no WebRTC
 
-    def __init__(self, porch, name="sim"):
-        self.key = nacl.signing.SigningKey.generate()
-        self.id = porch.ctl("relay", "enroll", name, bytes(self.key.verify_key).hex())["id"]
-        with porch.db() as db:
-            db.execute("UPDATE relay SET revoked_at = now() WHERE id <> %s", (self.id,))
+    def __init__(self, porch, name="sim", copy_of=None):
+        self.key = copy_of.key if copy_of else nacl.signing.SigningKey.generate()
+        self.id = copy_of.id if copy_of else porch.ctl("relay", "enroll", name, bytes(self.key.verify_key).hex())["id"]
+        for other in porch.ctl("relays")["relays"]:
+            if other["id"] != self.id and not other["revoked_at"]:
+                porch.ctl("relay", "revoke", other["id"])
         self.automatic = set()
         super().__init__(porch, None, "relay")
         self.url, self.protocol = ws_url(porch, "/relay/v1"), "porchlight.relay.v1"
 
+    def dial(self):
+        """Connected, without a hello."""
+        return super().open()
+
     def open(self, running=()):
-        super().open()
+        self.dial()
         self.hello(running=running)
         return self
 

@@ -267,6 +267,7 @@ def test_admin_listeners_take_no_address_that_others_reach(ops, tmp_path):
 CHANGES = {  # every route of the admin API that changes something: (path as called, body, action)
     ("POST", "/admin/v1/inventory"): (None, {"devices": [{"serial": "PLH9ADMN0001", "kind": "hub", "model": "H1", "public_key": "cd" * 32}]}, "inventory.imported"),
     ("POST", "/admin/v1/relays"): (None, {"name": "third", "public_key": "ef" * 32}, "relay.enrolled"),
+    ("DELETE", "/admin/v1/relays/{id}"): ("id", None, "relay.revoked"),
     ("POST", "/admin/v1/oauth-clients"): (None, {"name": "Assistant", "redirect_uris": ["https://assistant.example/back"]}, "service.registered"),
     ("DELETE", "/admin/v1/oauth-clients/{id}"): ("client_id", None, "service.removed"),
     ("POST", "/admin/v1/admins"): (None, {"name": "guest"}, "admin.invited"),

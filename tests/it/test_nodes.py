@@ -10,6 +10,7 @@ from lib.events import Events
 from lib.household import Household, Viewer, watch
 from lib.wait import until
 from simhub import SimHub, add_camera, add_hub, make
+from simrelay import SimRelay
 from test_live import GCM, sees_and_hears
 
 
@@ -170,6 +171,20 @@ def test_a_killed_node_takes_nothing_with_it(own_porch, tmp_path):
             bus_is(porch.node(i), 1)
     finally:
         home.close()
+
+
+def test_a_revoked_relay_is_cut_on_every_node_S_D12(own_porch):
+    """Over the bus, and without it: the admin API that is called is that of node 0, the relays are connected to node 1."""
+    porch = own_porch(extra=["--nodes", "2"])
+    with SimRelay(porch.node(1), "first") as relay:
+        porch.ctl("relay", "revoke", relay.id)
+        assert relay.closed() == "unauthenticated"
+    with SimRelay(porch.node(1), "second") as relay:
+        os.kill(porch.pids()["nats-server"], signal.SIGSTOP)
+        for i in range(2):
+            bus_is(porch.node(i), 0)
+        porch.ctl("relay", "revoke", relay.id)
+        assert relay.closed() == "unauthenticated"
 
 
 def test_nats_away_loses_nothing_that_was_acknowledged(own_porch, tmp_path):

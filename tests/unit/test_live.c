@@ -85,6 +85,66 @@ static void a_relay_away_for_ten_minutes_is_lost(void **state)
     assert_string_equal(end_code_of(&x), "relay_lost");
 }
 
+/* S-D12: the key of a revoked relay is no key, its sessions end at once, and no other one's do; a second revocation changes nothing. */
+static void s_d12_a_revoked_relay_is_let_in_no_more(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("stolen", 61);
+    hello(relay, 1, 0);
+    struct session x = session(relay, 0), other = session(enroll("kept", 62), 0);
+    struct live_sql_relay_key_row key;
+    struct live_sql_relay_hello_row row;
+    struct pl_str name;
+    struct pl_utc when;
+    bool found;
+    struct db_tx *tx = begin();
+    assert_int_equal(live_relay_revoke(tx, at(10), relay, &name, &when), PL_OK);
+    assert_true(pl_str_eqz(name, "stolen") && when.us == at(10).us);
+    assert_int_equal(live_relay_revoke(tx, at(11), relay, &name, &when), PL_OK);
+    assert_true(when.us == at(10).us);
+    assert_int_equal(live_relay_revoke(tx, at(11), new_id(), &name, &when), PL_NOT_FOUND);
+    assert_int_equal(live_sql_relay_key(tx, relay, &key, &found), PL_OK);
+    assert_false(found);
+    assert_int_equal(live_sql_relay_hello(tx, relay, ctx.node_id, new_id(), PL_STR("127.0.0.1"), 50000, 100, 0, at(12), PL_STR_NONE, &row, &found), PL_OK);
+    assert_false(found);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    assert_int_equal(expire(12), 1);
+    assert_string_equal(end_code_of(&x), "relay_lost");
+    assert_string_equal(end_code_of(&other), "");
+}
+
+static void count_nudge(void *self, const char *subject)
+{
+    (void)subject;
+    ++*(unsigned *)self;
+}
+
+/* S-D12: each node looks for its connections itself, so that none is left because a nudge was lost; after a minute there can be none any more. */
+static void s_d12_every_node_looks_for_revoked_relays(void **state)
+{
+    (void)state;
+    struct pl_uuid relay = enroll("looked for", 63);
+    struct bus_watch *watch;
+    struct pl_str name;
+    struct pl_utc when;
+    unsigned nudges = 0;
+    char subject[64], id[PL_UUID_TEXT];
+    pl_uuid_text(relay, id);
+    snprintf(subject, sizeof subject, "relay.%s", id);
+    assert_int_equal(bus_watch(ctx.bus, subject, count_nudge, &nudges, &watch), PL_OK);
+    expire(20);
+    assert_int_equal(nudges, 0);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_relay_revoke(tx, at(20), relay, &name, &when), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    expire(21);
+    expire(79);
+    assert_int_equal(nudges, 2);
+    expire(80);
+    assert_int_equal(nudges, 2);
+    bus_unwatch(watch);
+}
+
 /* An older connection of a relay says nothing once a newer one is there. */
 static void an_older_epoch_of_a_relay_writes_nothing(void **state)
 {
@@ -493,6 +553,8 @@ int main(void)
         cmocka_unit_test_setup(expiry_is_warned_of_once, each_test),
         cmocka_unit_test_setup(extensions_stop_at_the_hard_end, each_test),
         cmocka_unit_test_setup(a_relay_away_for_ten_minutes_is_lost, each_test),
+        cmocka_unit_test_setup(s_d12_a_revoked_relay_is_let_in_no_more, each_test),
+        cmocka_unit_test_setup(s_d12_every_node_looks_for_revoked_relays, each_test),
         cmocka_unit_test_setup(an_older_epoch_of_a_relay_writes_nothing, each_test),
         cmocka_unit_test_setup(an_epoch_of_a_relay_that_was_rolled_back_is_nobody_elses, each_test),
         cmocka_unit_test_setup(a_relays_name_keeps_its_key, each_test),
