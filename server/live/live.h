@@ -26,7 +26,9 @@ struct live_ctx {
     const struct pl_log *log;
     struct pl_uuid node_id;
     const char *server_name; /**< what relays sign */
-    struct pl_str outside;   /**< where the API is from outside; empty: not known */
+    struct pl_str outside;   /**< where the API is from outside; empty: not known, and then */
+    const struct http *rest; /**< hubs are sent to where this listens; NULL: to where they are connected to, for a proxy stands there */
+    bool rest_tls;
     struct pl_secret way_key; /**< makes the addresses of WebRTC viewers; the same on every node */
 };
 

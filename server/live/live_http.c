@@ -193,10 +193,8 @@ static enum pl_err write_viewer(struct start *s, struct pl_fail *reterr)
 /* Where the hub posts its offer, and what lets it. */
 static void write_whip(const struct start *s, struct jw *w)
 {
-    char id[PL_UUID_TEXT];
-    pl_uuid_text(s->live_id, id);
     jw_open(w, "whip");
-    jw_str(w, "url", pl_fmt(s->c->arena, "%.*s/v1/live/%s/whip", PL_FMT(s->ctx->outside), id));
+    jw_str(w, "url", live_whip_url(s->ctx, s->c->arena, s->live_id));
     jw_z(w, "token", s->token);
     jw_close(w);
 }

@@ -12,6 +12,8 @@ PL_MUST enum pl_err live_ask_relay(const struct live_ctx *ctx, struct pl_arena *
 PL_MUST enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct pl_str hub_serial, struct pl_str text, int64_t timeout_us, struct pl_fail *reterr);
 /* A token for the one offer of a session's hub; its hash is written beside the session's place. */
 PL_MUST enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, char ret_token[SECURE_TOKEN_TEXT]);
+/* Where that offer is posted: whole, or relative to where the hub is connected. */
+struct pl_str live_whip_url(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid live_id);
 /* How long an answer that a phone waits for may take at relay or hub. */
 #define LIVE_ASK_TIMEOUT (2 * PL_SECOND)
 /* In a transaction of its own: ends what a call could not bring up, or found gone, and tells both ends. */

@@ -14,6 +14,15 @@ enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct pl_uuid 
     return e == PL_OK ? live_sql_whip_grant(tx, live_id, (struct pl_str){ (const char *)hash, sizeof hash }, pl_utc_add(now, TOKEN_LIFE), NULL) : e;
 }
 
+struct pl_str live_whip_url(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid live_id)
+{
+    char id[PL_UUID_TEXT];
+    pl_uuid_text(live_id, id);
+    if (ctx->rest && !ctx->outside.n)
+        return pl_fmt(a, "%s://%s/v1/live/%s/whip", ctx->rest_tls ? "https" : "http", http_address(ctx->rest), id);
+    return pl_fmt(a, "%.*s/v1/live/%s/whip", PL_FMT(ctx->outside), id);
+}
+
 struct whip {
     struct live_offer o; /* first. whose.client_id: of the token, so that the address is of no use without it; no account: the home may move, the address stays */
     uint8_t hash[32];    /* of the token */

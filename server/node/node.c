@@ -97,6 +97,12 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     return PL_OK;
 }
 
+/* Do hubs find REST at the address that it listens on? Behind a proxy they find it where they are connected to, and "all addresses" is none to go to. */
+static bool hubs_find_listener(const struct node_conf *c)
+{
+    return !c->behind_proxy && !c->proxies.n && !pl_str_starts(c->http_listen, PL_STR("0.0.0.0:")) && !pl_str_starts(c->http_listen, PL_STR("[::]:"));
+}
+
 static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
 {
     const struct node_conf *c = n->conf;
@@ -116,6 +122,8 @@ static enum pl_err listen_http(struct node *n, struct pl_fail *reterr)
     enum pl_err e = http_new(&hc, &n->http, reterr);
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(mounts); i++)
         e = http_mount(n->http, mounts[i].routes, mounts[i].self);
+    n->live.rest = hubs_find_listener(c) ? n->http : NULL;
+    n->live.rest_tls = c->tls_cert.n > 0;
     return e;
 }
 

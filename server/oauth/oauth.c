@@ -8,7 +8,7 @@ static const char *const issuer_schemes[] = { "https://", "http://127.0.0.1", "h
 const struct conf_row oauth_conf_rows[] = {
     CONF_URL("oauth.issuer", struct oauth_settings, issuer, 200, issuer_schemes, "",
              "Where this server is from outside, without a slash at the end: services such as voice assistants can then be linked (docs/linking.md), and hubs that publish by WebRTC are "
-             "told whole addresses. Empty: they cannot, and those addresses are relative."),
+             "sent there. Empty: services cannot, and hubs are sent to http.listen, or with a proxy (http.trusted_proxies) to where they are connected to."),
     CONF_DUR("oauth.access_life", struct oauth_settings, access_life, 5 * PL_MINUTE, PL_DAY, "1h", "How long a linked service's access token is good; it renews it by itself."),
     CONF_END
 };

@@ -5,6 +5,7 @@ import os
 import socket
 import ssl
 import subprocess
+from urllib.parse import urljoin
 
 import pytest
 import requests
@@ -13,6 +14,8 @@ import websockets
 import pg
 from lib.porch import Porch
 from lib.wait import until
+from simrelay import SimRelay
+from test_whep_control import FINGERPRINT, PUBLISH, SDP, Home, start
 
 HAPROXY = "/usr/sbin/haproxy"
 
@@ -127,3 +130,33 @@ def test_s_f7_the_proxys_word_counts_and_not_the_callers(proxied):
     while 429 not in seen:
         assert len(seen) < 80, seen
         seen.append(proxy.get("/v1/regions", headers={"X-Forwarded-For": f"203.0.{len(seen)}.7"}).status_code)
+
+
+class Outside:
+    """The system as hubs and relays see it: by the proxy."""
+
+    def __init__(self, porch, proxy):
+        self._porch, self.ws, self.ready = porch, f"127.0.0.1:{proxy.port}", {**porch.ready, "tls": {"ca": proxy.cert}}
+
+    def __getattr__(self, name):
+        return getattr(self._porch, name)
+
+
+def test_a_hub_makes_its_offer_where_it_is_connected(own_porch, tmp_path, monkeypatch):
+    """The server does not know what it is called outside: the address that live.start gives is a relative one."""
+    monkeypatch.setattr(SimRelay, "fingerprint", FINGERPRINT)
+    porch = own_porch(extra=("--set", "http.trusted_proxies=127.0.0.1"))
+    proxy = Proxy(porch, tmp_path)
+    try:
+        home = Home(Outside(porch, proxy), suites=["DTLS-SRTP"])
+        home.relay.answers("session.open", "session.close")
+        live_id = start(home)
+        whip = home.hub.expect("live.start", live_id=live_id)["whip"]
+        assert whip["url"] == f"/v1/live/{live_id}/whip"
+        url, bearer = urljoin(home.hub.url.replace("wss:", "https:"), whip["url"]), {"Authorization": f"Bearer {whip['token']}"}
+        reply = proxy.session.post(url, PUBLISH, headers={**SDP, **bearer}, verify=proxy.cert, timeout=30)
+        assert reply.status_code == 201 and reply.text.startswith("v=0"), reply.text
+        assert proxy.session.delete(urljoin(url, reply.headers["Location"]), headers=bearer, verify=proxy.cert, timeout=30).status_code == 200
+        home.close()
+    finally:
+        proxy.close()

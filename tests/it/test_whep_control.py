@@ -1,6 +1,7 @@
 """WHEP against a simulated relay: what the relay is told, what the answers say, and who may ask. No media here."""
 import os
 import re
+from urllib.parse import urlsplit
 
 import pytest
 from simrelay import SimRelay
@@ -221,7 +222,8 @@ def publisher(own_porch, monkeypatch):
 
 
 def publish(home, whip, offer=PUBLISH, token=None):
-    return home.api.call("POST", whip["url"], offer, headers=SDP, token=token or whip["token"])
+    assert whip["url"].startswith(f"http://{home.porch.http}/v1/live/")
+    return home.api.call("POST", urlsplit(whip["url"]).path, offer, headers=SDP, token=token or whip["token"])
 
 
 def test_a_hub_makes_its_one_offer(publisher):
@@ -229,7 +231,7 @@ def test_a_hub_makes_its_one_offer(publisher):
     waits = publisher.relay.expect("session.open", live_id=live_id)
     assert waits["source"]["pending"] and not waits["source"]["plain"] and "ice" not in waits["source"] and "keys" not in waits["source"]
     told = publisher.hub.expect("live.start", live_id=live_id)
-    assert told["whip"]["url"] == f"/v1/live/{live_id}/whip" and told["whip"]["token"].startswith("plwt_") and "keys" not in told and "ice" not in told
+    assert told["whip"]["url"] == f"http://{publisher.porch.http}/v1/live/{live_id}/whip" and told["whip"]["token"].startswith("plwt_") and "keys" not in told and "ice" not in told
     publisher.watch(live_id).ok(201)  # viewers need not wait for it
     publish(publisher, told["whip"], "v=0 hello").refused("invalid_request")  # spends nothing
     reply = publish(publisher, told["whip"]).ok(201)
