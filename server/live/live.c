@@ -5,7 +5,7 @@
 #include "power_gen.h"
 #include <stdio.h>
 
-#define TELL_TIMEOUT PL_MS /* sending is what counts: whoever tells holds a lane or the jobs' thread, and nothing hangs on the answer */
+#define TELL_TIMEOUT PL_MS /* until a hub's own node has it: whoever tells holds a lane or the jobs' thread. A relay's answer is its own, and not waited for. */
 #define LOOK_FOR_REVOKED PL_MINUTE /* after a revocation, for connections that it has not cut; new ones are refused by their key */
 #define LIVE_KEPT (30 * PL_DAY) /* ended sessions, for support */
 
@@ -85,7 +85,7 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
         /* Who cannot be reached learns it from live.sync at its next hello, and stops by its own clock before that. */
         enum pl_err relay = PL_OK;
         if (!end->relay_knows)
-            relay = live_ask_relay(ctx, a, end->relay_id, stop_text(ctx, a, "session.close", end), TELL_TIMEOUT, &ignored, &why);
+            relay = live_ask_relay(ctx, a, end->relay_id, stop_text(ctx, a, "session.close", end), /* timeout_us= */ 0, &ignored, &why);
         enum pl_err hub = live_ask_hub(ctx, a, end->hub_serial, stop_text(ctx, a, "live.stop", end), TELL_TIMEOUT, &why);
         PL_LOG(ctx->log, PL_INFO, "live.ended", PL_F_UUID("live", end->live_id), PL_F_Z("end_code", end->code), PL_F_Z("relay", pl_err_code(relay == PL_RELAY_TIMEOUT ? PL_OK : relay)),
                PL_F_Z("hub", pl_err_code(hub)));
@@ -96,7 +96,9 @@ void live_tell_later(void *told)
 {
     const struct live_told *t = told;
     live_tell(t->ctx, t->arena, t->endings);
-    live_tell_cut(t->ctx, t->db, t->arena, t->cuts);
+    enum pl_err e = t->db ? live_cut(t->ctx, t->db) : PL_OK;
+    if (e != PL_OK) /* the job does it */
+        PL_LOG(t->ctx->log, PL_WARN, "live.not-cut", PL_F_ERR(e));
 }
 
 enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings)
@@ -160,8 +162,6 @@ enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
     enum pl_err e = live_sql_overdue(tx, now, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = live_end(tx, now, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
-    if (e == PL_OK)
-        e = live_end_uncut(tx, now, endings);
     if (e == PL_OK)
         e = cut_revoked_relays(ctx, tx, now);
     return e == PL_OK ? warn(ctx, tx, now) : e;

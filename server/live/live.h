@@ -5,7 +5,8 @@
  * relay, hub and viewer in messages, and stand in no row: a generation's keys die with it (S-M6). A session ends in exactly one coded state, which the app
  * sees as event `live.state` and in the live resource: ended_by_user, hub_offline, hub_lost, hub_failed, relay_restarted, relay_lost, expired, device_freed,
  * revoked, control_lost, start_timeout.
- * A viewer is asked of the relay, which must hold it before the 201 leaves; before that it is written down whose it is (live_viewer), so that a revocation finds it.
+ * A viewer is asked of the relay, which must hold it; then it is written down whose it is (live_viewer), while its right is held; then the 201 leaves: a revocation finds it, or
+ * comes first and there is none. What was refused leaves no row.
  * A plain session is sent by whoever holds the source's key, by SSRC and without ICE (ffmpeg, GStreamer): for makers; no hub is asked, or told.
  * Not here: packets (relay/), whose device it is (device.h), the sockets (link.h).   Threads: any; connections' state has its own lock.
  * Memory: the transaction's arena.
@@ -62,21 +63,16 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
 /* For the account's export: writes member "sessions", every one that it opened itself, wherever, and that is kept (30 days), oldest first. */
 PL_MUST enum pl_err live_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
 
-/* Viewers that a transaction marked as to be gone and that their relay still serves. Lives in the transaction's arena. */
-struct live_cut {
-    struct pl_uuid live_id, viewer_id, relay_id;
-    struct live_cut *next;
-};
-/* After the commit: the relay stops to serve them. What it does not confirm ends with its whole session, by live_expire two seconds later or by live.sync when the relay comes back. */
-void live_tell_cut(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, const struct live_cut *cuts);
+/* Does what marks of revoked viewers want, whoever made them: after the commit of who marks, and as a job every half second, for what was left undone. Relays stop to serve them,
+ * and are not waited for; a session that nobody else has keys to ends, and so does one whose plain source was marked, or whose relay has not said in 1.2 s that the viewer is gone. */
+PL_MUST enum pl_err live_cut(const struct live_ctx *ctx, struct db *db);
 
-/* Handlers of facts (node's table). Whoever is revoked is cut from what it watches; a session that nobody else has keys to ends, and so does one whose plain source it had the key of.
+/* Handlers of facts (node's table). Whoever is revoked is marked as to be gone from what it watches: live_cut is due after the commit.
  * `serial`: of the freed device; sessions that a freed hub sends end too (S-D7). .p NULL: not known. Neither the home nor the system is asked: both may have gone on. */
 PL_MUST enum pl_err live_device_freed(struct db_tx *tx, struct pl_utc now, struct pl_uuid device_id, struct pl_str serial, struct live_ending **endings);
-PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id, struct live_ending **endings,
-                                         struct live_cut **cuts);
-/* A member of a system was removed, or has less rights than before: what it may not have any more is cut. */
-PL_MUST enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, struct live_ending **endings, struct live_cut **cuts);
+PL_MUST enum pl_err live_client_revoked(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid client_id);
+/* A member of a system was removed, or has less rights than before: what it may not have any more is marked. */
+PL_MUST enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id);
 /* Of JOURNAL_SYSTEM_LEFT: the rows of a system's sessions stand under another account from now on. */
 PL_MUST enum pl_err live_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to);
 /* After device_account_deleted. Who opened what in systems that stay is forgotten, too. */

@@ -111,11 +111,17 @@ RETURNING account_id, relay_id, hub_serial, generation;
 -- The session has ended.
 DELETE FROM live_place WHERE live_id = $1;
 
+-- name: room :one
+-- in: live_id uuid
+-- null: viewers
+-- A running session, which neither ends nor moves to another home until the end of the transaction, and how many have keys to it. No row: it has ended.
+SELECT account_id, (SELECT count(*) FROM live_viewer v WHERE v.live_id = $1) AS viewers FROM live WHERE id = $1 AND ended_at IS NULL FOR SHARE;
+
 -- name: viewer_add :exec
 -- in: account_id uuid, live_id uuid, viewer_id uuid, member_id uuid, client_id uuid, kind text
--- A client gets keys to a session that runs. None affected: it has ended.
-INSERT INTO live_viewer (account_id, live_id, viewer_id, member_id, client_id, kind)
-SELECT l.account_id, l.id, $3, $4, $5, $6 FROM live l WHERE l.account_id = $1 AND l.id = $2 AND l.ended_at IS NULL;
+-- A client is to get keys. The opener of a session becomes its first viewer. None affected: it was told to leave meanwhile.
+INSERT INTO live_viewer (account_id, live_id, viewer_id, member_id, client_id, kind) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (live_id, viewer_id) DO UPDATE SET kind = excluded.kind WHERE live_viewer.revoked_at IS NULL;
 
 -- name: viewer_gone :exec
 -- in: live_id uuid, viewer_id uuid
@@ -127,41 +133,51 @@ DELETE FROM live_viewer WHERE live_id = $1 AND viewer_id = $2;
 -- The session has ended.
 DELETE FROM live_viewer WHERE account_id = $1 AND live_id = $2;
 
--- name: cut_client :many 256
+-- name: mark_client :exec
 -- in: member_id uuid, client_id uuid, now timestamptz
--- null: nothing
--- What a client has keys to in sessions that run, marked as to be gone. Joined by the session's id alone: a home that moves meanwhile hides none.
-UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
-WHERE v.member_id = $1 AND v.client_id = $2 AND l.id = v.live_id AND l.ended_at IS NULL
-RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
+-- What a client has keys to is marked as to be gone, however much it is. By what stays when a home moves: that hides none.
+UPDATE live_viewer SET revoked_at = $3 WHERE member_id = $1 AND client_id = $2 AND revoked_at IS NULL;
 
--- name: cut_member :many 256
+-- name: mark_member :exec
 -- in: member_id uuid, system_id uuid, now timestamptz, viewers boolean, sources boolean
--- null: nothing
 -- The same of a member of a system: what it watches by, what it sends by.
-UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $3) FROM live l
-WHERE v.member_id = $1 AND l.id = v.live_id AND l.system_id = $2 AND l.ended_at IS NULL
-AND CASE v.kind WHEN 'source' THEN $5 ELSE $4 END
-RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
+UPDATE live_viewer v SET revoked_at = $3 FROM live l
+WHERE v.member_id = $1 AND v.revoked_at IS NULL AND l.id = v.live_id AND l.system_id = $2 AND CASE v.kind WHEN 'source' THEN $5 ELSE $4 END;
 
--- name: cut_here :many 256
+-- name: mark_here :exec
 -- in: member_id uuid, client_id uuid?, live_id uuid, now timestamptz
--- null: nothing
 -- The same of one who leaves a session; of one client of theirs, where it is named.
-UPDATE live_viewer v SET revoked_at = COALESCE(v.revoked_at, $4) FROM live l
-WHERE v.member_id = $1 AND ($2::uuid IS NULL OR v.client_id = $2) AND v.live_id = $3 AND l.id = v.live_id AND l.ended_at IS NULL
-RETURNING v.account_id, v.live_id, v.viewer_id, v.kind, l.relay_id, l.generation;
+UPDATE live_viewer SET revoked_at = $4 WHERE member_id = $1 AND ($2::uuid IS NULL OR client_id = $2) AND live_id = $3 AND revoked_at IS NULL;
+
+-- name: hold :one
+-- in: id uuid
+-- A running session; who else decides whether it ends waits until the end of the transaction. No row: it has ended.
+SELECT id FROM live WHERE id = $1 AND ended_at IS NULL FOR UPDATE;
 
 -- name: watched :one
--- in: account_id uuid, live_id uuid
+-- in: live_id uuid
 -- null: nothing
--- Has anybody keys to the session that are not to be taken?
-SELECT EXISTS (SELECT 1 FROM live_viewer WHERE account_id = $1 AND live_id = $2 AND revoked_at IS NULL) AS any;
+-- Has anybody keys to the session that are not to be taken, and may its plain source go on?
+SELECT EXISTS (SELECT 1 FROM live_viewer WHERE live_id = $1 AND revoked_at IS NULL)
+AND NOT EXISTS (SELECT 1 FROM live_viewer WHERE live_id = $1 AND revoked_at IS NOT NULL AND kind = 'source') AS any;
 
--- name: uncut :many 100
+-- name: over :many 32
 -- in: before timestamptz
--- Sessions with a viewer that should be gone and of which the relay has not said that it is.
-SELECT DISTINCT account_id, live_id FROM live_viewer WHERE revoked_at < $1 LIMIT 100;
+-- Sessions that end by what is marked: nobody else has keys, or it was their source's, or the relay has not said since `before` that who is marked is gone.
+SELECT DISTINCT l.id FROM live_viewer v JOIN live l ON l.id = v.live_id
+WHERE v.revoked_at IS NOT NULL AND l.ended_at IS NULL AND (v.revoked_at < $1 OR v.kind = 'source'
+OR NOT EXISTS (SELECT 1 FROM live_viewer w WHERE w.live_id = v.live_id AND w.revoked_at IS NULL)) LIMIT 32;
+
+-- name: openers_gone :exec
+-- Those who are marked and of whom the relay knows nothing, in sessions that others watch on.
+DELETE FROM live_viewer v WHERE v.revoked_at IS NOT NULL AND v.kind = 'opener' AND EXISTS (SELECT 1 FROM live_viewer w WHERE w.live_id = v.live_id AND w.revoked_at IS NULL);
+
+-- name: marked :many 256
+-- in: after uuid
+-- Viewers behind $1 that are to be gone from sessions that others watch on.
+SELECT v.live_id, v.viewer_id, l.relay_id FROM live_viewer v JOIN live l ON l.id = v.live_id
+WHERE v.revoked_at IS NOT NULL AND v.kind = 'viewer' AND v.viewer_id > $1 AND l.ended_at IS NULL
+AND EXISTS (SELECT 1 FROM live_viewer w WHERE w.live_id = v.live_id AND w.revoked_at IS NULL) ORDER BY v.viewer_id LIMIT 256;
 
 -- name: place :one
 -- in: live_id uuid

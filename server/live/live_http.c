@@ -35,6 +35,7 @@ struct start {
     bool whip;   /* the hub publishes by WebRTC: the source comes with its offer */
     char token[SECURE_TOKEN_TEXT]; /* for that offer */
     struct pl_uuid viewer_id;
+    struct live_joins joins;
     bool opened; /* a new session was opened at the relay */
 };
 
@@ -166,28 +167,12 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
         (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
         (s->whip && (e = live_whip_grant(tx, c->now, s->live_id, s->token)) != PL_OK) ||
         (e = live_sql_viewer_add(tx, account, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id,
-                                 pl_str_of(s->plain ? "source" : s->web ? "opener" : "viewer"), NULL)) != PL_OK ||
+                                 pl_str_of(s->plain ? "source" : "opener"), NULL)) != PL_OK ||
         (e = live_stage_add(tx, s->live_id, "requested", c->now)) != PL_OK ||
         (e = live_stage_add(tx, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
         (e = live_event(tx, c->now, s->live_id, "waking_hub", NULL)) != PL_OK)
         return e;
     return db_commit(&tx);
-}
-
-/* Another one joins: written before it gets keys, so that a revocation of its client or its membership finds it. */
-static enum pl_err write_viewer(struct start *s, struct pl_fail *reterr)
-{
-    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
-    struct http_call *c = s->c;
-    int64_t added = 0;
-    enum pl_err e;
-    if (s->web)
-        return PL_OK; /* it gets them for its offer */
-    if ((e = db_begin(c->db, c->arena, &tx)) != PL_OK || (e = account_hold_client(tx, c->now, &c->actor)) != PL_OK ||
-        (e = system_hold(tx, c->now, &c->actor, s->view.system_id, SYSTEM_WATCH, reterr)) != PL_OK ||
-        (e = live_sql_viewer_add(tx, s->view.home_id, s->live_id, s->viewer_id, c->actor.account_id, c->actor.client_id, PL_STR("viewer"), &added)) != PL_OK)
-        return e;
-    return added ? db_commit(&tx) : PL_RETRY; /* it ended, or moved to another home, while we waited */
 }
 
 /* Where the hub posts its offer, and what lets it. */
@@ -235,6 +220,19 @@ void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uui
 
 static void give_up(struct start *s, const char *code) { live_give_up(s->ctx, s->c, s->live_id, code); }
 
+/* Who opened a session gets no keys to it: it goes on for those who have some by now; without them the hub would send to nobody. */
+static void give_up_alone(struct start *s, const char *code)
+{
+    struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
+    struct live_ending *endings = NULL;
+    struct live_sql_hold_row held;
+    struct live_sql_watched_row watched;
+    bool found;
+    if (db_begin(s->c->db, s->c->arena, &tx) == PL_OK && live_sql_hold(tx, s->live_id, &held, &found) == PL_OK && live_sql_viewer_gone(tx, s->live_id, s->viewer_id, NULL) == PL_OK &&
+        live_sql_watched(tx, s->live_id, &watched, NULL) == PL_OK && (watched.any || live_end(tx, s->c->now, s->live_id, code, &endings) == PL_OK) && db_commit(&tx) == PL_OK)
+        live_tell(s->ctx, s->c->arena, endings);
+}
+
 /* The relay forgets a session whose row lost the race. */
 static void close_spare(struct start *s)
 {
@@ -249,7 +247,7 @@ static enum pl_err begin(struct start *s, struct pl_uuid device_id, struct pl_fa
     bool running;
     enum pl_err e = look(s, device_id, &running, reterr);
     if (e != PL_OK || running)
-        return e == PL_OK ? write_viewer(s, reterr) : e;
+        return e;
     if ((e = open_at_relay(s, reterr)) != PL_OK)
         return e;
     if ((e = write_row(s, reterr)) != PL_OK) {
@@ -262,12 +260,18 @@ static enum pl_err begin(struct start *s, struct pl_uuid device_id, struct pl_fa
     return e;
 }
 
+static enum pl_err join(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    const struct start *s = arg;
+    return live_join(tx, s->ctx, s->c->now, &s->c->actor, &s->joins, reterr);
+}
+
 /* PL_RETRY: the session is gone. */
 static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_uuid viewer_id, struct pl_fail *reterr)
 {
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
     struct jw w = live_message(s->ctx, &b, "viewer.add");
-    struct pl_str ignored;
+    s->joins = (struct live_joins){ .live_id = s->live_id, .viewer_id = viewer_id, .system_id = s->view.system_id, .right = SYSTEM_WATCH };
     live_leg_new(s->c->rand, s->asked_suite, leg);
     jw_uuid(&w, "live_id", s->live_id);
     jw_int(&w, "generation", s->generation);
@@ -276,12 +280,14 @@ static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_u
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
     if (e == PL_OK)
-        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr);
+        e = live_add_viewer(s->ctx, s->c->arena, s->relay_id, &s->joins, pl_buf_view(&b), reterr);
     if (e == PL_NOT_FOUND) { /* the relay no longer runs what the row says: the caller begins again */
         give_up(s, "relay_lost");
-        e = PL_RETRY;
+        return PL_RETRY;
     }
-    return e;
+    if (e == PL_OK && (e = db_run(s->c->db, s->c->arena, join, s, reterr)) != PL_OK)
+        live_let_go(s->ctx, s->c->arena, s->relay_id, s->live_id, viewer_id);
+    return e == PL_LIVE_ENDED ? PL_RETRY : e;
 }
 
 static enum pl_err created(struct start *s)
@@ -398,8 +404,8 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
         if (i + 1 < TRIES && e == PL_RETRY)
             e = PL_OK;
     }
-    if (s->opened && e != PL_HUB_OFFLINE) /* the hub would send to nobody */
-        give_up(s, "relay_lost");
+    if (s->opened && e != PL_HUB_OFFLINE)
+        give_up_alone(s, "relay_lost");
     return e;
 }
 
@@ -506,7 +512,7 @@ static enum pl_err on_end(struct http_call *c, struct pl_fail *reterr)
     if (system_role_may(system.role, SYSTEM_MANAGE) && http_may(&c->actor, "devices:write"))
         e = live_end(c->tx, c->now, id, "ended_by_user", &t->endings);
     else
-        e = live_leave(c->tx, c->now, &c->actor, id, &t->endings, &t->cuts);
+        e = live_leave(c->tx, c->now, &c->actor, id, &t->endings);
     if (e == PL_OK)
         http_after(c, live_tell_later, t);
     return e;

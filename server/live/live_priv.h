@@ -18,15 +18,12 @@ struct pl_str live_whip_url(const struct live_ctx *ctx, struct pl_arena *a, stru
 #define LIVE_ASK_TIMEOUT (2 * PL_SECOND)
 /* In a transaction of its own: ends what a call could not bring up, or found gone, and tells both ends. */
 void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code);
-/* Of live_expire: ends the sessions with a viewer that the relay did not let go. */
-PL_MUST enum pl_err live_end_uncut(struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
 /* live_tell as the argument of http_after and link_after: endings of the transaction that is now committed. */
 struct live_told {
     const struct live_ctx *ctx;
-    struct db *db; /**< NULL where nothing is cut */
+    struct db *db; /**< for live_cut; NULL where nobody is marked */
     struct pl_arena *arena;
     struct live_ending *endings;
-    struct live_cut *cuts;
 };
 void live_tell_later(void *told);
 void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id);
@@ -34,8 +31,21 @@ void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id);
 /* A session by its own id, for a member who has that right in its system (system_may). */
 PL_MUST enum pl_err live_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, enum system_right right, struct system_row *ret_system,
                              struct live_sql_get_row *ret, struct pl_fail *reterr);
-/* An account leaves a session, or a token of it (who->scopes): its viewers are cut, and a session to which nobody else has keys ends. */
-PL_MUST enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, struct live_ending **endings, struct live_cut **cuts);
+/* An account leaves a session, or a token of it (who->scopes): its viewers are marked for live_cut, and a session to which nobody else has keys ends. */
+PL_MUST enum pl_err live_leave(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, struct live_ending **endings);
+
+/* One who joins, in two steps: the relay holds the viewer, then it is written whose it is, then the keys go out. A viewer whose second step fails is let go. */
+struct live_joins {
+    struct pl_uuid live_id, viewer_id, system_id;
+    enum system_right right; /**< what it was given by */
+    struct pl_mono held;     /**< the relay was asked then: live_add_viewer */
+};
+/* Asks the relay by `text`, a viewer.add. One that did not answer in time is told to let go. As live_ask_relay; PL_NOT_FOUND: it does not run the session. */
+PL_MUST enum pl_err live_add_viewer(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid relay_id, struct live_joins *j, struct pl_str text, struct pl_fail *reterr);
+/* Writes the viewer down; until the end of the transaction neither its client nor its right is taken. PL_LIVE_ENDED; PL_VIEWERS_FULL; as account_hold_client and system_hold. */
+PL_MUST enum pl_err live_join(struct db_tx *tx, const struct live_ctx *ctx, struct pl_utc now, const struct http_actor *who, const struct live_joins *j, struct pl_fail *reterr);
+/* Tells a relay, without waiting, to serve a viewer no more. */
+void live_let_go(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid relay_id, struct pl_uuid live_id, struct pl_uuid viewer_id);
 
 PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid live_id, const char *stage, struct pl_utc at);
 /* Event `live.state` for the members of its system. */

@@ -8,7 +8,7 @@ struct fact_call {
     struct pl_utc now;
     const struct journal_fact_row *fact;
     struct live_ending *endings; /* these three are told after the commit */
-    struct live_cut *cuts;
+    bool cut;
     struct device_freed *freed;
 };
 
@@ -21,10 +21,15 @@ static enum pl_err device_freed(struct fact_call *f)
 
 static enum pl_err session_revoked(struct fact_call *f)
 {
-    return live_client_revoked(f->tx, f->now, f->fact->account_id, f->fact->subject, &f->endings, &f->cuts);
+    f->cut = true;
+    return live_client_revoked(f->tx, f->now, f->fact->account_id, f->fact->subject);
 }
 
-static enum pl_err member_changed(struct fact_call *f) { return live_member_changed(f->tx, f->now, f->fact->account_id, f->fact->subject, &f->endings, &f->cuts); }
+static enum pl_err member_changed(struct fact_call *f)
+{
+    f->cut = true;
+    return live_member_changed(f->tx, f->now, f->fact->account_id, f->fact->subject);
+}
 
 /* Whose rows they were may be gone by tomorrow (S-S6): they stand under one who stays. */
 static enum pl_err system_left(struct fact_call *f)
@@ -81,7 +86,7 @@ static enum pl_err handle(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     (void)reterr;
     f->tx = tx;
     f->endings = NULL;
-    f->cuts = NULL;
+    f->cut = false;
     f->freed = NULL;
     for (size_t i = 0; e == PL_OK && i < PL_COUNT(handlers); i++)
         if (handlers[i].kind == f->fact->kind)
@@ -99,7 +104,8 @@ enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, 
     struct fact_call f = { .node = n, .now = pl_now_utc(n->clock), .fact = &fact };
     if ((e = db_run(db, a, handle, &f, /* reterr= */ NULL)) == PL_OK) {
         live_tell(&n->live, a, f.endings);
-        live_tell_cut(&n->live, db, a, f.cuts);
+        if (f.cut && (e = live_cut(&n->live, db)) != PL_OK) /* its job comes soon */
+            PL_LOG(&n->log, PL_WARN, "fact.not-cut", PL_F_UUID("fact", fact.id), PL_F_ERR(e));
         if (f.freed)
             device_tell_freed(&n->device, a, fact.account_id, f.freed);
     } else /* it comes again when its lease has run out */

@@ -31,6 +31,12 @@ static enum pl_err end_live(struct node *n, struct db *db, struct pl_arena *a, b
     return e;
 }
 
+static enum pl_err cut_live(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
+{
+    (void)a, (void)ret_again;
+    return live_cut(&n->live, db);
+}
+
 static enum pl_err end_members(struct node *n, struct db *db, struct pl_arena *a, bool *ret_again)
 {
     bool any = false;
@@ -130,6 +136,7 @@ const struct node_job node_jobs[] = {
     { "facts", PL_SECOND, true, node_handle_fact },
     { "account-work", PL_SECOND, true, work_account },
     { "live-end", PL_SECOND, false, end_live },
+    { "live-cut", PL_SECOND / 2, false, cut_live },
     { "member-end", PL_SECOND, false, end_members },
     { "claim-end", PL_SECOND, false, end_claims },
     { "command-sweep", 5 * PL_SECOND, false, sweep_commands },

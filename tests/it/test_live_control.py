@@ -30,6 +30,11 @@ class Sim:
         with self.porch.db() as db:
             return db.execute("SELECT count(*) FROM live WHERE account_id = %s AND ended_at IS NULL", (self.account.id,)).fetchone()[0]
 
+    def have_keys(self, live_id):
+        """How many rows of viewers a session has."""
+        with self.porch.db() as db:
+            return db.execute("SELECT count(*) FROM live_viewer WHERE live_id = %s", (live_id,)).fetchone()[0]
+
     def facts_handled(self):
         with self.porch.db() as db:
             return db.execute("SELECT count(*) FROM fact WHERE done_at IS NULL").fetchone()[0] == 0
@@ -193,10 +198,57 @@ def test_a_revoked_client_that_joined_is_cut_S_S5(sim):
         asked = home.relay.expect("viewer.remove", live_id=live["live_id"], viewer_id=joined["viewer_id"])
         if confirms:
             home.relay.ok(asked)
+            home.relay.event(live["live_id"], "viewer_gone", viewer_id=joined["viewer_id"], code="removed")
             until(home.facts_handled, "the viewer is cut")
             assert home.api.get(f"/v1/live/{live['live_id']}").ok(200)["state"] != "ended"
     home.relay.expect("session.close", live_id=live["live_id"])
     until(lambda: home.api.get(f"/v1/live/{live['live_id']}").ok(200).body.get("end_code") == "revoked", "the session ends as revoked")
+
+
+def test_a_client_revoked_while_it_joins_gets_no_keys_S_S5(sim):
+    """Whether it joins or has opened the session, which others watch on: what it was revoked from is not overtaken by what it is given."""
+    home = sim(cameras=2)
+    home.relay.answers("session.open")
+    for camera, opens in ((0, False), (1, True)):
+        phone = home.porch.log_in(home.account)
+        if not opens:
+            watched = Later(lambda: home.live(0))
+            home.relay.ok(home.relay.expect("viewer.add"))
+        joining = Later(lambda: home.live(camera, api=phone))
+        asked = home.relay.expect("viewer.add")
+        if opens:
+            watched = Later(lambda: home.live(1))
+            home.relay.ok(home.relay.expect("viewer.add"))
+        live = watched.reply().ok(201)
+        phone.delete("/v1/sessions/current").ok(204)
+        until(home.facts_handled, "what the client watched was ended")
+        home.relay.ok(asked)
+        joining.reply().refused("unauthenticated")
+        home.relay.expect("viewer.remove", live_id=live["live_id"], viewer_id=asked["viewer_id"])
+        until(lambda: home.have_keys(live["live_id"]) == 1, "only the other one has keys")
+        assert home.api.get(f"/v1/live/{live['live_id']}").ok(200)["state"] != "ended"
+
+
+def test_a_join_that_failed_leaves_nothing_S_S5(sim):
+    """Neither does it keep a session running, nor is there more and more for a revocation to do."""
+    home = sim()
+    home.relay.answers("session.open")
+    opener, phone = home.porch.log_in(home.account), home.porch.log_in(home.account)
+    started = Later(lambda: home.live(api=opener))
+    home.relay.ok(home.relay.expect("viewer.add"))
+    live_id = started.reply().ok(201)["live_id"]
+    for code in ("viewers_full", "node_full", None):
+        joining = Later(lambda: home.live(api=phone))
+        asked = home.relay.expect("viewer.add")
+        if code:
+            home.relay.send("error", re=asked["id"], code=code)
+        joining.reply().refused(code or "relay_timeout")
+        assert home.have_keys(live_id) == 1
+        if not code:
+            home.relay.expect("viewer.remove", live_id=live_id, viewer_id=asked["viewer_id"])
+    opener.delete("/v1/sessions/current").ok(204)
+    home.relay.expect("session.close", live_id=live_id)
+    assert home.api.get(f"/v1/live/{live_id}").ok(200)["end_code"] == "revoked"
 
 
 def test_a_report_that_comes_again_is_written_once(sim):

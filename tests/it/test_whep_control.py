@@ -185,8 +185,40 @@ def test_a_revoked_client_that_watches_by_webrtc_is_cut_S_S5(home):
     viewer = home.relay.expect("viewer.add", live_id=live_id)["viewer_id"]
     phone.delete("/v1/sessions/current").ok(204)
     home.relay.expect("viewer.remove", live_id=live_id, viewer_id=viewer)
+    home.relay.event(live_id, "viewer_gone", viewer_id=viewer, code="removed")
     until(home.facts_handled, "the viewer is cut")
     assert home.api.get(f"/v1/live/{live_id}").ok(200)["state"] != "ended"  # who opened it watches on
+
+
+def test_an_offer_that_was_refused_leaves_nothing_S_S5(home):
+    live_id = start(home)
+    phone = home.porch.log_in(home.account)
+    for offer in ("hello", OFFER.replace("H264", "H265"), OFFER.replace("a=rtcp-mux\r\n", "")):
+        assert home.watch(live_id, offer, api=phone).status != 201
+    home.relay.answers("session.open", "session.close")
+    for code in ("viewers_full", "node_full", None):
+        watched = Later(lambda: home.watch(live_id, api=phone))
+        asked = home.relay.expect("viewer.add")
+        if code:
+            home.relay.send("error", re=asked["id"], code=code)
+        watched.reply().refused(code or "relay_timeout")
+        if not code:
+            home.relay.expect("viewer.remove", live_id=live_id, viewer_id=asked["viewer_id"])
+    assert home.have_keys(live_id) == 1  # of who opened it
+
+
+def test_a_client_revoked_while_its_offer_is_answered_gets_none_S_S5(home):
+    live_id = start(home)
+    phone = home.porch.log_in(home.account)
+    home.relay.answers("session.open", "session.close")
+    watched = Later(lambda: home.watch(live_id, api=phone))
+    asked = home.relay.expect("viewer.add")
+    phone.delete("/v1/sessions/current").ok(204)
+    until(home.facts_handled, "what the client watched was ended")
+    home.relay.ok(asked)
+    watched.reply().refused("unauthenticated")
+    home.relay.expect("viewer.remove", live_id=live_id, viewer_id=asked["viewer_id"])
+    assert home.have_keys(live_id) == 1  # of who opened it
 
 
 def test_a_relay_without_a_certificate_has_no_webrtc(own_porch):

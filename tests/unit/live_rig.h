@@ -77,6 +77,64 @@ static inline struct session session(struct pl_uuid relay, int64_t s)
     return x;
 }
 
+/* One more viewer, by a client of whoever opened the session. Returns its id. */
+static inline struct pl_uuid watches(const struct session *x, struct pl_uuid client)
+{
+    struct pl_uuid viewer = new_id();
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_viewer_add(tx, x->account, x->live, viewer, x->account, client, PL_STR("viewer"), NULL), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+    return viewer;
+}
+
+/* What a revocation's transaction does, now. */
+static inline void revoke(const struct session *x, struct pl_uuid client)
+{
+    struct db_tx *tx = begin();
+    assert_int_equal(live_client_revoked(tx, pl_now_utc(ctx.clock), x->account, client), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+}
+
+/* The relay reports that a viewer is gone. */
+static inline void gone(const struct session *x, struct pl_uuid viewer)
+{
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_viewer_gone(tx, x->live, viewer, NULL), PL_OK);
+    assert_int_equal(db_commit(&tx), PL_OK);
+}
+
+/* A relay that counts what it is asked; one that is `frozen` answers nothing until it goes down. */
+struct relay_asked {
+    bool frozen;
+    size_t asked, kept_n;
+    struct bus_ask *kept[16];
+    struct bus_server *server;
+};
+static inline void on_relay_asked(void *self, struct bus_ask *ask, struct pl_str bytes)
+{
+    struct relay_asked *r = self;
+    (void)bytes;
+    r->asked++;
+    if (r->frozen && r->kept_n < PL_COUNT(r->kept))
+        r->kept[r->kept_n++] = ask;
+    else
+        bus_answer(ask, PL_OK, PL_STR("{}"));
+}
+static inline void relay_up(struct relay_asked *r, struct pl_uuid relay)
+{
+    char subject[64], id[PL_UUID_TEXT];
+    *r = (struct relay_asked){ .asked = 0 };
+    pl_uuid_text(relay, id);
+    snprintf(subject, sizeof subject, "relay.%s", id);
+    assert_int_equal(bus_serve(ctx.bus, subject, on_relay_asked, r, &r->server), PL_OK);
+}
+static inline void relay_down(struct relay_asked *r)
+{
+    bus_unserve(r->server);
+    while (r->kept_n)
+        bus_answer(r->kept[--r->kept_n], PL_UNAVAILABLE, PL_STR_NONE);
+}
+
 static inline const char *end_code_of(const struct session *x)
 {
     struct live_sql_get_row row;

@@ -338,33 +338,6 @@ static void a_silent_viewer_is_counted_as_silent_alone(void **state)
     }
 }
 
-/* S-S5: a client that joined has keys too, and is cut; the one that opened the session watches on. One that the relay does not let go ends the session for all. */
-static void a_revoked_client_that_joined_is_cut_S_S5(void **state)
-{
-    (void)state;
-    struct session x = session(enroll("joined", 14), 0);
-    struct pl_uuid joined = new_id();
-    struct live_ending *endings = NULL;
-    struct live_cut *cuts = NULL;
-    struct pl_uuid viewer = new_id();
-    struct db_tx *tx = begin();
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, viewer, x.account, joined, PL_STR("viewer"), NULL), PL_OK);
-    assert_int_equal(live_client_revoked(tx, at(1), new_id(), joined, &endings, &cuts), PL_OK);
-    assert_null(cuts);
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, joined, &endings, &cuts), PL_OK);
-    assert_null(endings);
-    assert_true(cuts && !cuts->next && pl_uuid_eq(cuts->viewer_id, viewer) && pl_uuid_eq(cuts->live_id, x.live));
-    assert_int_equal(live_expire(&ctx, tx, at(3), &endings), PL_OK);
-    assert_null(endings);
-    assert_int_equal(live_expire(&ctx, tx, at(4), &endings), PL_OK);
-    assert_int_equal(count(endings), 1);
-    int64_t late = -1;
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, new_id(), PL_STR("viewer"), &late), PL_OK);
-    assert_int_equal(late, 0);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    assert_string_equal(end_code_of(&x), "revoked");
-}
-
 /* Ended sessions are kept for thirty days, with their stages. */
 static void ended_sessions_are_forgotten(void **state)
 {
@@ -388,22 +361,6 @@ static void ended_sessions_are_forgotten(void **state)
     assert_int_equal(live_sql_get(tx, running.account, running.live, &row, &found), PL_OK);
     assert_true(found);
     db_rollbackp(&tx);
-}
-
-/* S-S5: a revoked client's sessions end; another client's go on. */
-static void a_revoked_client_is_cut_S_S5(void **state)
-{
-    (void)state;
-    struct session x = session(enroll("revoked", 10), 0);
-    struct live_ending *endings = NULL;
-    struct live_cut *cuts = NULL;
-    struct db_tx *tx = begin();
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, new_id(), &endings, &cuts), PL_OK);
-    assert_int_equal(count(endings), 0);
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, x.client, &endings, &cuts), PL_OK);
-    assert_int_equal(count(endings), 1);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    assert_string_equal(end_code_of(&x), "revoked");
 }
 
 /* S-S6: nothing of a deleted account's sessions stays. */
@@ -563,8 +520,6 @@ int main(void)
         cmocka_unit_test_setup(what_a_dead_node_had_connected_is_not_counted, each_test),
         cmocka_unit_test_setup(losses_of_a_relay_are_counted, each_test),
         cmocka_unit_test_setup(a_silent_viewer_is_counted_as_silent_alone, each_test),
-        cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
-        cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),
         cmocka_unit_test_setup(ended_sessions_are_forgotten, each_test),
         cmocka_unit_test_setup(a_deleted_account_leaves_no_session_S_S6, each_test),
         cmocka_unit_test_setup(a_device_has_one_running_session, each_test),

@@ -30,39 +30,24 @@ static void a_freed_device_is_cut_though_its_home_moved_S_D7(void **state)
     }
 }
 
-static void on_asked(void *self, struct bus_ask *ask, struct pl_str bytes)
-{
-    (void)bytes;
-    ++*(int *)self;
-    bus_answer(ask, PL_OK, PL_STR(""));
-}
-
-/* S-S5: between the mark and the relay's word the home moves; who is cut is gone, and those who may stay watch on. */
+/* S-S5: between the mark, the question to the relay and its report the home moves; who is cut is gone, and those who may stay watch on. */
 static void a_cut_viewer_is_gone_though_the_home_moved_S_S5(void **state)
 {
     (void)state;
     struct session x = session(enroll("cut and moved", 20), 0);
-    struct live_ending *endings = NULL;
-    struct live_cut *cuts = NULL;
-    struct pl_uuid joined = new_id();
-    struct bus_server *relay;
-    char subject[64], id[PL_UUID_TEXT];
-    int asked = 0;
+    struct pl_uuid joined = new_id(), viewer = watches(&x, joined);
+    struct relay_asked relay;
+    revoke(&x, joined);
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_viewer_add(tx, x.account, x.live, new_id(), x.account, joined, PL_STR("viewer"), NULL), PL_OK);
-    assert_int_equal(live_client_revoked(tx, at(1), x.account, joined, &endings, &cuts), PL_OK);
-    assert_true(cuts && !endings);
-    assert_int_equal(db_commit(&tx), PL_OK);
-    tx = begin();
     move(&x, tx);
     assert_int_equal(db_commit(&tx), PL_OK);
-    pl_uuid_text(x.relay, id);
-    snprintf(subject, sizeof subject, "relay.%s", id);
-    assert_int_equal(bus_serve(ctx.bus, subject, on_asked, &asked, &relay), PL_OK);
-    live_tell_cut(&ctx, db, arena, cuts);
-    bus_unserve(relay);
-    assert_int_equal(asked, 1);
-    expire(9);
+    relay_up(&relay, x.relay);
+    assert_int_equal(live_cut(&ctx, db), PL_OK);
+    relay_down(&relay);
+    assert_int_equal(relay.asked, 1);
+    gone(&x, viewer);
+    pl_clock_fixed_advance(&clk, 9 * PL_SECOND);
+    assert_int_equal(live_cut(&ctx, db), PL_OK);
     assert_string_equal(end_code_of(&x), "");
 }
 
@@ -108,10 +93,9 @@ static bool while_the_home_moves(struct session *x, enum pl_err (*what)(struct d
 static struct pl_uuid joiner;
 static enum pl_err revoke_joiner(struct db_tx *tx, const struct session *x, bool *ret_done)
 {
-    struct live_ending *endings = NULL;
-    struct live_cut *cuts = NULL;
-    enum pl_err e = live_client_revoked(tx, at(1), x->account, joiner, &endings, &cuts);
-    *ret_done = cuts && pl_uuid_eq(cuts->live_id, x->live) && !endings;
+    int64_t marked = 0;
+    enum pl_err e = live_sql_mark_client(tx, x->account, joiner, at(1), &marked);
+    *ret_done = marked == 1;
     return e;
 }
 

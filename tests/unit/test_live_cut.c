@@ -1,0 +1,148 @@
+/* live against a real PostgreSQL: whoever is revoked is cut from what it watches, however much it is, and whatever its relay does (S-S5). */
+#include "live_rig.h"
+
+static void cut(void) { assert_int_equal(live_cut(&ctx, db), PL_OK); }
+
+/* A revoked client's sessions end; another client's go on. */
+static void a_revoked_client_is_cut_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("revoked", 10), 0);
+    revoke(&x, new_id());
+    cut();
+    assert_string_equal(end_code_of(&x), "");
+    revoke(&x, x.client);
+    cut();
+    assert_string_equal(end_code_of(&x), "revoked");
+}
+
+/* A client that joined has keys too, and is cut; the one that opened the session watches on. One that the relay does not let go ends the session for all. */
+static void a_revoked_client_that_joined_is_cut_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("joined", 14), 0), other = x;
+    struct relay_asked relay;
+    struct live_sql_room_row room;
+    bool found;
+    struct pl_uuid joined = new_id(), viewer = watches(&x, joined);
+    relay_up(&relay, x.relay);
+    other.account = new_id();
+    revoke(&other, joined);
+    cut();
+    assert_int_equal(relay.asked, 0);
+    for (int reported = 1; reported >= 0; reported--) {
+        revoke(&x, joined);
+        cut();
+        assert_int_equal(relay.asked, 2 - reported);
+        assert_string_equal(end_code_of(&x), "");
+        if (reported) {
+            gone(&x, viewer);
+            viewer = watches(&x, joined);
+        }
+    }
+    pl_clock_fixed_advance(&clk, 1200 * PL_MS);
+    cut();
+    assert_string_equal(end_code_of(&x), "");
+    pl_clock_fixed_advance(&clk, 1);
+    cut();
+    assert_string_equal(end_code_of(&x), "revoked");
+    relay_down(&relay);
+    struct db_tx *tx = begin();
+    assert_int_equal(live_sql_room(tx, x.live, &room, &found), PL_OK);
+    assert_false(found); /* nobody joins it any more */
+    db_rollbackp(&tx);
+}
+
+/* Nobody keeps a revocation from being done by how much there is to cut. */
+static void a_revocation_takes_any_number_S_S5(void **state)
+{
+    enum { MANY = 700, SESSIONS = 70 };
+    (void)state;
+    struct session watched = session(enroll("many", 30), 0), alone[SESSIONS];
+    struct relay_asked relay;
+    struct pl_uuid client = new_id();
+    char sql[400], live[PL_UUID_TEXT], account[PL_UUID_TEXT], who[PL_UUID_TEXT];
+    pl_uuid_text(watched.live, live);
+    pl_uuid_text(watched.account, account);
+    pl_uuid_text(client, who);
+    snprintf(sql, sizeof sql, "INSERT INTO live_viewer (account_id, live_id, client_id, viewer_id, member_id) "
+             "SELECT '%s', '%s', '%s', gen_random_uuid(), '%s' FROM generate_series(1, %d)", account, live, who, account, MANY);
+    assert_int_equal(pg_do(db, sql), PL_OK);
+    for (size_t i = 0; i < SESSIONS; i++) {
+        alone[i] = session(watched.relay, 0);
+        pl_uuid_text(alone[i].live, live);
+        snprintf(sql, sizeof sql, "UPDATE live_viewer SET client_id = '%s', member_id = '%s' WHERE live_id = '%s'", who, account, live);
+        assert_int_equal(pg_do(db, sql), PL_OK);
+    }
+    relay_up(&relay, watched.relay);
+    revoke(&watched, client);
+    cut();
+    relay_down(&relay);
+    assert_int_equal(relay.asked, MANY + SESSIONS); /* viewer.remove, session.close */
+    assert_string_equal(end_code_of(&watched), "");
+    for (size_t i = 0; i < SESSIONS; i++)
+        assert_string_equal(end_code_of(&alone[i]), "revoked");
+    revoke(&watched, watched.client);
+    cut();
+    assert_string_equal(end_code_of(&watched), "revoked");
+}
+
+/* A relay that stands still (SIGSTOP) is not waited for: the clock stands, too, and the other relay hears at once what it is to cut. */
+static void a_frozen_relay_holds_up_nobody_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("frozen", 31), 0), y = session(enroll("well", 32), 0);
+    struct relay_asked frozen, well;
+    struct pl_uuid client = new_id(), other = new_id(), viewer;
+    relay_up(&frozen, x.relay);
+    relay_up(&well, y.relay);
+    frozen.frozen = true;
+    for (int i = 0; i < 8; i++)
+        watches(&x, client);
+    viewer = watches(&y, other);
+    revoke(&x, client);
+    revoke(&y, other);
+    cut();
+    assert_true(frozen.asked == 8 && well.asked == 1);
+    gone(&y, viewer);
+    pl_clock_fixed_advance(&clk, 1201 * PL_MS);
+    cut();
+    assert_string_equal(end_code_of(&x), "revoked");
+    assert_string_equal(end_code_of(&y), "");
+    relay_down(&frozen);
+    relay_down(&well);
+}
+
+/* Two who watch a session are revoked by two transactions at once, each of which sees the other one watch. */
+static void who_are_revoked_together_leave_nobody_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("together", 33), 0);
+    struct pl_uuid joined = new_id();
+    struct db *second = pg_connect(pg_schema_conninfo(schema), 0);
+    struct db_tx *one, *two = NULL;
+    watches(&x, joined);
+    one = begin();
+    assert_int_equal(db_begin(second, arena, &two), PL_OK);
+    assert_int_equal(live_client_revoked(one, at(1), x.account, joined), PL_OK);
+    assert_int_equal(live_client_revoked(two, at(1), x.account, x.client), PL_OK);
+    assert_int_equal(db_commit(&one), PL_OK);
+    assert_int_equal(db_commit(&two), PL_OK);
+    db_close(second);
+    cut();
+    assert_string_equal(end_code_of(&x), "revoked");
+}
+
+int main(void)
+{
+    if (!live_open("t_live_cut"))
+        return 1;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
+        cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),
+        cmocka_unit_test_setup(a_revocation_takes_any_number_S_S5, each_test),
+        cmocka_unit_test_setup(a_frozen_relay_holds_up_nobody_S_S5, each_test),
+        cmocka_unit_test_setup(who_are_revoked_together_leave_nobody_S_S5, each_test),
+    };
+    return live_close(cmocka_run_group_tests(tests, NULL, NULL));
+}
