@@ -43,6 +43,8 @@ enum pl_err db_open(const struct db_conf *conf, struct db **ret)
     if (!db)
         return PL_NO_MEMORY;
     db->clock = conf->clock;
+    db->tell = conf->tell;
+    db->self = conf->self;
     db->statement_timeout = conf->statement_timeout ? conf->statement_timeout : 5 * PL_SECOND;
     db->wait_us = db->statement_timeout + DB_GRACE_US;
     db->tx.db = db;
@@ -127,6 +129,21 @@ static void end(struct db_tx **tx)
         db_disconnect(db);
 }
 
+enum pl_err db_tell(struct db_tx *tx, const char *subject)
+{
+    size_t n = strlen(subject) + 1;
+    for (const struct db_told *t = tx->told; t; t = t->next)
+        if (strcmp(t->subject, subject) == 0)
+            return PL_OK;
+    struct db_told *t = pl_alloc(tx->arena, sizeof *t + n);
+    if (!t)
+        return PL_NO_MEMORY;
+    t->next = tx->told;
+    memcpy(t->subject, subject, n);
+    tx->told = t;
+    return PL_OK;
+}
+
 enum pl_err db_commit(struct db_tx **tx)
 {
     enum pl_err e = (*tx)->failed;
@@ -135,6 +152,7 @@ enum pl_err db_commit(struct db_tx **tx)
         return e;
     }
     struct db *db = (*tx)->db;
+    const struct db_told *told = (*tx)->told;
     if ((*tx)->begin_due)
         e = PL_OK; /* nothing was asked */
     else if (db->lost)
@@ -147,6 +165,8 @@ enum pl_err db_commit(struct db_tx **tx)
             (void)db_lose(db);
     }
     end(tx);
+    for (const struct db_told *t = told; t && db->tell && (e == PL_OK || e == PL_UNAVAILABLE); t = t->next)
+        db->tell(db->self, t->subject);
     return e;
 }
 

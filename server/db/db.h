@@ -23,6 +23,8 @@ struct db_conf {
     const char *conninfo;      /**< libpq's; never logged */
     int64_t statement_timeout; /**< us, 0: 5 s */
     const struct pl_clock *clock;
+    void (*tell)(void *self, const char *subject); /**< db_tell's, on the thread that has committed; quick. NULL: nobody is told */
+    void *self;
 };
 /* Makes the object; connects on first use. */
 PL_MUST enum pl_err db_open(const struct db_conf *conf, struct db **ret);
@@ -40,6 +42,9 @@ PL_MUST enum pl_err db_commit(struct db_tx **tx);
 /* Undoes it; takes NULL. */
 void db_rollbackp(struct db_tx **tx);
 struct pl_arena *db_arena(struct db_tx *tx);
+/* After this transaction's commit db_conf's `tell` hears the subject, once however often it is named here: then what was written can be read. Never if the transaction
+ * is undone; also where it is not known whether it was. Subjects are those of bus.h; copied. */
+PL_MUST enum pl_err db_tell(struct db_tx *tx, const char *subject);
 /* Runs fn in a transaction, again on PL_RETRY (at most 5 times, arena not reset). *reterr of the last try stands. An error of fn undoes
  * what it did; a refusal whose effects must stay (a wrong PIN counts) is handed out through arg. */
 typedef enum pl_err db_work(struct db_tx *tx, void *arg, struct pl_fail *reterr);

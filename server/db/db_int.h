@@ -22,6 +22,12 @@ struct db_tx {
     bool looked;            /**< that one statement was sent */
     bool begin_due;         /**< BEGIN goes out with the first statement */
     bool wrote;             /**< a statement that is no SELECT was sent */
+    const struct db_told *told; /**< whom a commit is told */
+};
+
+struct db_told { /* of db_tell */
+    const struct db_told *next;
+    char subject[]; /**< with its NUL */
 };
 
 struct db {
@@ -30,6 +36,8 @@ struct db {
     int64_t wait_us; /**< how long one statement may take, seen from here */
     int64_t statement_timeout;
     const struct pl_clock *clock;
+    void (*tell)(void *self, const char *subject);
+    void *self;
     PGconn *conn; /**< NULL: not connected */
     bool told;    /**< that it cannot connect was logged; silent until it can */
     bool lost;    /**< the connection must not be used for anything more */

@@ -1,5 +1,6 @@
 #include "journal.h"
 #include "journal_sql.h"
+#include <stdio.h>
 
 #define FACT_LEASE (30 * PL_SECOND)
 #define FACT_KEPT (12 * PL_HOUR)
@@ -70,8 +71,13 @@ enum pl_err journal_fact_done(struct db_tx *tx, struct pl_uuid id)
 enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, const char *type, struct pl_str data)
 {
     struct journal_sql_event_number_row next;
+    char id[PL_UUID_TEXT], subject[PL_UUID_TEXT + 8];
+    pl_uuid_text(account_id, id);
+    snprintf(subject, sizeof subject, "account.%s", id);
     enum pl_err e = journal_sql_event_number(tx, account_id, &next, NULL);
-    return e == PL_OK ? journal_sql_event_add(tx, account_id, next.head, now, system_id, pl_str_of(type), data, NULL) : e;
+    if (e == PL_OK)
+        e = journal_sql_event_add(tx, account_id, next.head, now, system_id, pl_str_of(type), data, NULL);
+    return e == PL_OK ? db_tell(tx, subject) : e;
 }
 
 enum pl_err journal_events(struct db_tx *tx, struct pl_uuid account_id, int64_t cursor, int32_t limit, struct journal_event_row **ret, size_t *ret_n,

@@ -47,7 +47,7 @@ struct journal_event_row {
     struct pl_uuid system_id; /**< in which it happened; zero: about the account itself */
     struct pl_str type, data; /**< data: JSON object */
 };
-/* After the commit the caller nudges "account.<id>". The account's counter is locked until then: call it late in the transaction. */
+/* After the commit "account.<id>" is nudged (db_tell). The account's counter is locked until then: call it late in the transaction. */
 PL_MUST enum pl_err journal_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id, const char *type, struct pl_str data);
 /* Events after `cursor` (0: from the first), oldest first, at most `limit` (1..1000). PL_EXPIRED: the cursor is older than what is kept, or was never given;
  * then *ret_head is written all the same: the app reads /v1/home and starts from it. */

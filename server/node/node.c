@@ -23,6 +23,14 @@ static enum pl_err database_wait(struct node *n, struct db **ret, struct pl_fail
     return e == PL_OK ? e : pl_fail(reterr, e, "the database does not answer");
 }
 
+/* What a transaction has written is to be looked at. Before the bus is there, and after it, nobody listens. */
+static void told(void *self, const char *subject)
+{
+    const struct node *n = self;
+    if (n->bus)
+        bus_nudge(n->bus, subject);
+}
+
 static enum pl_err lease_start(struct node *n, struct db *db)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
@@ -269,7 +277,7 @@ enum pl_err node_run(const struct node_conf *conf, struct pl_arena *a, struct pl
     *n = (struct node){ .conf = conf, .arena = a, .clock = &pl_clock_system, .rand = &pl_rand_system };
     n->id = pl_uuid7(n->rand, pl_now_utc(n->clock));
     n->log = pl_log_child(NULL, PL_F_UUID("node", n->id));
-    n->db_conf = (struct db_conf){ .conninfo = pl_str_z(a, conf->db), .clock = n->clock };
+    n->db_conf = (struct db_conf){ .conninfo = pl_str_z(a, conf->db), .clock = n->clock, .tell = told, .self = n };
     n->status = (struct node_status){ .started_at = pl_now_utc(n->clock) };
 
     sigemptyset(&signals);

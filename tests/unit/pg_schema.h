@@ -35,10 +35,21 @@ static inline const char *pg_schema_conninfo(const char *schema)
 static struct db *pg_opened; /* NULL: main has closed it */
 static const char *pg_rewound; /* its schema */
 
+/* The subjects of db_tell that commits have let out, each behind a blank. */
+static char pg_told[4096];
+static pthread_mutex_t pg_telling = PTHREAD_MUTEX_INITIALIZER;
+static inline void pg_tell(void *self, const char *subject)
+{
+    (void)self;
+    PL_LOCK(&pg_telling);
+    size_t n = strlen(pg_told);
+    snprintf(pg_told + n, sizeof pg_told - n, " %s", subject);
+}
+
 static inline struct db *pg_connect(const char *conninfo, int64_t statement_timeout)
 {
     struct db *db = NULL;
-    struct db_conf conf = { .conninfo = conninfo, .statement_timeout = statement_timeout, .clock = &pl_clock_system };
+    struct db_conf conf = { .conninfo = conninfo, .statement_timeout = statement_timeout, .clock = &pl_clock_system, .tell = pg_tell };
     if (db_open(&conf, &db) != PL_OK)
         abort();
     return db;

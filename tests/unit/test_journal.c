@@ -178,6 +178,33 @@ static void events_are_resumed_by_cursor(void **state)
     assert_true(n == 1 && head == 4 && rows[0].cursor == 4);
 }
 
+/* Whoever listens is told when the event can be read and not before: one who looks too early finds nothing, and looks again seconds later (V-F5). */
+static void v_f5_an_event_is_told_after_its_commit(void **state)
+{
+    (void)state;
+    struct pl_uuid ids[2] = { new_id(), new_id() };
+    char want[2][PL_UUID_TEXT + 16];
+    for (int i = 0; i < 2; i++) {
+        char id[PL_UUID_TEXT];
+        pl_uuid_text(ids[i], id);
+        snprintf(want[i], sizeof want[i], " account.%s", id);
+    }
+    for (int committed = 0; committed < 2; committed++) {
+        struct db_tx *tx = begin();
+        pg_told[0] = 0;
+        for (int i = 0; i < 4; i++) /* two each: one look finds both */
+            assert_int_equal(journal_event(tx, at(i), ids[i / 2], (struct pl_uuid){ { 0 } }, "test.event", PL_STR("{}")), PL_OK);
+        assert_string_equal(pg_told, "");
+        if (committed)
+            commit(tx);
+        else
+            db_rollbackp(&tx);
+        assert_int_equal(strlen(pg_told), committed ? strlen(want[0]) * 2 : 0);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(strstr(pg_told, want[i]) != NULL, committed);
+    }
+}
+
 static void an_event_that_is_not_json_is_refused(void **state)
 {
     (void)state;
@@ -364,6 +391,7 @@ int main(void)
         cmocka_unit_test_setup(a_fact_of_a_newer_release_stands_in_nobodys_way, each_test),
         cmocka_unit_test_setup(a_fact_of_a_transaction_that_was_undone_never_was, each_test),
         cmocka_unit_test_setup(events_are_resumed_by_cursor, each_test),
+        cmocka_unit_test_setup(v_f5_an_event_is_told_after_its_commit, each_test),
         cmocka_unit_test_setup(an_event_that_is_not_json_is_refused, each_test),
         cmocka_unit_test_setup(forty_parallel_events_are_numbered_without_a_gap, each_test),
         cmocka_unit_test_setup(s_s11_audit_verify_names_the_changed_row, each_test),
