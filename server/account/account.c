@@ -37,7 +37,7 @@ enum pl_err account_new(const struct account_conf *conf, struct account **ret, s
     struct account *ctx = pl_heap(sizeof *ctx);
     if (!ctx)
         return PL_NO_MEMORY;
-    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .parts = conf->parts, .follows = conf->follows, .member = conf->member, .unlink = conf->unlink,
+    *ctx = (struct account){ .settings = conf->settings, .notify = conf->notify, .bus = conf->bus, .parts = conf->parts, .member = conf->member, .unlink = conf->unlink,
                              .clock = conf->clock, .rand = conf->rand,
         .log = pl_log_child(conf->log, PL_F_Z("part", "account")) };
     pin_init(&ctx->pin, &conf->pin, conf->master, conf->notify, conf->rand);

@@ -46,8 +46,6 @@ struct account_part {
 };
 
 struct account_conf {
-    /* Other accounts whose nudges concern this one's event sockets (system_homes). May be NULL. */
-    enum pl_err (*follows)(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
     /* Is the account a member of that system (system_is_member)? PL_NOT_FOUND. May be NULL: then nothing can be given for some systems only. */
     enum pl_err (*member)(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id);
     /* Ends what upper modules keep that acts or signs in for the account: links of services and of accounts elsewhere (oauth_erase, outside_erase), in the transaction that ends

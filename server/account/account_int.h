@@ -22,7 +22,6 @@ struct account {
     struct account_events *events;
     struct account_used *used;
     const struct account_part *parts;
-    enum pl_err (*follows)(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
     enum pl_err (*member)(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid system_id);
     enum pl_err (*unlink)(struct db_tx *tx, struct pl_uuid account_id);
     struct account_where *where; /* NULL: no database of addresses */

@@ -1,13 +1,11 @@
 /* account_link.c - /v1/events: one WebSocket an app, on which it hears all that changes, in order, from a cursor on.
  *
  * The journal holds the events; a nudge on "account.<id>" only says that there is something to read. Each delivery first asks whether the session still
- * stands, so that a revocation, which nudges too, closes the socket with 4401 (S-S5). What happens in a system is nudged under the account that is its home, so the
- * socket of a member who lives elsewhere listens there too. */
+ * stands, so that a revocation, which nudges too, closes the socket with 4401 (S-S5). */
 #include "account_int.h"
 
 #define BATCH 100
 #define SWEEP_LOOKS (5 * PL_SECOND)
-#define FOLLOWED_MOST 16 /* homes whose nudges one socket hears; what happens in others it sees when it looks by itself */
 
 /* What a signed-in event socket belongs to. Runs on the connection's lane except where a lock is named. */
 struct watcher {
@@ -18,11 +16,6 @@ struct watcher {
     char token_text[SECURE_TOKEN_TEXT];
     int64_t cursor;
     struct bus_watch *watch;
-    struct followed {
-        struct pl_uuid id;
-        struct bus_watch *watch; /* NULL: free */
-    } followed[FOLLOWED_MOST];
-    bool follow_again;            /* an event said that it is a member of something else now */
     struct pl_utc until;          /* LOCK: ev->lock */
     struct watcher *next, **back; /* LOCK: ev->lock; back NULL: not in the list */
 };
@@ -93,10 +86,8 @@ static enum pl_err deliver(struct link_call *c, struct watcher *w, const struct 
         for (size_t i = 0; e == PL_OK && i < n; i++)
             if (!hears(who, &rows[i]))
                 w->cursor = rows[i].cursor;
-            else if ((e = send_event(c, &rows[i])) == PL_OK) {
+            else if ((e = send_event(c, &rows[i])) == PL_OK)
                 w->cursor = rows[i].cursor;
-                w->follow_again = w->follow_again || pl_str_starts(rows[i].type, PL_STR("member."));
-            }
         if (e != PL_OK)
             return e;
     }
@@ -114,59 +105,12 @@ static enum pl_err watch(struct watcher *w, struct pl_uuid account_id, struct bu
     return bus_watch(w->ev->ctx->bus, subject, on_nudge, w, ret);
 }
 
-static bool among(const struct pl_uuid *ids, size_t n, struct pl_uuid id)
-{
-    for (size_t i = 0; i < n; i++)
-        if (pl_uuid_eq(ids[i], id))
-            return true;
-    return false;
-}
-
-/* Listens where it should and nowhere else. *ret_new: it has missed what was said there before. */
-static enum pl_err follow(struct link_call *c, struct watcher *w, bool *ret_new)
-{
-    const struct account *ctx = w->ev->ctx;
-    struct pl_uuid *ids, now[FOLLOWED_MOST];
-    size_t n, n_now = 0;
-    enum pl_err e = ctx->follows ? ctx->follows(c->tx, w->account_id, &ids, &n) : PL_OK;
-    if (e != PL_OK || !ctx->follows)
-        return e;
-    w->follow_again = false;
-    for (struct followed *f = w->followed; f < w->followed + FOLLOWED_MOST; f++) {
-        if (f->watch && !among(ids, n, f->id))
-            f->watch = bus_unwatch(f->watch);
-        if (f->watch)
-            now[n_now++] = f->id;
-    }
-    struct followed *f = w->followed;
-    for (size_t i = 0; e == PL_OK && i < n; i++) {
-        if (among(now, n_now, ids[i]))
-            continue;
-        while (f < w->followed + FOLLOWED_MOST && f->watch)
-            f++;
-        if (f == w->followed + FOLLOWED_MOST)
-            break;
-        f->id = ids[i];
-        e = watch(w, ids[i], &f->watch);
-        *ret_new = true;
-    }
-    return e;
-}
-
-static void unwatch(struct watcher *w)
-{
-    w->watch = bus_unwatch(w->watch);
-    for (struct followed *f = w->followed; f < w->followed + FOLLOWED_MOST; f++)
-        f->watch = bus_unwatch(f->watch);
-}
-
-/* On the connection's lane, after a nudge, or by itself (arg). */
+/* On the connection's lane, after a nudge or by itself. */
 static enum pl_err look(struct link_call *c, void *arg, struct pl_fail *reterr)
 {
     struct watcher *w = link_owner(c->conn);
     struct http_actor actor;
-    bool new = false;
-    (void)reterr;
+    (void)arg, (void)reterr;
     if (!w)
         return PL_OK;
     enum pl_err e = account_authenticate(w->ev->ctx, c->tx, c->now, w->token, &actor, NULL);
@@ -174,10 +118,7 @@ static enum pl_err look(struct link_call *c, void *arg, struct pl_fail *reterr)
         link_close(c->conn, e);
         return PL_OK;
     }
-    if (e != PL_OK || (e = deliver(c, w, &actor)) != PL_OK || !(arg || w->follow_again))
-        return e;
-    e = follow(c, w, &new);
-    return e == PL_OK && new ? deliver(c, w, &actor) : e;
+    return e == PL_OK ? deliver(c, w, &actor) : e;
 }
 
 /* On the nudger's thread: only hands the work on. A full pool loses nothing, the sweep looks again. */
@@ -217,7 +158,7 @@ static void watcher_done(void *owner)
 {
     struct watcher *w = owner;
     list_drop(w);
-    unwatch(w);
+    w->watch = bus_unwatch(w->watch);
     secure_wipe(w->token_text, sizeof w->token_text);
     pl_heap_free(w);
 }
@@ -252,11 +193,7 @@ static enum pl_err start(struct link_call *c, struct watcher *w, const struct ht
     struct journal_event_row *rows;
     size_t n;
     int64_t head = 0;
-    bool new;
-    enum pl_err e = follow(c, w, &new); /* first: what comes from now on is heard, what came before is read below */
-    if (e != PL_OK)
-        return e;
-    e = journal_events(c->tx, w->account_id, m->has_cursor ? m->cursor : INT64_MAX, 1, &rows, &n, &head);
+    enum pl_err e = journal_events(c->tx, w->account_id, m->has_cursor ? m->cursor : INT64_MAX, 1, &rows, &n, &head);
     if (e != PL_OK && e != PL_EXPIRED)
         return e;
     w->cursor = e == PL_OK ? m->cursor : head;
@@ -298,7 +235,7 @@ static void on_closed(void *self, struct link_conn *conn, struct link_call *c)
     if (!w)
         return;
     list_drop(w);
-    unwatch(w);
+    w->watch = bus_unwatch(w->watch);
 }
 
 void account_events_sweep(struct account *ctx)
@@ -313,7 +250,7 @@ void account_events_sweep(struct account *ctx)
     for (struct watcher *w = ev->list; w; w = w->next) {
         if (pl_utc_cmp(now, w->until) >= 0)
             link_close(w->conn, PL_UNAUTHENTICATED);
-        else if (look_now && link_post(w->conn, look, ev) != PL_OK)
+        else if (look_now && link_post(w->conn, look, NULL) != PL_OK)
             PL_LOG(&ctx->log, PL_DEBUG, "account.events-late", PL_F_UUID("account", w->account_id));
     }
 }

@@ -175,12 +175,11 @@ void device_tell(void *tell)
         device_nudge_hub(t->ctx->bus, t->nudge);
     if (t->mail)
         notify_wake(account_notify(t->ctx->account));
-    system_nudge_account(t->ctx->bus, t->account_id);
 }
 
-void device_tell_freed(struct device_ctx *ctx, struct pl_arena *a, struct pl_uuid account_id, struct device_freed *freed)
+void device_tell_freed(struct device_ctx *ctx, struct pl_arena *a, struct device_freed *freed)
 {
-    device_tell(&(struct device_tell){ .ctx = ctx, .arena = a, .account_id = account_id, .freed = freed });
+    device_tell(&(struct device_tell){ .ctx = ctx, .arena = a, .freed = freed });
 }
 
 /* ---- Jobs ---- */

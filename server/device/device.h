@@ -108,7 +108,7 @@ PL_MUST enum pl_err device_move_home(struct db_tx *tx, struct pl_uuid home_id, s
  * them. After the commit device_tell_freed tells who spoke for them. */
 struct device_freed;
 PL_MUST enum pl_err device_account_deleted(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct device_freed **freed);
-void device_tell_freed(struct device_ctx *ctx, struct pl_arena *a, struct pl_uuid account_id, struct device_freed *freed);
+void device_tell_freed(struct device_ctx *ctx, struct pl_arena *a, struct device_freed *freed);
 /* For operators: appends member `hubs` (array) to an open object. */
 PL_MUST enum pl_err device_list_hubs(struct db_tx *tx, struct pl_utc now, struct jw *out);
 /* How many hubs and hubless cameras are connected to a node that lives. */

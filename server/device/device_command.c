@@ -107,7 +107,7 @@ enum pl_err device_on_command_post(struct http_call *c, struct pl_fail *reterr)
             return PL_NO_MEMORY;
         if ((e = device_command_event(c->tx, c->now, device_id, id, "accepted", PL_STR_NONE)) != PL_OK)
             return e;
-        *t = (struct device_tell){ .ctx = ctx, .arena = c->arena, .account_id = system.home_id, .nudge = gateway };
+        *t = (struct device_tell){ .ctx = ctx, .arena = c->arena, .nudge = gateway };
         http_after(c, device_tell, t);
     }
     c->status = 202;

@@ -32,25 +32,6 @@ bool device_say(struct link_call *c, const char *type, struct jw *ret_w)
     return true;
 }
 
-struct nudge {
-    struct bus *bus;
-    struct pl_uuid account_id;
-};
-static void nudge(void *arg)
-{
-    const struct nudge *n = arg;
-    system_nudge_account(n->bus, n->account_id);
-}
-enum pl_err device_nudge_account(struct link_call *c, struct pl_uuid account_id)
-{
-    struct nudge *n = PL_NEW(c->arena, struct nudge);
-    if (!n)
-        return PL_NO_MEMORY;
-    *n = (struct nudge){ ((struct device_conn *)link_owner(c->conn))->ctx->bus, account_id };
-    link_after(c, nudge, n);
-    return PL_OK;
-}
-
 enum pl_err device_fence(struct link_call *c)
 {
     struct device_conn *d = link_owner(c->conn);
@@ -65,8 +46,7 @@ enum pl_err device_fence(struct link_call *c)
 
 enum pl_err device_connected(struct link_call *c, const struct device_sql_bound_row *b, const char *state, struct pl_str cause)
 {
-    enum pl_err e = device_event(c->tx, c->now, b->system_id, "device.connectivity", b->id, "connectivity", pl_str_of(state), cause.p ? "cause" : NULL, cause);
-    return e == PL_OK ? device_nudge_account(c, b->account_id) : e;
+    return device_event(c->tx, c->now, b->system_id, "device.connectivity", b->id, "connectivity", pl_str_of(state), cause.p ? "cause" : NULL, cause);
 }
 
 /* ---- What waits for the device ---- */
@@ -145,8 +125,6 @@ static enum pl_err tell_commands(struct link_call *c, const struct device_conn *
         jw_utc(&w, "deadline", rows[i].deadline);
         jw_close(&w);
         e = device_command_event(c->tx, c->now, rows[i].device_id, rows[i].id, "sent", PL_STR_NONE);
-        if (e == PL_OK)
-            e = device_nudge_account(c, rows[i].account_id);
     }
     if (n == COMMANDS_AT_ONCE)
         link_after(c, deliver_more, c->conn);

@@ -4,7 +4,7 @@ static struct device_tell *tell_new(struct http_call *c)
 {
     struct device_tell *t = PL_NEW(c->arena, struct device_tell);
     if (t)
-        *t = (struct device_tell){ .ctx = c->self, .arena = c->arena, .account_id = c->actor.account_id };
+        *t = (struct device_tell){ .ctx = c->self, .arena = c->arena };
     return t;
 }
 
@@ -44,7 +44,6 @@ static enum pl_err add(struct http_call *c, bool hub, struct pl_fail *reterr)
     if (e != PL_OK)
         return e;
     t->nudge = started.hub;
-    t->account_id = started.home_id;
     pl_uuid_text(started.id, text);
     http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/claims/%s", text));
     c->status = 202;
@@ -111,8 +110,7 @@ static enum pl_err on_claim_cancel(struct http_call *c, struct pl_fail *reterr)
     enum pl_err e = find_claim(c, &home_id, &r, reterr);
     if (e != PL_OK || r.ended_at.us)
         return e; /* ended already: nothing to give up */
-    e = device_claim_end(c->tx, c->now, home_id, r.system_id, r.id, "refused", "cancelled");
-    return e == PL_OK ? system_nudge_after(c, ((struct device_ctx *)c->self)->bus, home_id) : e;
+    return device_claim_end(c->tx, c->now, home_id, r.system_id, r.id, "refused", "cancelled");
 }
 
 static const char *const steps[] = { "pairing", "wifi_joined", "wifi_failed", NULL };
@@ -145,8 +143,7 @@ static enum pl_err on_progress(struct http_call *c, struct pl_fail *reterr)
     if (pl_utc_cmp(c->now, r.expires_at) >= 0)
         return PL_CLAIM_EXPIRED;
     struct pl_str why = b->has_wifi_error ? pl_str_of(wifi_errors[b->wifi_error]) : PL_STR_NONE;
-    if ((e = device_claim_state(c->tx, c->now, r.system_id, r.id, step_states[b->step], why)) != PL_OK ||
-        (e = system_nudge_after(c, ((struct device_ctx *)c->self)->bus, home_id)) != PL_OK)
+    if ((e = device_claim_state(c->tx, c->now, r.system_id, r.id, step_states[b->step], why)) != PL_OK)
         return e;
     return device_claim_write(c->tx, &c->out, c->now, home_id, r.id);
 }
@@ -189,8 +186,7 @@ static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
     /* Read again behind the lock: another who renames it came first or waits. */
     if (e != PL_OK || (e = system_lock(c->tx, system.home_id, d->system_id, &system)) != PL_OK || (e = find(c, SYSTEM_MANAGE, &system, &d, reterr)) != PL_OK ||
         (e = http_if_match(c, http_tag(c->arena, d->name), reterr)) != PL_OK || (e = device_sql_rename(c->tx, system.home_id, d->id, name, NULL)) != PL_OK ||
-        (e = device_event(c->tx, c->now, d->system_id, "device.renamed", d->id, "name", name, NULL, PL_STR_NONE)) != PL_OK ||
-        (e = system_nudge_after(c, ((struct device_ctx *)c->self)->bus, system.home_id)) != PL_OK)
+        (e = device_event(c->tx, c->now, d->system_id, "device.renamed", d->id, "name", name, NULL, PL_STR_NONE)) != PL_OK)
         return e;
     d->name = name;
     http_etag(c, http_tag(c->arena, name));
@@ -213,7 +209,6 @@ static enum pl_err on_delete(struct http_call *c, struct pl_fail *reterr)
     if ((e = system_take(c->tx, c->now, &c->actor, d->system_id, SYSTEM_OWN, &system, reterr)) != PL_OK ||
         (e = device_free(c->self, c->tx, c->now, system.home_id, c->actor.client_id, d, "deleted", &t->freed)) != PL_OK)
         return e;
-    t->account_id = system.home_id;
     http_after(c, device_tell, t);
     return PL_OK;
 }
@@ -243,7 +238,6 @@ static enum pl_err on_delete_hub(struct http_call *c, struct pl_fail *reterr)
         (e = device_free(ctx, c->tx, c->now, system.home_id, c->actor.client_id, d, "deleted", &t->freed)) != PL_OK ||
         (e = system_tell_owners(ctx->account, c->tx, c->now, id, NOTIFY_HUB_DELETED, system.name)) != PL_OK)
         return e;
-    t->account_id = system.home_id;
     t->mail = true;
     http_after(c, device_tell, t);
     return PL_OK;
@@ -269,7 +263,6 @@ static enum pl_err on_delete_system(struct http_call *c, struct pl_fail *reterr)
     if (has_hub && ((e = hooks.spend_grant(hooks.self, c->tx, c->now, &c->actor, "delete_hub", http_header(c, "Step-Up-Grant"))) != PL_OK ||
                     (e = system_tell_owners(ctx->account, c->tx, c->now, id, NOTIFY_HUB_DELETED, system.name)) != PL_OK))
         return e;
-    t->account_id = system.home_id;
     t->mail = true;
     if ((e = system_tell_deleted(ctx->account, c->tx, c->now, &system, c->actor.account_id)) != PL_OK ||
         (e = device_free_system(ctx, c->tx, c->now, system.home_id, c->actor.client_id, id, "system_deleted", &t->freed)) != PL_OK)

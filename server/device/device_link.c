@@ -117,10 +117,9 @@ static enum pl_err note_reset(struct link_call *c, const struct hello_msg *m, co
     if (!known || m->boot.reset_count <= before->reset_count || pl_str_eqz(b->onboarding, "reset_detected"))
         return PL_OK;
     if ((e = device_sql_set_reset(c->tx, b->account_id, b->id, NULL)) != PL_OK ||
-        (e = device_event(c->tx, c->now, b->system_id, "device.onboarding", b->id, "onboarding", PL_STR("reset_detected"), NULL, PL_STR_NONE)) != PL_OK ||
-        (e = device_audit(c->tx, c->now, b->id, (struct pl_uuid){ { 0 } }, "device.reset_detected", m->serial, /* why= */ NULL)) != PL_OK)
+        (e = device_event(c->tx, c->now, b->system_id, "device.onboarding", b->id, "onboarding", PL_STR("reset_detected"), NULL, PL_STR_NONE)) != PL_OK)
         return e;
-    return device_nudge_account(c, b->account_id);
+    return device_audit(c->tx, c->now, b->id, (struct pl_uuid){ { 0 } }, "device.reset_detected", m->serial, /* why= */ NULL);
 }
 
 bool device_can(const struct json_list *can, const char *what)
@@ -200,11 +199,8 @@ static enum pl_err tell_claims(struct link_call *c, struct pl_str serial)
     struct device_sql_claims_of_serial_row *rows;
     size_t n;
     enum pl_err e = device_sql_claims_of_serial(c->tx, serial, c->now, &rows, &n);
-    for (size_t i = 0; e == PL_OK && i < n; i++) {
+    for (size_t i = 0; e == PL_OK && i < n; i++)
         e = device_claim_state(c->tx, c->now, rows[i].system_id, rows[i].id, "connected", PL_STR_NONE);
-        if (e == PL_OK)
-            e = device_nudge_account(c, rows[i].account_id);
-    }
     return e;
 }
 
@@ -325,7 +321,7 @@ static enum pl_err prove_claim(struct link_call *c, struct pl_fail *reterr)
     if (m->camera.p)
         jw_str(&w, "serial", m->camera);
     jw_close(&w);
-    return device_nudge_account(c, bound.account_id);
+    return PL_OK;
 }
 
 /* ---- status ---- */
@@ -404,13 +400,12 @@ static enum pl_err on_ack(struct link_call *c, struct pl_fail *reterr)
     if ((e = device_sql_command_acknowledged(c->tx, device_conn_serial(d), id, c->now, &r, &found)) != PL_OK)
         return e;
     if (found)
-        return (e = device_command_event(c->tx, c->now, r.device_id, id, "acknowledged", PL_STR_NONE)) == PL_OK ? device_nudge_account(c, r.account_id) : e;
+        return device_command_event(c->tx, c->now, r.device_id, id, "acknowledged", PL_STR_NONE);
     if ((e = device_sql_bound(c->tx, device_conn_serial(d), &b, &bound)) != PL_OK || !bound || (e = device_sql_claim_take(c->tx, id, &claim, &found)) != PL_OK || !found)
         return e;
     if (!pl_uuid_eq(claim.account_id, b.account_id) || !pl_uuid_eq(claim.system_id, b.system_id) || claim.ended_at.us)
         return PL_OK;
-    e = device_claim_state(c->tx, c->now, b.system_id, id, "pairing", PL_STR_NONE);
-    return e == PL_OK ? device_nudge_account(c, b.account_id) : e;
+    return device_claim_state(c->tx, c->now, b.system_id, id, "pairing", PL_STR_NONE);
 }
 
 struct result_msg {
@@ -437,8 +432,7 @@ static enum pl_err on_result(struct link_call *c, struct pl_fail *reterr)
     enum pl_err e = device_fence(c);
     if (e != PL_OK || (e = device_sql_command_ended(c->tx, device_conn_serial(d), m->command_id, pl_str_of(stage), code, c->now, &r, &found)) != PL_OK || !found)
         return e;
-    e = device_command_event(c->tx, c->now, r.device_id, m->command_id, stage, code);
-    return e == PL_OK ? device_nudge_account(c, r.account_id) : e;
+    return device_command_event(c->tx, c->now, r.device_id, m->command_id, stage, code);
 }
 
 /* ---- Closing ---- */

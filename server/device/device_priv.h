@@ -36,11 +36,10 @@ PL_MUST enum pl_err device_free(struct device_ctx *ctx, struct db_tx *tx, struct
 /* Frees the devices of a system and deletes it. The caller holds the system. */
 PL_MUST enum pl_err device_free_system(struct device_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct pl_uuid actor, struct pl_uuid system_id,
                                        const char *why, struct device_freed **freed);
-/* Tells gateways and apps: for http_after. */
+/* Tells gateways: for http_after. */
 struct device_tell {
     struct device_ctx *ctx;
     struct pl_arena *arena;
-    struct pl_uuid account_id;
     struct device_freed *freed;
     struct pl_str nudge; /**< a hub to nudge; .p NULL: none */
     bool mail;           /**< the outbox has something */
@@ -129,8 +128,6 @@ PL_MUST bool device_say(struct link_call *c, const char *type, struct jw *ret_w)
 PL_MUST enum pl_err device_fence(struct link_call *c);
 /* After the commit the device knows this binding of its own (zero: none): a transaction that is run again must find what it found before. */
 PL_MUST enum pl_err device_told(struct link_call *c, struct device_conn *d, struct pl_uuid device_id);
-/* The account's apps look after the commit. */
-PL_MUST enum pl_err device_nudge_account(struct link_call *c, struct pl_uuid account_id);
 /* The event that a bound device came or went; `state`: online, offline. */
 PL_MUST enum pl_err device_connected(struct link_call *c, const struct device_sql_bound_row *b, const char *state, struct pl_str cause);
 /* Posted to a connection: tells it what waits for the device. */

@@ -51,17 +51,9 @@ enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id
     struct live_ending *ending = PL_NEW(db_arena(tx), struct live_ending);
     if (!ending)
         return PL_NO_MEMORY;
-    *ending = (struct live_ending){ live_id, row.account_id, row.relay_id, row.hub_serial, row.generation, code, /* relay_knows= */ false, *endings };
+    *ending = (struct live_ending){ live_id, row.relay_id, row.hub_serial, row.generation, code, /* relay_knows= */ false, *endings };
     *endings = ending;
     return PL_OK;
-}
-
-void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id)
-{
-    char subject[64], id[PL_UUID_TEXT];
-    pl_uuid_text(account_id, id);
-    snprintf(subject, sizeof subject, "account.%s", id);
-    bus_nudge(ctx->bus, subject);
 }
 
 /* `{type, id, live_id, generation, code}`: both ends understand it under their own name for it. */
@@ -81,7 +73,6 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
     for (const struct live_ending *end = endings; end; end = end->next) {
         struct pl_str ignored;
         struct pl_fail why = PL_FAIL_INIT;
-        live_nudge_account(ctx, end->account_id);
         /* Who cannot be reached learns it from live.sync at its next hello, and stops by its own clock before that. */
         enum pl_err relay = PL_OK;
         if (!end->relay_knows)
@@ -125,7 +116,7 @@ enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_
     return e == PL_OK ? live_sql_forget(tx, account_id, NULL) : e;
 }
 
-static enum pl_err warn(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now)
+static enum pl_err warn(struct db_tx *tx, struct pl_utc now)
 {
     struct live_sql_warn_row *rows;
     size_t n;
@@ -138,8 +129,6 @@ static enum pl_err warn(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
         jw_utc(&w, "expires_at", rows[i].expires_at);
         jw_close(&w);
         e = tell_members(tx, now, rows[i].id, "live.expiring", &b);
-        if (e == PL_OK)
-            live_nudge_account(ctx, rows[i].account_id);
     }
     return e;
 }
@@ -164,7 +153,7 @@ enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
         e = live_end(tx, now, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
     if (e == PL_OK)
         e = cut_revoked_relays(ctx, tx, now);
-    return e == PL_OK ? warn(ctx, tx, now) : e;
+    return e == PL_OK ? warn(tx, now) : e;
 }
 
 enum pl_err live_clean(struct db_tx *tx, struct pl_utc now)

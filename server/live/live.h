@@ -48,7 +48,7 @@ PL_MUST enum pl_err live_hub_welcome(void *self, struct link_call *c, const stru
 
 /* Sessions that a transaction ended and that relay and hub have not been told of. Lives in the transaction's arena. */
 struct live_ending {
-    struct pl_uuid live_id, account_id, relay_id;
+    struct pl_uuid live_id, relay_id;
     struct pl_str hub_serial;
     int32_t generation;
     const char *code;
@@ -57,7 +57,7 @@ struct live_ending {
 };
 /* Ends a session, whoever asks: row, place, event. Adds to *endings; ended already is PL_OK and adds nothing. `code`: a literal of the list above. */
 PL_MUST enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *code, struct live_ending **endings);
-/* Tells relay (session.close), hub (live.stop) and apps (nudge), without waiting for answers. A message that is lost costs nothing: live.sync repeats it at the next hello. */
+/* Tells relay (session.close) and hub (live.stop), without waiting for answers. A message that is lost costs nothing: live.sync repeats it at the next hello. */
 void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live_ending *endings);
 
 /* For the account's export: writes member "sessions", every one that it opened itself, wherever, and that is kept (30 days), oldest first. */
@@ -77,7 +77,7 @@ PL_MUST enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, str
 PL_MUST enum pl_err live_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to);
 /* After device_account_deleted. Who opened what in systems that stay is forgotten, too. */
 PL_MUST enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings);
-/* Job, once a second: ends what is past its time or whose relay was revoked or has been away for ten minutes, warns of ends that are near. Nudges what it warned, and the
+/* Job, once a second: ends what is past its time or whose relay was revoked or has been away for ten minutes, warns of ends that are near. Nudges the
  * connections of relays that were revoked in the last minute. */
 PL_MUST enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
 

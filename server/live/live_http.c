@@ -236,7 +236,7 @@ static void give_up_alone(struct start *s, const char *code)
 /* The relay forgets a session whose row lost the race. */
 static void close_spare(struct start *s)
 {
-    struct live_ending spare = { .live_id = s->live_id, .account_id = s->view.home_id, .relay_id = s->relay_id, .generation = s->generation, .code = "closed" };
+    struct live_ending spare = { .live_id = s->live_id, .relay_id = s->relay_id, .generation = s->generation, .code = "closed" };
     spare.hub_serial = sender_of(s);
     live_tell(s->ctx, s->c->arena, &spare);
 }

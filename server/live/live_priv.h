@@ -26,7 +26,6 @@ struct live_told {
     struct live_ending *endings;
 };
 void live_tell_later(void *told);
-void live_nudge_account(const struct live_ctx *ctx, struct pl_uuid account_id);
 
 /* A session by its own id, for a member who has that right in its system (system_may). */
 PL_MUST enum pl_err live_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, enum system_right right, struct system_row *ret_system,

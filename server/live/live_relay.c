@@ -402,17 +402,7 @@ static enum pl_err ended(struct link_call *c, struct live_ctx *ctx, const struct
     return e == PL_OK ? tell_after(c, ctx, endings) : e;
 }
 
-struct nudge_args {
-    struct live_ctx *ctx;
-    struct pl_uuid account_id;
-};
-static void nudge(void *arg)
-{
-    struct nudge_args *n = arg;
-    live_nudge_account(n->ctx, n->account_id);
-}
-
-static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struct event_msg *m, const struct report *r)
+static enum pl_err report(struct link_call *c, const struct event_msg *m, const struct report *r)
 {
     struct live_sql_state_row moved;
     bool found = false;
@@ -423,14 +413,7 @@ static enum pl_err report(struct link_call *c, struct live_ctx *ctx, const struc
         e = live_sql_viewers(c->tx, m->live_id, r->viewers, NULL);
     if (e == PL_OK && r->viewers < 0 && !pl_uuid_is_zero(m->viewer_id))
         e = live_sql_viewer_gone(c->tx, m->live_id, m->viewer_id, NULL);
-    if (e != PL_OK || !found)
-        return e;
-    struct nudge_args *n = PL_NEW(c->arena, struct nudge_args);
-    if (!n)
-        return PL_NO_MEMORY;
-    *n = (struct nudge_args){ ctx, moved.account_id };
-    link_after(c, nudge, n);
-    return live_event(c->tx, c->now, m->live_id, r->state, NULL);
+    return e == PL_OK && found ? live_event(c->tx, c->now, m->live_id, r->state, NULL) : e;
 }
 
 struct heard_args {
@@ -482,7 +465,7 @@ static enum pl_err on_event(struct link_call *c, struct pl_fail *reterr)
         return ended(c, r->ctx, m);
     for (size_t i = 0; i < PL_COUNT(reports); i++)
         if (pl_str_eqz(m->event, reports[i].event))
-            return report(c, r->ctx, m, &reports[i]);
+            return report(c, m, &reports[i]);
     return PL_OK;
 }
 

@@ -83,7 +83,7 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
         return e;
     static const struct account_part parts[] = { { "home", device_write_export }, { "sharing", system_write_export }, { "live", live_write_export }, { "outside", outside_write_export },
         { NULL, NULL } };
-    e = account_new(&(struct account_conf){ .parts = parts, .follows = system_homes, .member = system_is_member, .unlink = unlink_all, .settings = c->account, .pin = c->pin,
+    e = account_new(&(struct account_conf){ .parts = parts, .member = system_is_member, .unlink = unlink_all, .settings = c->account, .pin = c->pin,
                                               .factor = c->factor, .master = &n->master, .notify = n->notify, .bus = n->bus,
                                               .clock = n->clock, .rand = n->rand, .log = &n->log },
                     &n->account, reterr);

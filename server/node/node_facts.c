@@ -107,7 +107,7 @@ enum pl_err node_handle_fact(struct node *n, struct db *db, struct pl_arena *a, 
         if (f.cut && (e = live_cut(&n->live, db)) != PL_OK) /* its job comes soon */
             PL_LOG(&n->log, PL_WARN, "fact.not-cut", PL_F_UUID("fact", fact.id), PL_F_ERR(e));
         if (f.freed)
-            device_tell_freed(&n->device, a, fact.account_id, f.freed);
+            device_tell_freed(&n->device, a, f.freed);
     } else /* it comes again when its lease has run out */
         PL_LOG(&n->log, PL_ERROR, "fact.failed", PL_F_UUID("fact", fact.id), PL_F_INT("attempts", fact.attempts), PL_F_ERR(e));
     *ret_again = true;

@@ -43,7 +43,7 @@ static enum pl_err end_members(struct node *n, struct db *db, struct pl_arena *a
     (void)ret_again;
     IN_TX(n, db, a, system_expire(&n->system, tx, now, &any));
     if (e == PL_OK && any)
-        system_expired(&n->system);
+        system_told(&n->system);
     return e;
 }
 

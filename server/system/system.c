@@ -112,23 +112,6 @@ enum pl_err system_list(struct db_tx *tx, struct pl_utc now, const struct http_a
     return system_page(tx, now, who, first, SYSTEM_MOST + 1, ret, ret_n);
 }
 
-enum pl_err system_homes(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n)
-{
-    struct system_sql_homes_row *rows;
-    size_t n;
-    enum pl_err e = system_sql_homes(tx, account_id, &rows, &n);
-    if (e != PL_OK)
-        return e;
-    struct pl_uuid *out = PL_NEW_ARRAY(db_arena(tx), n + 1, struct pl_uuid);
-    if (!out)
-        return PL_NO_MEMORY;
-    for (size_t i = 0; i < n; i++)
-        out[i] = rows[i].home_id;
-    *ret = out;
-    *ret_n = n;
-    return PL_OK;
-}
-
 struct pl_str system_tag(struct pl_arena *a, const struct system_row *s) { return http_tag(a, s->name); }
 
 enum pl_err system_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, enum system_right right, const char *type, struct pl_str data)
@@ -210,32 +193,4 @@ void system_write(struct jw *w, const struct system_row *s)
     jw_str(w, "name", s->name);
     jw_z(w, "role", system_role_names[s->role]);
     jw_utc(w, "created_at", s->created_at);
-}
-
-void system_nudge_account(struct bus *bus, struct pl_uuid account_id)
-{
-    char subject[64], id[PL_UUID_TEXT];
-    pl_uuid_text(account_id, id);
-    snprintf(subject, sizeof subject, "account.%s", id);
-    bus_nudge(bus, subject);
-}
-
-struct nudge {
-    struct bus *bus;
-    struct pl_uuid account_id;
-};
-static void nudge(void *arg)
-{
-    const struct nudge *n = arg;
-    system_nudge_account(n->bus, n->account_id);
-}
-
-enum pl_err system_nudge_after(struct http_call *c, struct bus *bus, struct pl_uuid account_id)
-{
-    struct nudge *n = PL_NEW(c->arena, struct nudge);
-    if (!n)
-        return PL_NO_MEMORY;
-    *n = (struct nudge){ bus, account_id };
-    http_after(c, nudge, n);
-    return PL_OK;
 }

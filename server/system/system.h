@@ -59,8 +59,6 @@ PL_MUST enum pl_err system_lock(struct db_tx *tx, struct pl_uuid home_id, struct
 PL_MUST enum pl_err system_list(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct system_row **ret, size_t *ret_n);
 /* At most `most` (201) of those behind `after`, oldest first. */
 PL_MUST enum pl_err system_page(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid after, int32_t most, struct system_row **ret, size_t *ret_n);
-/* Other accounts whose nudges concern this one: under them stand systems that it is a member of. For account's event sockets. */
-PL_MUST enum pl_err system_homes(struct db_tx *tx, struct pl_uuid account_id, struct pl_uuid **ret, size_t *ret_n);
 /* Makes a system, whose owner the account is. PL_SYSTEM_NAME_TAKEN; PL_INVALID_REQUEST for a blank name. */
 PL_MUST enum pl_err system_add(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_uuid account_id, struct pl_str name, struct system_row *ret, struct pl_fail *reterr);
 /* Renames what the caller has taken. As system_add. */
@@ -78,9 +76,10 @@ PL_MUST enum pl_err system_tell_owners(struct account *account, struct db_tx *tx
 /* To all members but one: the system is being deleted. */
 PL_MUST enum pl_err system_tell_deleted(struct account *account, struct db_tx *tx, struct pl_utc now, const struct system_row *system, struct pl_uuid but);
 
-/* Job, once a second: ends memberships past their time, forgets invitations long past theirs. *ret_any: one ended; after the commit system_expired. */
+/* Job, once a second: ends memberships past their time, forgets invitations long past theirs. *ret_any: one ended; after the commit system_told. */
 PL_MUST enum pl_err system_expire(struct system_ctx *ctx, struct db_tx *tx, struct pl_utc now, bool *ret_any);
-void system_expired(struct system_ctx *ctx);
+/* Facts and outbox are looked at. As http_after's work, too. */
+void system_told(void *ctx);
 /* Of the fact: ends the memberships of the account. *ret: the systems, held, that have no owner without it, and therefore end: the caller frees their devices. */
 PL_MUST enum pl_err system_account_deleted(struct system_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct system_row **ret, size_t *ret_n);
 /* For the account's export: writes members "memberships", of all systems it is in, and "invitations", those that it made and nobody has answered. */
@@ -92,7 +91,3 @@ PL_MUST enum pl_err system_move_home(struct db_tx *tx, struct pl_utc now, struct
 struct pl_str system_tag(struct pl_arena *a, const struct system_row *s);
 /* Members of the system resource: id, name, role, created_at. */
 void system_write(struct jw *w, const struct system_row *s);
-/* After the commit of something that wrote an event: the apps of the account look (bus subject "account.<id>"), and those of all members of systems whose home it is. */
-void system_nudge_account(struct bus *bus, struct pl_uuid account_id);
-/* The same as the work of http_after. */
-PL_MUST enum pl_err system_nudge_after(struct http_call *c, struct bus *bus, struct pl_uuid account_id);

@@ -28,11 +28,6 @@ UPDATE system SET version = version + 1 WHERE account_id = $1 AND id = $2 RETURN
 SELECT s.id, s.account_id AS home_id, s.name, s.created_at, m.role FROM system_member m JOIN system s ON s.account_id = m.home_id AND s.id = m.system_id
 WHERE m.account_id = $1 AND m.system_id > $2 AND (m.expires_at IS NULL OR m.expires_at > $3) ORDER BY m.system_id LIMIT $4;
 
--- name: homes :many 200
--- in: account_id uuid
--- Other accounts under which systems stand that this one is a member of.
-SELECT DISTINCT home_id FROM system_member WHERE account_id = $1 AND home_id <> $1 LIMIT 200;
-
 -- name: rename :one
 -- in: home_id uuid, id uuid, name text
 -- No row: there is none.

@@ -30,14 +30,13 @@ static enum pl_err on_list(struct http_call *c, struct pl_fail *reterr)
 
 static enum pl_err on_add(struct http_call *c, struct pl_fail *reterr)
 {
-    const struct system_ctx *ctx = c->self;
     const struct name_body *b = c->body;
     struct system_row row;
     char id[PL_UUID_TEXT];
     if (c->actor.systems.p)
         return pl_fail(reterr, PL_SCOPE_MISSING, "This token is for some systems only: it makes no others.");
     enum pl_err e = system_add(c->tx, c->rand, c->now, c->actor.account_id, b->name, &row, reterr);
-    if (e != PL_OK || (e = system_nudge_after(c, ctx->bus, row.home_id)) != PL_OK)
+    if (e != PL_OK)
         return e;
     pl_uuid_text(row.id, id);
     http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/systems/%s", id));
@@ -61,7 +60,6 @@ static enum pl_err on_read(struct http_call *c, struct pl_fail *reterr)
 
 static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
 {
-    const struct system_ctx *ctx = c->self;
     const struct name_body *b = c->body;
     struct system_row row;
     struct pl_uuid id;
@@ -69,7 +67,7 @@ static enum pl_err on_rename(struct http_call *c, struct pl_fail *reterr)
     if (e != PL_OK || (e = system_take(c->tx, c->now, &c->actor, id, SYSTEM_MANAGE, &row, reterr)) != PL_OK ||
         (e = http_if_match(c, system_tag(c->arena, &row), reterr)) != PL_OK)
         return e;
-    if ((e = system_rename(c->tx, c->now, &row, b->name, reterr)) != PL_OK || (e = system_nudge_after(c, ctx->bus, row.home_id)) != PL_OK)
+    if ((e = system_rename(c->tx, c->now, &row, b->name, reterr)) != PL_OK)
         return e;
     http_etag(c, system_tag(c->arena, &row));
     system_write(&c->out, &row);

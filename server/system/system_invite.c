@@ -141,9 +141,9 @@ enum pl_err system_on_invite(struct http_call *c, struct pl_fail *reterr)
         e = mail(c, token, b->email);
     secure_wipe(token, sizeof token);
     if (e != PL_OK || (e = say(c, id, r.id, "sent", (enum system_role)b->role)) != PL_OK ||
-        (e = system_audit(c->tx, c->now, id, (struct pl_uuid){ { 0 } }, c->actor.client_id, "invitation.sent", r.id, (enum system_role)b->role)) != PL_OK ||
-        (e = system_told_after(c, system.home_id, (struct pl_uuid){ { 0 } })) != PL_OK)
+        (e = system_audit(c->tx, c->now, id, (struct pl_uuid){ { 0 } }, c->actor.client_id, "invitation.sent", r.id, (enum system_role)b->role)) != PL_OK)
         return e;
+    http_after(c, system_told, c->self);
     return write_invited(c, &r);
 }
 
@@ -181,8 +181,9 @@ enum pl_err system_on_invitation_again(struct http_call *c, struct pl_fail *rete
         (e = system_sql_invitation_again(c->tx, system.id, i.id, hash_str(hash), pl_utc_add(c->now, SYSTEM_INVITATION_LIFE), &r, NULL)) == PL_OK)
         e = mail(c, token, i.email);
     secure_wipe(token, sizeof token);
-    if (e != PL_OK || (e = say(c, system.id, i.id, "sent", system_role_of(i.role))) != PL_OK || (e = system_told_after(c, system.home_id, (struct pl_uuid){ { 0 } })) != PL_OK)
+    if (e != PL_OK || (e = say(c, system.id, i.id, "sent", system_role_of(i.role))) != PL_OK)
         return e;
+    http_after(c, system_told, c->self);
     return write_invited(c, &(struct system_sql_invite_row){ r.id, r.email, r.role, r.by_id, r.sends, r.created_at, r.expires_at, r.access_until });
 }
 
@@ -194,7 +195,8 @@ enum pl_err system_on_invitation_delete(struct http_call *c, struct pl_fail *ret
     if (e != PL_OK || (e = system_sql_invitation_drop(c->tx, system.id, i.id, PL_STR_NONE, NULL)) != PL_OK || (e = say(c, system.id, i.id, "revoked", SYSTEM_ROLES)) != PL_OK ||
         (e = system_audit(c->tx, c->now, system.id, (struct pl_uuid){ { 0 } }, c->actor.client_id, "invitation.revoked", i.id, SYSTEM_ROLES)) != PL_OK)
         return e;
-    return system_told_after(c, system.home_id, (struct pl_uuid){ { 0 } });
+    http_after(c, system_told, c->self);
+    return PL_OK;
 }
 
 /* ---- for who is invited ---- */
@@ -287,8 +289,9 @@ enum pl_err system_on_accept(struct http_call *c, struct pl_fail *reterr)
         return e;
     if (!first)
         return PL_NOT_FOUND; /* taken back meanwhile */
-    if ((e = join(c, &system, &i)) != PL_OK || (e = system_told_after(c, system.home_id, c->actor.account_id)) != PL_OK)
+    if ((e = join(c, &system, &i)) != PL_OK)
         return e;
+    http_after(c, system_told, c->self);
     system.role = system_role_of(i.role);
     pl_uuid_text(system.id, id);
     http_reply_header(c, "Location", pl_fmt(c->arena, "/v1/systems/%s", id));
@@ -312,5 +315,6 @@ enum pl_err system_on_decline(struct http_call *c, struct pl_fail *reterr)
     if ((e = say(c, i.system_id, i.id, "declined", SYSTEM_ROLES)) != PL_OK ||
         (e = system_audit(c->tx, c->now, i.system_id, (struct pl_uuid){ { 0 } }, (struct pl_uuid){ { 0 } }, "invitation.declined", i.id, SYSTEM_ROLES)) != PL_OK)
         return e;
-    return system_told_after(c, i.account_id, (struct pl_uuid){ { 0 } });
+    http_after(c, system_told, c->self);
+    return PL_OK;
 }

@@ -77,29 +77,6 @@ enum pl_err system_tell_sharing(struct account *account, struct db_tx *tx, struc
     return e == PL_OK && !pl_uuid_is_zero(also) ? tell(account, tx, now, also, &m) : e;
 }
 
-struct told {
-    struct system_ctx *ctx;
-    struct pl_uuid home_id, also;
-};
-static void told(void *arg)
-{
-    const struct told *t = arg;
-    bus_nudge(t->ctx->bus, "facts");
-    system_nudge_account(t->ctx->bus, t->home_id);
-    if (!pl_uuid_is_zero(t->also))
-        system_nudge_account(t->ctx->bus, t->also);
-    notify_wake(account_notify(t->ctx->account));
-}
-
-enum pl_err system_told_after(struct http_call *c, struct pl_uuid home_id, struct pl_uuid also)
-{
-    struct told *t = PL_NEW(c->arena, struct told);
-    if (!t)
-        return PL_NO_MEMORY;
-    *t = (struct told){ c->self, home_id, also };
-    http_after(c, told, t);
-    return PL_OK;
-}
 
 enum pl_err system_step_up(struct http_call *c)
 {
@@ -265,9 +242,9 @@ enum pl_err system_on_member_change(struct http_call *c, struct pl_fail *reterr)
         (new < SYSTEM_OWNER && (e = home_goes_on(c->tx, c->rand, c->now, &system, m.account_id)) != PL_OK) ||
         (new != old && (e = tell_change(c, &system, &m, new)) != PL_OK) ||
         (e = system_audit(c->tx, c->now, system.id, m.account_id, c->actor.client_id, "member.changed", m.id, new)) != PL_OK ||
-        (e = system_say(c->tx, c->now, system.id, &(struct system_said){ .type = "member.changed", .what = "member_id", .id = m.id, .role = new, .right = SYSTEM_SEE })) != PL_OK ||
-        (e = system_told_after(c, system.home_id, m.account_id)) != PL_OK)
+        (e = system_say(c->tx, c->now, system.id, &(struct system_said){ .type = "member.changed", .what = "member_id", .id = m.id, .role = new, .right = SYSTEM_SEE })) != PL_OK)
         return e;
+    http_after(c, system_told, c->self);
     m.role = pl_str_of(system_role_names[new]);
     m.expires_at = until;
     return write_member(c, &m, system_role_may(system.role, SYSTEM_GUESTS));
@@ -307,7 +284,8 @@ enum pl_err system_on_member_delete(struct http_call *c, struct pl_fail *reterr)
     if ((e = keep_an_owner(c->tx, system.id, &m)) != PL_OK || (!self && role == SYSTEM_OWNER && (e = system_step_up(c)) != PL_OK) ||
         (e = end(c->self, c->tx, c->now, &system, &m, c->actor.client_id, self ? "left" : "removed")) != PL_OK)
         return e;
-    return system_told_after(c, system.home_id, m.account_id);
+    http_after(c, system_told, c->self);
+    return PL_OK;
 }
 
 /* One membership of an account, the system taken. PL_NOT_FOUND: it ended meanwhile. */
@@ -346,10 +324,11 @@ enum pl_err system_expire(struct system_ctx *ctx, struct db_tx *tx, struct pl_ut
     return e == PL_OK ? system_sql_invitations_expire(tx, pl_utc_add(now, -PL_DAY), NULL) : e;
 }
 
-void system_expired(struct system_ctx *ctx)
+void system_told(void *ctx)
 {
-    bus_nudge(ctx->bus, "facts");
-    notify_wake(account_notify(ctx->account)); /* event sockets look by themselves every few seconds */
+    const struct system_ctx *s = ctx;
+    bus_nudge(s->bus, "facts");
+    notify_wake(account_notify(s->account));
 }
 
 /* ---- accounts that go, homes that move ---- */

@@ -27,8 +27,6 @@ PL_MUST enum pl_err system_audit(struct db_tx *tx, struct pl_utc now, struct pl_
 /* E-mails about sharing, to the owners and to `also` (zero: nobody else). `what`: a word of NOTIFY_SHARING; `who`: an address. */
 PL_MUST enum pl_err system_tell_sharing(struct account *account, struct db_tx *tx, struct pl_utc now, const struct system_row *system, struct pl_str who, const char *what,
                                         struct pl_uuid also);
-/* After the commit: members, one who is none any more (zero: nobody), fact handlers and the sender. As http_after of this call. */
-PL_MUST enum pl_err system_told_after(struct http_call *c, struct pl_uuid home_id, struct pl_uuid also);
 /* A step-up grant for what makes or unmakes an owner. */
 PL_MUST enum pl_err system_step_up(struct http_call *c);
 
