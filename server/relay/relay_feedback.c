@@ -43,15 +43,13 @@ static bool may_resend(struct relay_viewer *v, struct pl_mono now, uint64_t numb
     return d->credit > 0;
 }
 
-static void resend(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track, uint16_t number16)
+/* The packet of this source number again, if it is there yet and the viewer's share has room. */
+static void resend(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track, const struct relay_piece *piece, uint64_t seq)
 {
-    struct relay_out *o = &v->out[track];
     struct relay_resend *d = &v->resend;
-    uint64_t number, seq;
     bool rtx = d->ssrc && track == RELAY_VIDEO;
-    d->asked++;
-    const struct relay_piece *piece = number_of(o, number16, &number) ? piece_by_number(o, number, &seq) : NULL;
     const struct relay_entry *e = piece ? relay_ring_find(&v->end.session->ring, track, seq) : NULL;
+    uint64_t number = piece ? piece->base + (seq - piece->from) : 0;
     if (!e || (!rtx && v->ext) || !may_resend(v, now, number)) {
         d->refused++;
         return;
@@ -74,6 +72,14 @@ static void resend(struct relay *r, struct relay_viewer *v, struct pl_mono now, 
     d->sent++;
     r->stats.resent++;
     r->stats.bytes_out += n;
+}
+
+static void on_asked(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track, uint16_t number16)
+{
+    uint64_t number, seq = 0;
+    const struct relay_piece *piece = number_of(&v->out[track], number16, &number) ? piece_by_number(&v->out[track], number, &seq) : NULL;
+    v->resend.asked++;
+    resend(r, v, now, track, piece, seq);
 }
 
 static int track_of(const struct relay_viewer *v, uint32_t ssrc)
@@ -104,8 +110,24 @@ static void on_nack(struct relay *r, struct relay_viewer *v, struct pl_mono now,
         for (unsigned bit = 0; may && bit <= 16; bit++)
             if (bit == 0 || mask >> (bit - 1) & 1)
                 if ((may = may_ask(&v->resend, now)))
-                    resend(r, v, now, (unsigned)track, (uint16_t)(seq + bit));
+                    on_asked(r, v, now, (unsigned)track, (uint16_t)(seq + bit));
     }
+    relay_out_flush(r);
+}
+
+/* V-A1: who lost the first packets of all, or could not read them yet because the end of the handshake was lost, does not know that there were any. It cannot name them and asks for a key
+ * frame, and V-A5 lets nobody ask the source so soon: the one that it started at comes again. What is still missing after that it can name, or ask again. */
+static void start_again(struct relay *r, struct relay_viewer *v, struct pl_mono now)
+{
+    const struct relay_out *o = &v->out[RELAY_VIDEO];
+    const struct relay_key *whole = &v->end.session->key;
+    const struct relay_piece *piece = relay_piece_of(o, v->key_from);
+    uint64_t until = whole->valid && whole->from == v->key_from ? whole->until : v->key_until;
+    if (!piece || !v->end.connected || v->paused || pl_mono_sub(now, v->key_again_at) < RELAY_START_LOST || pl_mono_sub(now, v->key_at) > RELAY_KEY_EVERY)
+        return;
+    v->key_again_at = now;
+    for (uint64_t seq = v->key_from; seq < until && seq < o->sent_high && v->resend.credit >= 0; seq++)
+        resend(r, v, now, RELAY_VIDEO, piece, seq);
     relay_out_flush(r);
 }
 
@@ -139,6 +161,7 @@ void relay_viewer_rtcp(struct relay *r, struct relay_viewer *v, struct pl_mono n
                 v->key_asked++;
                 v->broken = true;
                 relay_want_key(v->end.session);
+                start_again(r, v, now);
             }
             break;
         case RTCP_NACK: on_nack(r, v, now, &it); break;

@@ -21,6 +21,7 @@
 #define RELAY_PACE ((int64_t)RELAY_PACE_US)
 #define RELAY_RATE_EVERY (250 * PL_MS)       /* how often the source's rate is measured */
 #define RELAY_RESEND_AGAIN (20 * PL_MS)      /* the same packet is not sent again sooner */
+#define RELAY_START_LOST (100 * PL_MS)       /* a viewer that has no picture so long after its key frame began may have lost its first packets */
 #define RELAY_REPORT_EVERY PL_SECOND         /* receiver reports to the source; sender reports to viewers at least */
 #define RELAY_MAP_EVERY (5 * PL_SECOND)      /* a clock that runs 200 ppm wrong is a millisecond off by then */
 #define RELAY_CC_LEAST (10 * PL_SECOND)
@@ -210,7 +211,8 @@ struct relay_viewer {
     uint16_t transport_seq;
     struct relay_cc *cc;        /**< NULL: no transport-wide numbers */
     uint32_t key_timestamp;     /**< source timestamp of the key frame that it started at */
-    uint64_t key_until;         /**< its numbers end here */
+    uint64_t key_from, key_until; /**< its numbers */
+    struct pl_mono key_at, key_again_at; /**< when it was started at, when it came again last */
     struct relay_out out[RELAY_TRACKS];
     struct relay_resend resend;
     uint64_t key_asked, remb_bps;

@@ -248,11 +248,13 @@ static uint64_t distance(const struct relay_viewer *v)
     return e ? g->end - e->start : 0;
 }
 
-static void start_at(struct relay_viewer *v, const struct relay_key *k)
+static void start_at(struct relay_viewer *v, struct pl_mono now, const struct relay_key *k)
 {
     (void)piece_open(&v->out[RELAY_VIDEO], k->from);
     v->key_timestamp = k->timestamp;
+    v->key_from = k->from;
     v->key_until = k->until;
+    v->key_at = v->key_again_at = now;
     v->at[RELAY_VIDEO] = k->first_at;
     v->wait_key = v->in_frame = false;
     v->catching = distance(v) > RELAY_BURST;
@@ -294,7 +296,7 @@ void relay_viewer_join(struct relay_viewer *v, struct pl_mono now)
     /* What it was sent already is not sent again: its time would run backwards. */
     if (!k->valid || !relay_ring_at(&s->ring, k->first_at) || (o->pieces_n && k->from < o->sent_high))
         return;
-    start_at(v, k);
+    start_at(v, now, k);
     struct relay_piece *p = newest(o);
     if (s->ring.head - k->first_at > RELAY_REPLAY_MOST && !s->no_key_frames) { /* the picture now; the motion from the fresh key frame on */
         p->until = k->until;
@@ -330,7 +332,7 @@ void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono no
     if (jump)
         finish_frame(r, v, now, k->first_at);
     if (v->wait_key || jump)
-        start_at(v, k);
+        start_at(v, now, k);
 }
 
 void relay_viewer_pause(struct relay_viewer *v)

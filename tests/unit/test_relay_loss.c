@@ -133,6 +133,62 @@ static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
     }
 }
 
+static bool has(const struct sim_peer *v, uint16_t number) { return v->seen[number / 8] >> number % 8 & 1; }
+
+/* The first packets of a start are lost: the viewer cannot know, and its source was asked for a key frame a moment ago. It gets them again when it asks for a key frame. */
+static void v_a1_a_start_whose_first_packets_are_lost_comes_again(void **state)
+{
+    (void)state;
+    for (int rtx = 0; rtx < 2; rtx++) {
+        struct sim s;
+        struct sim_peer hub, v;
+        sim_session(&s, &hub, PL_SRTP_GCM);
+        sim_hub_frame(&s, &hub, true, false, 9, -1);
+        sim_pass(&s, 40 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
+        sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, rtx);
+        sim_pass(&s, 20 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+        sim_deliver(&s, &hub, &ignore);
+        assert_int_equal(hub.plis, 1);
+        uint16_t first = 0;
+        size_t kept = 0, dropped = 0;
+        for (size_t i = 0; i < s.queued; i++) {
+            bool media = rtp_classify(s.queue[i].p, s.queue[i].n) == RTP_CLASS_RTP && ice_addr_eq(&s.queue[i].to, &v.addr);
+            first = media && dropped == 0 ? (uint16_t)(s.queue[i].p[2] << 8 | s.queue[i].p[3]) : first;
+            if (media && dropped < (rtx ? 3 : 10)) /* what comes again and is not wrapped is refused where it was not lost */
+                dropped++;
+            else
+                s.queue[kept++] = s.queue[i];
+        }
+        s.queued = kept;
+        sim_deliver(&s, &v, &ignore);
+        sim_rtcp(&s, &v, true, false);
+        sim_deliver(&s, &v, &ignore);
+        assert_false(has(&v, first)); /* so soon it is not told apart from a frame that is on its way */
+        sim_pass(&s, 200 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+        sim_rtcp(&s, &v, true, false);
+        uint64_t frames = s.queued;
+        sim_deliver(&s, &v, &ignore);
+        for (unsigned i = 0; i < 10; i++)
+            assert_true(has(&v, (uint16_t)(first + i)));
+        assert_true(frames >= 10 && (!rtx || v.rtx == 10));
+        sim_rtcp(&s, &v, true, false);
+        assert_int_equal(s.queued, 0);
+        sim_pass(&s, 100 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+        s.queued = 0;
+        sim_rtcp(&s, &v, true, false);
+        assert_int_equal(s.queued, 10); /* what came again may be lost, too */
+        sim_pass(&s, 1500 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+        assert_int_equal(hub.plis, 1); /* V-A5 */
+        sim_pass(&s, 500 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+        sim_deliver(&s, &hub, &ignore);
+        assert_int_equal(hub.plis, 2); /* a fresh one is on its way: */
+        s.queued = 0;
+        sim_rtcp(&s, &v, true, false);
+        assert_int_equal(s.queued, 0);
+        sim_done(&s, &hub, &v, NULL);
+    }
+}
+
 /* 5 % of what goes to the viewer is lost, and of what it asks, 100 ms away: one packet in a thousand is missing at most. */
 static void v_e1_a_lossy_viewer(void **state)
 {
@@ -260,6 +316,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again),
+        cmocka_unit_test(v_a1_a_start_whose_first_packets_are_lost_comes_again),
         cmocka_unit_test(v_e1_a_lossy_viewer), cmocka_unit_test(v_e4_nothing_drowns_in_a_short_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
