@@ -55,7 +55,7 @@ enum pl_err ctl_not_running(const struct ctl *c, const struct ctl_paths *p, cons
         return pl_fail(reterr, PL_UNAVAILABLE, "%s belongs to another user: run porchctl as that one.", c->dir);
     if (ctl_exists(p->admin) && access(p->admin, W_OK) != 0)
         return pl_fail(reterr, PL_UNAVAILABLE, "%s belongs to another user: run porchctl as that one.", p->admin);
-    return pl_fail(reterr, PL_UNAVAILABLE, "Porchlight does not run in %s: start it (porchctl %s), or name the folder that it runs in by --dir.", c->dir, how);
+    return pl_fail(reterr, PL_UNAVAILABLE, "Porchlight does not run in %s: start it (porchctl %s), or name the folder that it runs in by --dir (of services /run/porchlight).", c->dir, how);
 }
 
 bool ctl_exists(const char *path)

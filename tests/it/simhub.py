@@ -124,10 +124,10 @@ class SimHub:
             assert self._came.wait_for(lambda: self.close_code is not None, DEADLINE), "it was not closed"
             return self.close_reason
 
-    def say_hello(self, signer=None, resets=0, reason="power", cameras=(), **changes):
+    def say_hello(self, signer=None, resets=0, reason="power", cameras=(), video="H264", can=("keyframe", "bitrate"), **changes):
         d = self.device
         signature = (signer or d).sign("porchlight-hello-v1", self.role, d.serial, self.challenge["nonce"], self.challenge["server_name"])
-        named = [{"serial": c.serial, "model": "sim", "firmware": "1.0", "video": "H264", "audio": "opus", "talk": "opus"} for c in cameras]
+        named = [{"serial": c.serial, "model": "sim", "firmware": "1.0", "video": video, "audio": "opus", "talk": "opus", "can": list(can)} for c in cameras]
         self.send("hello", **{"role": self.role, "serial": d.serial, "key_id": "0" * 16, "firmware": "1.0", "model": "sim", "suites": SUITES, "cameras": named,
                               "boot": {"id": str(uuid.uuid4()), "reason": reason, "reset_count": resets}, "running_sessions": [], "signature": signature, **changes})
 

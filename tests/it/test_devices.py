@@ -362,6 +362,11 @@ def test_a_mini_stands_alone(porch, account):
         device_id = camera.expect("bound")["device_id"]
         assert account.api.get(f"/v1/devices/{device_id}").ok(200)["connectivity"] == "online"
     until(lambda: account.api.get(f"/v1/devices/{device_id}").ok(200)["connectivity"] == "offline", "it is away")
+    with SimHub(porch, mini, role="camera") as camera:  # what it can, and how it is, it says as a hub says it of its cameras and of itself
+        camera.hello(cameras=[mini], can=["bitrate"])
+        camera.send("status", wifi_rssi=-61, battery=40, cameras=[])
+        seen = until(lambda: (d := account.api.get(f"/v1/devices/{device_id}").ok(200))["status"]["battery"] == 40 and d, "its battery is known")
+        assert seen["video"]["can"] == ["bitrate"] and seen["status"]["wifi_rssi"] == -61, seen
 
 
 def test_a_pair_waits_for_the_hub(porch, account, home):

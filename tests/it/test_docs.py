@@ -82,6 +82,20 @@ def test_hub_makers(own_porch, tmp_path):
     porch = own_porch(demo=True, transports=False, clock=False)
     printed = "".join(paste(porch, ["docs/hub-makers.md"], tmp_path).values())
     assert re.search(r"^HUB00001 .*\btrue\b", printed, re.M), printed
+    assert [s["end_code"] for s in porch.ctl("sessions")["sessions"]] == ["ended_by_user"]  # of the sender that is no hub
+
+
+def test_close_codes_are_those_of_the_table():
+    """4000 + status and the word, wherever a document names both, as proto/errors.tsv has them."""
+    with open(os.path.join(ROOT, "proto", "errors.tsv"), encoding="utf-8") as f:
+        known = {row.split("\t")[2]: row.split("\t")[1] for row in f if not row.startswith("#")}
+    named = 0
+    for path in subprocess.run(["git", "-C", ROOT, "ls-files", "*.md"], capture_output=True, text=True, check=True).stdout.split():
+        with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+            for code, word in re.findall(r"`4(\d{3}) ([a-z_]+)`", f.read()):
+                assert known.get(word) == code, f"{path}: 4{code} {word}"
+                named += 1
+    assert named >= 7
 
 
 def test_links_lead_somewhere():

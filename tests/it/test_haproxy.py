@@ -1,7 +1,9 @@
 """deploy/haproxy.cfg with Debian's HAProxy in front of the real server."""
 import asyncio
+import grp
 import json
 import os
+import pwd
 import socket
 import ssl
 import subprocess
@@ -38,6 +40,8 @@ class Proxy:
                     out.write(f.read())
         self.cert, self.port = cert, free_port()
         env = dict(os.environ, PORCHLIGHT_CERT=both, PORCHLIGHT_BIND=f"127.0.0.1:{self.port}", PORCHLIGHT_REST=porch.http, PORCHLIGHT_WS=porch.ws, PORCHLIGHT_HEAD_TIMEOUT="2s")
+        if os.geteuid() != 0:
+            env |= {"PORCHLIGHT_PROXY_USER": pwd.getpwuid(os.geteuid()).pw_name, "PORCHLIGHT_PROXY_GROUP": grp.getgrgid(os.getegid()).gr_name}
         self.process = subprocess.Popen([HAPROXY, "-db", "-f", os.path.join(pg.ROOT, "deploy", "haproxy.cfg")], env=env, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.session = requests.Session()

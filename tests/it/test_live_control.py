@@ -17,11 +17,11 @@ class Sim:
     def __init__(self, porch, cameras=1, **hello):
         self.porch, self.account = porch, porch.sign_up()
         self.api = self.account.api
-        device, *made = make(porch, "hub", *["wireless"] * cameras)
+        self.device, *self.made = make(porch, "hub", *["wireless"] * cameras)
         self.relay = SimRelay(porch).open()
         self.system_id = self.api.post("/v1/systems", {"name": f"Sim {next(_n)}"}).ok(201)["id"]
-        self.hub, self.hub_id = add_hub(porch, self.api, self.system_id, device, **hello)
-        self.cameras = [add_camera(self.api, self.hub, self.system_id, one) for one in made]
+        self.hub, self.hub_id = add_hub(porch, self.api, self.system_id, self.device, **hello)
+        self.cameras = [add_camera(self.api, self.hub, self.system_id, one) for one in self.made]
 
     def live(self, camera=0, api=None):
         return (api or self.api).post(f"/v1/devices/{self.cameras[camera]}/live", {})

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 
 import pytest
@@ -12,6 +13,7 @@ from lib.household import Household, Viewer, new_serial
 from lib.porch import program
 from lib.wait import until
 from simrelay import SimRelay
+from test_docs import blocks
 from test_live_control import Sim
 
 SAMPLE = re.compile(r"([a-z_][a-z0-9_]*) (-?\d+)")
@@ -136,6 +138,24 @@ def test_relay_enroll(porch):
     assert porch.ctl("relay", "enroll", "spare", "12" * 32) == first
     assert "error" in porch.ctl("relay", "enroll", "spare", "34" * 32, code=1)
     assert next(r for r in porch.ctl("relays")["relays"] if r["name"] == "spare")["connected"] is False
+
+
+def test_one_more_relay_as_the_document_shows_it(own_porch, tmp_path):
+    """docs/operators.md, One more relay, pasted: made, enrolled, connected, and at the end revoked."""
+    porch = own_porch()
+    (make, revoke) = [t for _, language, t, _ in blocks("docs/operators.md") if language == "sh" and "porchctl relay " in t]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "porchctl").write_text(f'#!/bin/sh\nexec {program("porchctl")} --dir {porch.dir} "$@"\n')
+    (tmp_path / "bin" / "porchctl").chmod(0o755)
+    (tmp_path / "bin" / "porchlight-relay").symlink_to(program("porchlight-relay"))
+    env = dict(os.environ, PATH=f"{tmp_path}/bin:{os.environ['PATH']}", SERVER=f"ws://{porch.ws}/relay/v1", MEDIA="127.0.0.1:0")
+    script = f"set -eu -o pipefail\ntrap 'kill $(jobs -p)' EXIT\n{make}\necho ==\n{revoke}"
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    before, after = done.stdout.split("==\n")
+    assert len(re.findall(r"^\S+ +\S+ +true ", before, re.M)) == 2 and re.search(r"^\S+ +relay-2 .* \d{4}-\S+Z +\d{4}-\S+Z *$", after, re.M), done.stdout
+    assert stat.S_IMODE(os.stat(tmp_path / "relay.key").st_mode) == 0o600 and not os.path.exists(tmp_path / "relay.der")
+    until(lambda: [r["connected"] for r in porch.ctl("relays")["relays"]].count(True) == 1, "it is cut")
 
 
 def test_a_revoked_relay_is_cut_and_refused_S_D12(own_porch):

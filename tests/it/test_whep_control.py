@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from simrelay import SimRelay
 from test_live_control import Later, Sim
-from simhub import b64
+from simhub import SimHub, b64
 from lib.openapi import ROOT
 from lib.sharing import move_home
 from lib.wait import until
@@ -101,6 +101,18 @@ def test_the_relay_is_asked_once_and_its_certificate_stands_in_the_answer(home):
     assert re.search(r"a=candidate:\S+ 1 udp \d+ 127\.0\.0\.1 9 typ host", sdp, re.I), sdp
     assert f"a=ssrc:{told['video']['ssrc']} cname:" in sdp and f"a=ssrc-group:FID {told['video']['ssrc']} {web['rtx']['ssrc']}" in sdp
     assert reply.headers["Location"].startswith(f"/v1/live/{live_id}/whep/") and reply.headers["ETag"].startswith('"')
+
+
+def test_the_profile_that_the_hub_named_is_answered(home):
+    both = OFFER.replace("96 97 98\r\n", "96 97 98 100\r\n").replace(
+        "a=rtpmap:97 rtx", "a=rtpmap:100 H264/90000\r\na=fmtp:100 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f\r\na=rtpmap:97 rtx")
+    for video, payload_type in (("H264/42c01f", 98), ("H264/4D0029", 100)):
+        with SimHub(home.porch, home.device) as hub:
+            hub.hello(cameras=home.made, video=video)
+            live_id = start(home)
+            home.watch(live_id, both).ok(201)
+            assert home.relay.expect("viewer.add", live_id=live_id)["video"]["payload_type"] == payload_type
+            home.api.delete(f"/v1/live/{live_id}").ok(204)
 
 
 def test_candidates_are_taken_and_a_restart_is_answered(home):
