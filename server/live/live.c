@@ -37,6 +37,17 @@ enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_
     return tell_members(tx, now, live_id, "live.state", &b);
 }
 
+enum pl_err live_warning(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *code)
+{
+    struct pl_buf b = pl_buf_init(db_arena(tx), 1024);
+    struct jw w = jw_start(&b);
+    jw_open(&w, NULL);
+    jw_uuid(&w, "live_id", live_id);
+    jw_z(&w, "code", code);
+    jw_close(&w);
+    return tell_members(tx, now, live_id, "live.warning", &b);
+}
+
 enum pl_err live_end(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *code, struct live_ending **endings)
 {
     struct live_sql_end_row row;

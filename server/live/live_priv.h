@@ -49,6 +49,8 @@ void live_let_go(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid 
 PL_MUST enum pl_err live_stage_add(struct db_tx *tx, struct pl_uuid live_id, const char *stage, struct pl_utc at);
 /* Event `live.state` for the members of its system. */
 PL_MUST enum pl_err live_event(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *state, const char *code);
+/* Event `live.warning`, once for each code of a session. */
+PL_MUST enum pl_err live_warning(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, const char *code);
 /* Members of the live resource, into the open object. PL_NOT_FOUND: not of this home. */
 PL_MUST enum pl_err live_write(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);
 PL_MUST enum pl_err live_write_stages(struct db_tx *tx, struct jw *out, struct pl_uuid account_id, struct pl_uuid live_id);

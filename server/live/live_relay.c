@@ -372,8 +372,21 @@ static const struct report {
     { "viewer_media", NULL, NULL, 0 },
     { "viewer_keyframe", NULL, NULL, 0 },
     { "viewer_gone", NULL, NULL, -1 },
-    { "warning", NULL, NULL, 0 },
 };
+
+/* What is wrong with a session, or with a viewer that never came: a stage each under its own name, and an event for those who watch. */
+static enum pl_err warn(struct link_call *c, const struct event_msg *m)
+{
+    static const char *const known[] = { "no_key_frame", "packet_too_large", "too_fast", "dtls_fingerprint", "dtls_no_profile", "dtls_alert", "dtls_timeout", "dtls_refused",
+        "dtls_no_memory" };
+    int64_t first;
+    for (size_t i = 0; i < PL_COUNT(known); i++)
+        if (pl_str_eqz(m->code, known[i])) {
+            enum pl_err e = live_sql_stage(c->tx, m->live_id, m->code, m->time, &first);
+            return e == PL_OK && first ? live_warning(c->tx, c->now, m->live_id, known[i]) : e;
+        }
+    return PL_OK;
+}
 
 /* The relay's end codes, as the app sees them: a source that never came is a start that failed, and a handshake that failed is its hub's. */
 static const char *end_code(struct pl_str code, bool started)
@@ -407,6 +420,8 @@ static enum pl_err report(struct link_call *c, const struct event_msg *m, const 
     struct live_sql_state_row moved;
     bool found = false;
     enum pl_err e = live_stage_add(c->tx, m->live_id, r->event, m->time);
+    if (e == PL_OK)
+        e = warn(c, m); /* why a viewer is gone */
     if (e == PL_OK && r->state)
         e = live_sql_state(c->tx, m->live_id, pl_str_of(r->state), pl_str_of(r->from_states), &moved, &found);
     if (e == PL_OK && r->viewers)
@@ -463,6 +478,8 @@ static enum pl_err on_event(struct link_call *c, struct pl_fail *reterr)
         return e;
     if (pl_str_eqz(m->event, "ended"))
         return ended(c, r->ctx, m);
+    if (pl_str_eqz(m->event, "warning"))
+        return warn(c, m);
     for (size_t i = 0; i < PL_COUNT(reports); i++)
         if (pl_str_eqz(m->event, reports[i].event))
             return report(c, m, &reports[i]);

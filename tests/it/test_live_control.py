@@ -6,6 +6,7 @@ import uuid
 import pytest
 from simhub import add_camera, add_hub, make
 from simrelay import SimRelay
+from lib.events import Events
 from lib.wait import until
 
 _n = itertools.count(1)
@@ -183,6 +184,27 @@ def test_a_client_revoked_while_its_live_starts_watches_nothing_S_S5(sim):
     home.relay.ok(asked)
     started.reply().refused("unauthenticated")
     assert home.running() == 0
+
+
+def test_what_is_wrong_is_said_by_its_code_V_C7(sim):
+    """A session that stands in `connecting` has a verdict: each code is a stage of its own, once, and an event for those who watch."""
+    codes = ["too_fast", "no_key_frame", "packet_too_large", "dtls_fingerprint"]
+    home = sim()
+    home.relay.answers("session.open", "viewer.add", "session.close")
+    live = home.live().ok(201)
+    with Events(home.porch, home.api.token) as events:
+        for _ in range(2):
+            for code in codes[:3]:
+                home.relay.event(live["live_id"], "warning", code=code)
+            home.relay.event(live["live_id"], "warning", code="of_a_newer_relay")
+            home.relay.event(live["live_id"], "viewer_gone", viewer_id=live["viewer_id"], code="dtls_fingerprint")
+        home.relay.event(live["live_id"], "source_connected")
+        events.wait("live.state", lambda d: d["live_id"] == live["live_id"] and d["state"] == "connecting")  # the last one: the others have come
+        said = [e["data"] for e in events.events if e.get("event") == "live.warning"]
+    assert [d["code"] for d in said] == codes and {d["live_id"] for d in said} == {live["live_id"]}
+    stages = [s["name"] for s in home.api.get(f"/v1/live/{live['live_id']}").ok(200)["stages"]]
+    assert sorted(s for s in stages if s in codes) == sorted(codes) and "warning" not in stages and "of_a_newer_relay" not in stages
+    assert [s["name"] for s in home.porch.ctl("session", "explain", live["live_id"])["stages"]] == stages
 
 
 def test_a_revoked_client_that_joined_is_cut_S_S5(sim):
