@@ -18,7 +18,7 @@ FRAME = 40.0  # ms between two pictures of the hub's test source
 PATIENCE = 60  # s for what is no part of a measurement
 PLACES = 8  # of the ten that a session has; a viewer that went away without a word keeps its own for ten seconds
 
-PAGE = chapter_page().replace("</script>", """
+PAGE = chapter_page().split('<script type="module">')[0] + """<script>
   let posted, answered;
   const send = window.fetch.bind(window), take = RTCPeerConnection.prototype.setRemoteDescription;
   window.fetch = async (url, init) => {
@@ -51,7 +51,7 @@ PAGE = chapter_page().replace("</script>", """
   // Joins, looks, and leaves; milliseconds of the system's clock.
   async function join(api, token, camera, stay) {
     const element = document.createElement("video");
-    const shown = await watch(api, token, camera, element);
+    const shown = await watch(api, async () => token, camera, element, () => {});
     const track = shown.peer.getTransceivers().map((t) => t.receiver.track).find((t) => t.kind === "video");
     const reader = new MediaStreamTrackProcessor({ track }).readable.getReader();
     try {
@@ -64,7 +64,8 @@ PAGE = chapter_page().replace("</script>", """
       element.srcObject = null;
     }
   }
-</script>""").replace("<script>", '<script src="measure.js"></script>\n<script>', 1)
+</script>"""
+PAGE = PAGE.replace("<script>", '<script src="measure.js"></script>\n<script>', 1)
 
 
 def free_port():

@@ -96,7 +96,7 @@ def browser(field, verdicts, runs):
     """V-A1, V-A4: Chromium, a page that stays open, as an app does, and a new peer connection each time. REST itself is not delayed: a phone adds its round trip."""
     field.hub_net.change("N50")
     net = field.net("Q32")
-    with Chromium(field.page.url) as chromium:
+    with Chromium(field.page.url, loopback=True) as chromium:
         chromium.run(f"through('{net.host}', {net.port})")
         found = visits(field, chromium, runs)
     verdicts.add(FIRST[0], "Chromium, WHEP POST to first decoded picture", [rows[0][0] - posted for posted, rows, _ in found], *FIRST[1:])
@@ -136,7 +136,7 @@ def cold(field, verdicts, runs):
     """V-A3: the hub sleeps, ICE and DTLS run meanwhile. One native viewer and one Chromium start each session, both behind N50."""
     field.hub_net.change("N50")
     net, lanes, found = field.net("N50"), field.lanes[:AT_ONCE], []
-    with Chromium(field.page.url) as chromium:
+    with Chromium(field.page.url, loopback=True) as chromium:
         chromium.run(f"through('{net.host}', {net.port})")
         for _ in range(-(-runs // len(lanes))):
             found += [one for all_of in field.tried(lambda: cold_round(field, chromium, net, lanes)) for one in all_of]

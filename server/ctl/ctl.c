@@ -20,13 +20,14 @@ static const struct ctl_option common_options[] = {
 static const struct ctl_option up_options[] = {
     OPT("--http", "HOST:PORT", http, "Where REST listens; port 0 takes a free one.", .dflt = "127.0.0.1:8080"),
     OPT("--ws", "HOST:PORT", ws, "Where WebSockets listen.", .dflt = "127.0.0.1:8081"),
-    OPT("--media", "HOST:PORT", media, "Where media (UDP) is taken.", .dflt = "127.0.0.1:50000"),
+    OPT("--media", "HOST:PORT", media, "Where media (UDP) is taken. Default 127.0.0.1:50000; with --demo port 50000 of this machine's own address, for browsers."),
     OPT("--advertise", "HOST:PORT", advertise, "What hubs and phones are told for media, when it differs."),
     OPT("--tls-cert", "FILE", tls_cert, "REST and WebSockets over TLS: the certificate with its chain (PEM). Without it only loopback is listened on."),
     OPT("--tls-key", "FILE", tls_key, "The certificate's key (PEM)."),
     OPT("--tls-ca", "FILE", tls_ca, "Who vouches for the certificate, when it is none of the system's authorities: for the relay, the demo's hub and `demo watch`."),
     OPT("--tls-name", "HOST", tls_name, "By which name of the certificate they dial, when it does not bear the address that is listened on."),
     OPT("--demo", NULL, demo, "Prepares a demo household and starts a hub with a moving picture."),
+    OPT("--page", "PORT", page, "With --demo: the port of localhost that `demo page` serves; the API may be called by pages from there.", .dflt = "8082"),
     OPT("--smtp", "URL", smtp, "Mail goes there: smtp://host:port or smtps://…; without it messages are shown here and by `porchctl outbox`."),
     OPT("--sms-webhook", "URL", sms_webhook, "SMS and voice messages are POSTed there."),
     OPT("--config", "FILE", config, "Settings of porchlightd."),
@@ -63,6 +64,7 @@ static const struct ctl_option admin_revoke_options[] = {
 static const struct ctl_command commands[] = {
     { "up", "", "Runs the whole of Porchlight on this machine until Ctrl-C", 0, 0, up_options, ctl_up, NULL },
     { "demo watch", "", "Shows the live picture of the demo camera", 0, 0, watch_options, ctl_demo_watch, NULL },
+    { "demo page", "[FOLDER]", "Serves a page that shows the demo camera in a browser, until Ctrl-C; FOLDER keeps a copy of it to change", 0, 1, NULL, ctl_demo_page, NULL },
     { "status", "", "Version of the server that runs, and since when", 0, 0, admin_options, ctl_show, &ctl_view_status },
     { "nodes", "", "Lists nodes: which drain, and how many hubs are with each", 0, 0, admin_options, ctl_show, &ctl_view_nodes },
     { "outbox", "", "Messages that were not handed to a provider, with their PINs", 0, 0, admin_options, ctl_show, &ctl_view_outbox },

@@ -22,7 +22,7 @@ struct ctl {
     const char *dir;         /**< data folder, absolute */
     bool json;
     /* up */
-    const char *http, *ws, *media; /**< HOST:PORT, port 0 takes a free one */
+    const char *http, *ws, *media; /**< HOST:PORT, port 0 takes a free one; media NULL: 50000 of this machine's own address with demo, else of loopback */
     const char *tls_cert, *tls_key; /**< PEM files; NULL: no TLS */
     const char *tls_ca;      /**< who vouches for the certificate; NULL: the system's authorities */
     const char *tls_name;    /**< the certificate's, by which this machine's own programs dial; NULL: by address */
@@ -31,6 +31,7 @@ struct ctl {
     const char *sets[64];    /**< --set name=value, passed on */
     int n_sets;
     bool demo;
+    const char *page;        /**< with demo: port of localhost for `demo page` */
     /* demo watch */
     const char *out;
     const char *seconds;
@@ -67,6 +68,7 @@ int ctl_main(int argc, char **argv);
 enum pl_err ctl_up(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_migrate(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr);
+enum pl_err ctl_demo_page(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_inventory_import(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_oauth_client_add(struct ctl *c, struct pl_fail *reterr);
 enum pl_err ctl_relay_enroll(struct ctl *c, struct pl_fail *reterr);

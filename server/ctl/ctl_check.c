@@ -83,6 +83,26 @@ const char *check_dial_name(struct pl_arena *a, const char *text, const char *na
     return name ? pl_fmt(a, "%s%s", name, strrchr(text, ':')).p : check_dial(a, text);
 }
 
+const char *check_own_host(struct pl_arena *a)
+{
+    /* Nobody has these (RFC 5737, RFC 3849). Nothing is sent there: the kernel says what it would be sent from. */
+    static const char *const elsewhere[] = { "192.0.2.1:9", "[2001:db8::1]:9" };
+    for (size_t i = 0; i < PL_COUNT(elsewhere); i++) {
+        struct address to, own;
+        char text[INET6_ADDRSTRLEN];
+        own.n = sizeof own.ss;
+        int fd = parse_address(elsewhere[i], &to) ? socket(to.ss.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1;
+        bool told = fd >= 0 && connect(fd, (struct sockaddr *)&to.ss, to.n) == 0 && getsockname(fd, (struct sockaddr *)&own.ss, &own.n) == 0;
+        if (fd >= 0)
+            close(fd);
+        bool v6 = told && own.ss.ss_family == AF_INET6;
+        const void *at = v6 ? (const void *)&((const struct sockaddr_in6 *)&own.ss)->sin6_addr : (const void *)&((const struct sockaddr_in *)&own.ss)->sin_addr;
+        if (told && inet_ntop(own.ss.ss_family, at, text, sizeof text))
+            return pl_fmt(a, v6 ? "[%s]" : "%s", text).p;
+    }
+    return "127.0.0.1";
+}
+
 /* Takes the port for a moment, as the daemon will. */
 static enum pl_err check_port(const char *option, const char *text, int type, int *ret_fd, struct pl_fail *reterr)
 {

@@ -17,3 +17,5 @@ PL_MUST enum pl_err check_loopback(const char *text, struct pl_fail *reterr);
 const char *check_dial(struct pl_arena *a, const char *text);
 /* The same by a name in place of the address; NULL: by the address. */
 const char *check_dial_name(struct pl_arena *a, const char *text, const char *name);
+/* This machine's own address as the host of HOST:PORT: the one that its default route is left by, IPv4 before IPv6; loopback when there is none. */
+const char *check_own_host(struct pl_arena *a);

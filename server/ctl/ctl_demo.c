@@ -1,3 +1,4 @@
+#include "ctl_check.h"
 #include "ctl_demo.h"
 #include "json.h"
 #include <stdio.h>
@@ -257,4 +258,32 @@ enum pl_err demo_claim(struct demo *d, struct rest *r, struct pl_fail *reterr)
     if (e == PL_OK && !d->camera_id.n)
         e = claim_device(d, r, false, &d->camera_id, reterr);
     return e;
+}
+
+struct told_tls { struct pl_str ca, name; };
+struct told_demo { struct pl_str page; };
+struct told { struct pl_str http, media; struct told_tls tls; struct told_demo demo; };
+static const struct json_field told_tls_fields[] = { JSON_F(struct told_tls, ca, J_STR, J_OPTIONAL), JSON_F(struct told_tls, name, J_STR, J_OPTIONAL), J_END };
+static const struct json_field told_demo_fields[] = { JSON_F(struct told_demo, page, J_STR, J_OPTIONAL), J_END };
+static const struct json_field told_fields[] = { JSON_F(struct told, http, J_STR, J_REQUIRED), JSON_F(struct told, media, J_STR, J_REQUIRED),
+    JSON_F(struct told, tls, J_OBJECT, J_OPTIONAL, .fields = told_tls_fields), JSON_F(struct told, demo, J_OBJECT, J_OPTIONAL, .fields = told_demo_fields), J_END };
+
+enum pl_err demo_find(struct ctl *c, struct demo_there *ret, struct pl_fail *reterr)
+{
+    struct told t = { .http = PL_STR_NONE };
+    struct pl_str text;
+    *ret = (struct demo_there){ .rest = { .c = c } };
+    enum pl_err e = ctl_paths_of(c, &ret->paths, reterr);
+    if (e != PL_OK)
+        return e;
+    if (ctl_read(c->arena, ret->paths.ready, 65536, &text, NULL) != PL_OK || json_take(told_fields, JSON_LENIENT, text, c->arena, &t, NULL) != PL_OK)
+        return ctl_not_running(c, &ret->paths, "up --demo", reterr);
+    if (!t.demo.page.n || demo_load(c, &ret->paths, &ret->demo, NULL) != PL_OK || !demo_complete(&ret->demo))
+        return pl_fail(reterr, PL_NOT_FOUND, "%s has no demo household: start it with one (porchctl up --demo).", c->dir);
+    ret->rest.tls = t.tls.ca.p != NULL;
+    ret->rest.ca_file = t.tls.ca.n ? pl_str_z(c->arena, t.tls.ca) : NULL;
+    ret->rest.host = check_dial_name(c->arena, pl_str_z(c->arena, t.http), t.tls.name.n ? pl_str_z(c->arena, t.tls.name) : NULL);
+    ret->media = t.media;
+    ret->page_port = t.demo.page;
+    return ret->rest.host ? PL_OK : PL_NO_MEMORY;
 }

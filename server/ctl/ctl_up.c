@@ -14,6 +14,7 @@
 #define MIGRATE_WAIT (300 * PL_SECOND)
 #define MESSAGES_MEMORY (8u << 20)
 
+#define MEDIA_PORT "50000"
 #define MOST_NODES 6 /* more would want more connections than the private database has */
 
 /* One porchlightd, and the relay that dials it. */
@@ -34,6 +35,7 @@ struct up {
     unsigned n_nodes;
     struct proc hub;
     struct demo demo;
+    const char *origins;           /* with the demo: the setting that lets its page call the API */
     struct pl_str shown;           /* newest message that the console has shown */
 };
 
@@ -109,6 +111,7 @@ static enum pl_err start_server(struct up *u, struct node *n, bool send, struct 
     }
     for (int i = 0; i < c->n_sets; i++)
         option(p, "--set", c->sets[i]);
+    option(p, "--set", u->origins); /* behind theirs, which it holds */
     option(p, "--db", u->pg.conninfo);
     option(p, "--data", u->paths.dir);
     option(p, "--migrations", folder);
@@ -329,6 +332,7 @@ static enum pl_err say_ready(struct up *u, struct pl_fail *reterr)
         jw_str(&w, "system_id", u->demo.system_id);
         jw_str(&w, "hub_id", u->demo.hub_id);
         jw_str(&w, "camera_id", u->demo.camera_id);
+        jw_z(&w, "page", u->c->page);
         jw_close(&w);
     }
     jw_close(&w);
@@ -365,6 +369,9 @@ static void say_people(const struct up *u)
     if (u->c->demo) {
         ctl_say("  Sign in    e-mail %s  password %s  (the PIN is in the outbox)", u->demo.email.p, u->demo.password.p);
         ctl_say("  See it     %s --dir %s demo watch", self, dir);
+        ctl_say("  In a page  %s --dir %s demo page", self, dir);
+        if (check_loopback(u->nodes[0].media, NULL) == PL_OK)
+            ctl_say("             It may show nothing: media are on loopback, which browsers hardly use. This machine has no other address, or --media named none.");
     }
     ctl_say("Ctrl-C stops all of it.\n");
 }
@@ -455,10 +462,32 @@ static const char *any_port(struct pl_arena *a, const char *address)
     return colon ? pl_fmt(a, "%.*s:0", (int)(colon - address), address).p : address;
 }
 
+/* Firefox sends nothing to a loopback address, Chromium only where there is another network, and what the demo shows is for them too. REST stays on loopback: their pages come
+ * from this machine. */
+static const char *own_media(const struct ctl *c)
+{
+    return c->demo ? pl_fmt(c->arena, "%s:" MEDIA_PORT, check_own_host(c->arena)).p : "127.0.0.1:" MEDIA_PORT;
+}
+
+static enum pl_err demo_page(struct up *u, struct pl_fail *reterr)
+{
+    struct pl_str origins;
+    uint32_t port;
+    if (pl_parse_u32(pl_str_of(u->c->page), 1, 65535, &port) != PL_OK)
+        return pl_fail(reterr, PL_INVALID_REQUEST, "--page %s: it is a port of localhost, 1 to 65535.", u->c->page);
+    enum pl_err e = demo_origins(u->c, &origins, reterr);
+    u->origins = e == PL_OK ? pl_fmt(u->c->arena, "http.allowed_origins=%.*s", PL_FMT(origins)).p : NULL;
+    return e;
+}
+
 static enum pl_err lay_out(struct up *u, struct pl_fail *reterr)
 {
     struct ctl *c = u->c;
     struct pl_arena *a = c->arena;
+    enum pl_err e = c->demo ? demo_page(u, reterr) : PL_OK;
+    if (e != PL_OK)
+        return e;
+    c->media = c->media ? c->media : own_media(c);
     for (unsigned i = 0; i < u->n_nodes; i++) {
         struct node *n = &u->nodes[i];
         n->suffix = i ? pl_fmt(a, "-%u", i + 1).p : "";

@@ -1,6 +1,4 @@
-#include "ctl_check.h"
 #include "ctl_demo.h"
-#include "json.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,23 +14,6 @@ static enum pl_err pause_watch(void *arg)
 {
     (void)arg;
     return poll(NULL, 0, 100) == 0 ? PL_OK : PL_EXPIRED; /* a signal ends the wait */
-}
-
-struct told_tls { struct pl_str ca, name; };
-struct told { struct pl_str http; struct told_tls tls; };
-static const struct json_field told_tls_fields[] = { JSON_F(struct told_tls, ca, J_STR, J_OPTIONAL), JSON_F(struct told_tls, name, J_STR, J_OPTIONAL), J_END };
-static const struct json_field told_fields[] = { JSON_F(struct told, http, J_STR, J_REQUIRED), JSON_F(struct told, tls, J_OBJECT, J_OPTIONAL, .fields = told_tls_fields), J_END };
-
-static enum pl_err find_server(struct ctl *c, const struct ctl_paths *p, struct rest *r, struct pl_fail *reterr)
-{
-    struct told t = { .http = PL_STR_NONE };
-    struct pl_str text;
-    if (ctl_read(c->arena, p->ready, 65536, &text, NULL) != PL_OK || json_take(told_fields, JSON_LENIENT, text, c->arena, &t, NULL) != PL_OK)
-        return ctl_not_running(c, p, "up --demo", reterr);
-    r->tls = t.tls.ca.p != NULL;
-    r->ca_file = t.tls.ca.n ? pl_str_z(c->arena, t.tls.ca) : NULL;
-    r->host = check_dial_name(c->arena, pl_str_z(c->arena, t.http), t.tls.name.n ? pl_str_z(c->arena, t.tls.name) : NULL);
-    return r->host ? PL_OK : PL_NO_MEMORY;
 }
 
 /* Runs the viewer with the session on its stdin; it ends by itself or by Ctrl-C, which reaches it too. */
@@ -102,18 +83,14 @@ static enum pl_err start_live(struct demo *d, struct rest *r, struct rest_answer
 
 enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr)
 {
-    struct ctl_paths p;
-    struct demo d;
-    struct rest r = { .c = c, .pause = pause_watch };
+    struct demo_there t;
     struct rest_answer live = { 0 }, ended = { 0 };
     char path[160];
-    enum pl_err e = ctl_paths_of(c, &p, reterr);
-    if (e == PL_OK)
-        e = find_server(c, &p, &r, reterr);
-    if (e == PL_OK && (demo_load(c, &p, &d, NULL) != PL_OK || !demo_complete(&d)))
-        return pl_fail(reterr, PL_NOT_FOUND, "%s has no demo household: start it with one (porchctl up --demo).", c->dir);
-    if (e == PL_OK)
-        e = start_live(&d, &r, &live, reterr);
+    enum pl_err e = demo_find(c, &t, reterr);
+    if (e != PL_OK)
+        return e;
+    t.rest.pause = pause_watch;
+    e = start_live(&t.demo, &t.rest, &live, reterr);
     if (e == PL_OK && !live.srtp.n)
         e = pl_fail(reterr, PL_UNAVAILABLE, "The server gave no SRTP session.");
     if (e != PL_OK)
@@ -122,6 +99,6 @@ enum pl_err ctl_demo_watch(struct ctl *c, struct pl_fail *reterr)
         ctl_say("There is no display here, so nothing is shown; --out DIR writes pictures and sound there. Frames are counted until %s.", c->seconds ? "the time is over" : "Ctrl-C");
     e = view(c, live.srtp, reterr);
     snprintf(path, sizeof path, "/v1/live/%.*s", PL_FMT(live.live_id));
-    (void)!rest_call(&r, "DELETE", path, &ended, NULL, NULL); /* it ends by itself too, when nobody watches */
+    (void)!rest_call(&t.rest, "DELETE", path, &ended, NULL, NULL); /* it ends by itself too, when nobody watches */
     return e;
 }

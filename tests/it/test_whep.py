@@ -94,6 +94,18 @@ def test_an_ice_restart_keeps_the_picture(porch, home, chromium):
     assert watcher.negotiated()["dtls"] == "connected"
 
 
+def test_the_page_extends_its_view_and_says_why_it_ended(porch, home, chromium):
+    chromium.run("(() => { const wait = window.setTimeout; window.setTimeout = (f, ms) => (ms < 10000 ? wait(f, ms) : ((window.later = f), (window.after = ms), 0)); })()")
+    watcher = Watcher(chromium, porch, home.api.token, home.cameras[0])
+    watcher.more(25)
+    before = home.api.get(f"/v1/live/{watcher.live_id}").ok(200)["expires_at"]
+    assert 200_000 < chromium.run("after") <= 270_000  # a camera on battery: 300 s, and 30 s before that
+    chromium.run("later()")
+    assert home.api.get(f"/v1/live/{watcher.live_id}").ok(200)["expires_at"] > before
+    home.api.delete(f"/v1/live/{watcher.live_id}").ok(204)
+    until(lambda: chromium.run("said") == "ended_by_user", "the page says why nothing comes any more", 90)
+
+
 def test_who_leaves_is_sent_nothing_more(porch, home, chromium):
     watcher = Watcher(chromium, porch, home.api.token, home.cameras[0])
     watcher.more(50)

@@ -75,8 +75,11 @@ def driver():
 
 
 class Chromium:
-    def __init__(self, url, executable="/usr/bin/chromium"):
-        self.process = subprocess.Popen(["node", driver(), executable, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    """`inside`: what a command line begins with that runs in another network namespace (machine.py). `loopback`: WebRTC may use 127.0.0.1, which no browser does at home."""
+
+    def __init__(self, url, executable="/usr/bin/chromium", inside=(), loopback=False):
+        command = [*inside, "node", driver(), executable, url] + (["--allow-loopback-in-peer-connection"] if loopback else [])
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines, self.console, self._ids = queue.Queue(), [], itertools.count(1)
         threading.Thread(target=lambda: [self.lines.put(t) for t in self.process.stdout] + [self.lines.put("")], daemon=True).start()
         threading.Thread(target=lambda: self.console.extend(self.process.stderr), daemon=True).start()

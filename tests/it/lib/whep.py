@@ -3,9 +3,9 @@ import json
 
 from .browser import chapter_page
 
-PAGE = chapter_page().replace("</script>", """
+PAGE = chapter_page().split('<script type="module">')[0].replace("<script>", '<script src="measure.js"></script>\n<script>', 1) + """<script>
   const seen = new Seen();
-  let shown;
+  let shown, said;
   // From here on the relay is reached at this address: a bad network in between.
   function through(host, port) {
     const take = RTCPeerConnection.prototype.setRemoteDescription;
@@ -14,13 +14,13 @@ PAGE = chapter_page().replace("</script>", """
     };
   }
   async function start(api, token, camera) {
-    shown = await watch(api, token, camera, document.getElementById("video"));
+    shown = await watch(api, async () => token, camera, document.getElementById("video"), (text) => (said = text));
     for (const { receiver } of shown.peer.getTransceivers())
       if (receiver.track.kind === "video") seen.pictures(receiver.track);
     seen.sound(document.getElementById("video").srcObject);
     return shown.live.live_id;
   }
-</script>""").replace("<script>", '<script src="measure.js"></script>\n<script>', 1)
+</script>"""
 
 # Sound alone, for a browser without H.264: the offer leaves the page, and the answer comes, by the test.
 SOUND = """<!doctype html>
