@@ -256,8 +256,8 @@ int main(int argc, char **argv)
     uint32_t fps, seconds;
     struct epoll_event ev = { .events = EPOLLIN, .data.u32 = MAX_SESSIONS };
     struct node_cpu before, after;
-    if (argc < 6 || argc > 7 || (argc == 7 && strcmp(argv[6], "first") != 0) || pl_parse_u32(pl_str_of(argv[3]), 1, MAX_SESSIONS, &sessions) != PL_OK || pl_parse_u32(pl_str_of(argv[4]), 1, 10000, &fps) != PL_OK ||
-        pl_parse_u32(pl_str_of(argv[5]), 1, 600, &seconds) != PL_OK || stun_mac_new(&mac) != PL_OK || pl_srtp_start() != PL_OK)
+    if (argc < 6 || argc > 7 || (argc == 7 && strcmp(argv[6], "first") != 0) || pl_parse_u32(pl_str_of(argv[3]), 1, MAX_SESSIONS, &sessions) != PL_OK ||
+        pl_parse_u32(pl_str_of(argv[4]), 1, 10000, &fps) != PL_OK || pl_parse_u32(pl_str_of(argv[5]), 1, 600, &seconds) != PL_OK || stun_mac_new(&mac) != PL_OK || pl_srtp_start() != PL_OK)
         return 64;
     frame_us = PL_SECOND / fps;
     node_mode = argv[2];

@@ -267,8 +267,9 @@ static void come_and_go(uint32_t seconds)
     unsigned n = done_n < SAMPLES ? done_n - warm_n : SAMPLES - warm_n;
     qsort(add_us + warm_n, n, sizeof *add_us, by_value);
     qsort(check_us + warm_n, n, sizeof *check_us, by_value);
-    printf("%u %lld %lld %lld %lld %lld %lld %lld\n", done_n - warm_n, (long long)(after.used[0] - before.used[0]), (long long)(after.used[1] - before.used[1]), (long long)(after.used[2] - before.used[2]),
-        (long long)add_us[warm_n + n / 2], (long long)add_us[warm_n + n * 95 / 100], (long long)check_us[warm_n + n / 2], (long long)check_us[warm_n + n * 95 / 100]);
+    printf("%u %lld %lld %lld %lld %lld %lld %lld\n", done_n - warm_n, (long long)(after.used[0] - before.used[0]), (long long)(after.used[1] - before.used[1]),
+        (long long)(after.used[2] - before.used[2]), (long long)add_us[warm_n + n / 2], (long long)add_us[warm_n + n * 95 / 100], (long long)check_us[warm_n + n / 2],
+        (long long)check_us[warm_n + n * 95 / 100]);
 }
 
 /* The first half of the phones makes the relay warm (its queues, its heap), the second half is what is counted. */
