@@ -190,32 +190,17 @@ static enum pl_err on_relay(struct http_call *c, struct pl_fail *reterr)
     return admin_did(c, "relay.enrolled", "relay", body->name);
 }
 
-struct revoked {
-    const struct live_ctx *live;
-    struct pl_uuid relay_id;
-};
-static void cut(void *arg)
-{
-    const struct revoked *r = arg;
-    live_relay_cut(r->live, r->relay_id);
-}
-
 static enum pl_err on_relay_revoke(struct http_call *c, struct pl_fail *reterr)
 {
-    const struct admin_ctx *ctx = c->self;
-    struct revoked *r = PL_NEW(c->arena, struct revoked);
+    struct pl_uuid id;
     struct pl_utc at;
     struct pl_str name;
     (void)reterr;
-    if (!r)
-        return PL_NO_MEMORY;
-    r->live = ctx->live;
-    enum pl_err e = http_param_uuid(c, "id", &r->relay_id);
-    if (e != PL_OK || (e = live_relay_revoke(c->tx, c->now, r->relay_id, &name, &at)) != PL_OK)
+    enum pl_err e = http_param_uuid(c, "id", &id);
+    if (e != PL_OK || (e = live_relay_revoke(c->tx, c->now, id, &name, &at)) != PL_OK)
         return e;
     jw_str(&c->out, "name", name);
     jw_utc(&c->out, "revoked_at", at);
-    http_after(c, cut, r);
     return admin_did(c, "relay.revoked", "relay", name);
 }
 

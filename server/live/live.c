@@ -144,18 +144,27 @@ static enum pl_err warn(struct db_tx *tx, struct pl_utc now)
     return e;
 }
 
-/* Every node looks for the connections of revoked relays by itself: a nudge may be lost. */
-static enum pl_err cut_revoked_relays(const struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now)
+/* The node that a relay is connected to looks whether its key is good still. */
+static enum pl_err look_at_relay(struct db_tx *tx, struct pl_uuid id)
+{
+    char subject[64], text[PL_UUID_TEXT];
+    pl_uuid_text(id, text);
+    snprintf(subject, sizeof subject, "relay.%s", text);
+    return db_tell(tx, subject);
+}
+
+/* Every node looks for the connections of revoked relays by itself: what it is told by others may be lost. */
+static enum pl_err cut_revoked_relays(struct db_tx *tx, struct pl_utc now)
 {
     struct live_sql_relays_revoked_row *rows;
     size_t n;
     enum pl_err e = live_sql_relays_revoked(tx, pl_utc_add(now, -LOOK_FOR_REVOKED), &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
-        live_relay_cut(ctx, rows[i].id);
+        e = look_at_relay(tx, rows[i].id);
     return e;
 }
 
-enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings)
+enum pl_err live_expire(struct db_tx *tx, struct pl_utc now, struct live_ending **endings)
 {
     struct live_sql_overdue_row *rows;
     size_t n;
@@ -163,7 +172,7 @@ enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc no
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = live_end(tx, now, rows[i].id, pl_utc_cmp(rows[i].expires_at, now) < 0 ? "expired" : "relay_lost", endings);
     if (e == PL_OK)
-        e = cut_revoked_relays(ctx, tx, now);
+        e = cut_revoked_relays(tx, now);
     return e == PL_OK ? warn(tx, now) : e;
 }
 
@@ -203,7 +212,7 @@ enum pl_err live_relay_revoke(struct db_tx *tx, struct pl_utc now, struct pl_uui
         return e == PL_OK ? PL_NOT_FOUND : e;
     *ret_name = row.name;
     *ret_at = row.revoked_at;
-    return PL_OK;
+    return look_at_relay(tx, id);
 }
 
 enum pl_err live_list_relays(struct db_tx *tx, struct pl_utc now, struct jw *out)

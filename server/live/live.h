@@ -77,9 +77,9 @@ PL_MUST enum pl_err live_member_changed(struct db_tx *tx, struct pl_utc now, str
 PL_MUST enum pl_err live_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to);
 /* After device_account_deleted. Who opened what in systems that stay is forgotten, too. */
 PL_MUST enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_uuid account_id, struct live_ending **endings);
-/* Job, once a second: ends what is past its time or whose relay was revoked or has been away for ten minutes, warns of ends that are near. Nudges the
- * connections of relays that were revoked in the last minute. */
-PL_MUST enum pl_err live_expire(struct live_ctx *ctx, struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
+/* Job, once a second: ends what is past its time or whose relay was revoked or has been away for ten minutes, warns of ends that are near, and has
+ * the connections of relays that were revoked in the last minute looked at. */
+PL_MUST enum pl_err live_expire(struct db_tx *tx, struct pl_utc now, struct live_ending **endings);
 
 /* Job: forgets sessions that ended more than 30 days ago, 1,000 at a time. */
 PL_MUST enum pl_err live_clean(struct db_tx *tx, struct pl_utc now);
@@ -87,10 +87,9 @@ PL_MUST enum pl_err live_clean(struct db_tx *tx, struct pl_utc now);
 /* Relays: a node's key is registered before it may dial in. The same name with the same key is the same relay (*ret_id its id); another key is VERSION_CONFLICT. */
 PL_MUST enum pl_err live_relay_enroll(struct db_tx *tx, struct pl_rand *rand, struct pl_utc now, struct pl_str name, const uint8_t public_key[32], struct pl_uuid *ret_id,
                                       struct pl_fail *reterr);
-/* S-D12: from the commit on its key is refused, for good; live_relay_cut after it has whichever node it is connected to cut it, and every node looks by itself once a second.
+/* S-D12: from the commit on its key is refused, for good; whichever node it is connected to is told and cuts it, and every node looks by itself once a second.
  * live_expire ends its sessions with relay_lost. Again: the same answer. PL_NOT_FOUND: no relay has this id. */
 PL_MUST enum pl_err live_relay_revoke(struct db_tx *tx, struct pl_utc now, struct pl_uuid id, struct pl_str *ret_name, struct pl_utc *ret_at);
-void live_relay_cut(const struct live_ctx *ctx, struct pl_uuid id);
 struct live_counts {
     int64_t relays, connected, viewers, sessions; /**< relays let in · of these connected · viewers on those · sessions that have not ended */
 };

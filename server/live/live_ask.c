@@ -33,11 +33,3 @@ enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct 
         return pl_fail(reterr, PL_HUB_OFFLINE, "The hub is not connected to the cloud.");
     return e;
 }
-
-void live_relay_cut(const struct live_ctx *ctx, struct pl_uuid id)
-{
-    char subject[64], text[PL_UUID_TEXT];
-    pl_uuid_text(id, text);
-    snprintf(subject, sizeof subject, "relay.%s", text);
-    bus_nudge(ctx->bus, subject);
-}

@@ -25,7 +25,7 @@ static enum pl_err end_live(struct node *n, struct db *db, struct pl_arena *a, b
 {
     struct live_ending *endings = NULL;
     (void)ret_again;
-    IN_TX(n, db, a, live_expire(&n->live, tx, now, &endings));
+    IN_TX(n, db, a, live_expire(tx, now, &endings));
     if (e == PL_OK)
         live_tell(&n->live, a, endings);
     return e;

@@ -173,7 +173,7 @@ static inline size_t expire(int64_t s)
 {
     struct live_ending *endings = NULL;
     struct db_tx *tx = begin();
-    assert_int_equal(live_expire(&ctx, tx, at(s), &endings), PL_OK);
+    assert_int_equal(live_expire(tx, at(s), &endings), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     return count(endings);
 }
