@@ -115,11 +115,12 @@ struct relay_track { /* of the source */
 };
 
 struct relay_au { /* an access unit of the source's video, as it comes in */
-    bool started, key, sps;
+    bool started, key;
     uint32_t timestamp;
     uint64_t frame;            /**< how many came before it */
     uint64_t low, high, count; /**< sequence numbers: least, greatest; packets */
     uint64_t before;           /**< greatest number before it, 0: not known */
+    uint64_t sps, idr;         /**< least number with an SPS, with a part of an IDR slice; UINT64_MAX: none */
     bool marked, counted;      /**< its end has come; it was whole */
     uint64_t mark;             /**< number of the packet with the marker */
     uint64_t first_at, last_at; /**< ring indices */
@@ -243,6 +244,7 @@ struct relay_session {
     uint64_t frames;            /**< access units of the video so far */
     struct relay_shift shifts[RELAY_SHIFTS];
     unsigned shifts_n;          /**< ever made */
+    uint64_t high;              /**< greatest number that a packet of the video has got; 0: none */
     uint64_t rate;              /**< bytes a second of the source */
     uint64_t rate_bytes;        /**< since rate_at */
     struct pl_mono rate_at, reported_at;

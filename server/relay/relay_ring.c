@@ -20,8 +20,12 @@ void relay_ring_done(struct relay_ring *g)
     g->bytes = pl_heap_free(g->bytes);
 }
 
-uint64_t relay_ring_put(struct relay_ring *g, const struct relay_entry *like, const uint8_t *payload, size_t n)
+bool relay_ring_put(struct relay_ring *g, const struct relay_entry *like, const uint8_t *payload, size_t n, uint64_t *ret_index)
 {
+    struct relay_place *place = &g->by_seq[like->track][like->seq % RELAY_RING_ENTRIES];
+    uint16_t round = (uint16_t)(like->seq / RELAY_RING_ENTRIES + 1);
+    if ((int16_t)(uint16_t)(round - place->round) <= 0)
+        return false;
     size_t at = g->end % g->size;
     if (at + n > g->size) /* a payload is never cut in two */
         g->end += g->size - at;
@@ -29,8 +33,9 @@ uint64_t relay_ring_put(struct relay_ring *g, const struct relay_entry *like, co
     *e = *like;
     e->start = g->end;
     e->n = (uint16_t)n;
-    g->by_seq[e->track][e->seq % RELAY_RING_ENTRIES] = (uint16_t)g->head;
+    *place = (struct relay_place){ (uint16_t)g->head, round };
     memcpy(g->bytes + e->start % g->size, payload, n);
     g->end += n;
-    return g->head++;
+    *ret_index = g->head++;
+    return true;
 }

@@ -16,18 +16,22 @@ struct relay_entry {
     uint8_t track;      /**< below RELAY_RING_TRACKS */
     bool marker;
 };
+struct relay_place { /* of number n */
+    uint16_t index; /**< lower bits */
+    uint16_t round; /**< n / RELAY_RING_ENTRIES + 1, lower bits; 0: none yet */
+};
 struct relay_ring {
     uint8_t *bytes;
     size_t size;
     uint64_t head;      /**< index of the next packet */
     uint64_t end;       /**< place behind the last byte */
     struct relay_entry entries[RELAY_RING_ENTRIES];
-    uint16_t by_seq[RELAY_RING_TRACKS][RELAY_RING_ENTRIES]; /**< lower bits of the index of number n, at n % RELAY_RING_ENTRIES */
+    struct relay_place by_seq[RELAY_RING_TRACKS][RELAY_RING_ENTRIES]; /**< of the greatest number n so far, at n % RELAY_RING_ENTRIES */
 };
 PL_MUST enum pl_err relay_ring_init(struct relay_ring *g, size_t size);
 void relay_ring_done(struct relay_ring *g);
-/* Copies the payload in; n at most 2,048. Returns the index. */
-uint64_t relay_ring_put(struct relay_ring *g, const struct relay_entry *like, const uint8_t *payload, size_t n);
+/* Copies the payload in; n at most 2,048. A number stands for one packet, for ever (S-M6): false when it was put before, or RELAY_RING_ENTRIES ago and nobody knows. */
+PL_MUST bool relay_ring_put(struct relay_ring *g, const struct relay_entry *like, const uint8_t *payload, size_t n, uint64_t *ret_index);
 /* NULL: it is not there any more, or not yet. */
 static inline const struct relay_entry *relay_ring_at(const struct relay_ring *g, uint64_t index)
 {
@@ -39,7 +43,7 @@ static inline const struct relay_entry *relay_ring_at(const struct relay_ring *g
 /* The packet of this number; NULL: it is not there any more, or never came. */
 static inline const struct relay_entry *relay_ring_find(const struct relay_ring *g, unsigned track, uint64_t seq)
 {
-    uint16_t back = (uint16_t)((uint16_t)g->head - g->by_seq[track][seq % RELAY_RING_ENTRIES]);
+    uint16_t back = (uint16_t)((uint16_t)g->head - g->by_seq[track][seq % RELAY_RING_ENTRIES].index);
     const struct relay_entry *e = back && back <= g->head ? relay_ring_at(g, g->head - back) : NULL;
     return e && e->seq == seq && e->track == track ? e : NULL;
 }

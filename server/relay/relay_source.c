@@ -91,18 +91,21 @@ static void came_late(struct relay_track *t, uint64_t seq)
     t->missing_n = kept;
 }
 
-/* ---- Numbers: the source's own, and behind each packet of ours one more. */
+/* ---- Numbers: the source's own, and behind each packet of ours one more. A shift begins above every number that was given, or one would be given twice (S-M6). */
 
-static uint64_t number_of(const struct relay_session *s, uint64_t seq)
+/* False: so late that nobody knows which it is. */
+static bool number_of(const struct relay_session *s, uint64_t seq, uint64_t *ret)
 {
     unsigned kept = s->shifts_n < RELAY_SHIFTS ? s->shifts_n : RELAY_SHIFTS;
     for (unsigned i = 0; i < kept; i++) {
         const struct relay_shift *h = &s->shifts[(s->shifts_n - 1 - i) % RELAY_SHIFTS];
-        if (seq >= h->from)
-            return seq + h->by;
+        if (seq >= h->from) {
+            *ret = seq + h->by;
+            return true;
+        }
     }
-    const struct relay_shift *oldest = &s->shifts[(s->shifts_n - kept) % RELAY_SHIFTS];
-    return kept ? seq + oldest->by - 1 : seq;
+    *ret = seq;
+    return s->shifts_n <= RELAY_SHIFTS;
 }
 
 static void shift_from(struct relay_session *s, uint64_t from)
@@ -138,10 +141,13 @@ static struct relay_key key_of(const struct relay_au *a)
     return k;
 }
 
+/* Parameter sets behind what needs them are none: nobody could decode from here. */
+static bool startable(const struct relay_au *a) { return a->key && a->sps != UINT64_MAX && a->sps <= a->idr; }
+
 bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret)
 {
     const struct relay_au *a = &s->au;
-    if (!a->started || !a->key || !a->sps || (s->key.valid && s->key.from >= a->low))
+    if (!a->started || !startable(a) || (s->key.valid && s->key.from >= a->low))
         return false;
     *ret = key_of(a);
     return true;
@@ -150,7 +156,7 @@ bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret)
 static void key_started(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
 {
     struct relay_key k = key_of(a);
-    if (!a->sps) /* nobody could decode from here */
+    if (!startable(a))
         return;
     s->want_key = s->asked = false;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
@@ -160,7 +166,7 @@ static void key_started(struct relay *r, struct relay_session *s, struct pl_mono
 
 static void au_check(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
 {
-    bool whole = a->key && a->sps && a->marked && a->count == a->mark - a->low + 1 && (a->before == 0 || a->low == a->before + 1);
+    bool whole = a->marked && startable(a) && a->count == a->mark - a->low + 1 && (a->before == 0 || a->low == a->before + 1);
     if (!whole || (s->key.valid && s->key.from >= a->low))
         return;
     s->key = key_of(a);
@@ -178,7 +184,8 @@ static void au_add(struct relay_au *a, uint64_t number, uint64_t at, const struc
     a->last_at = at > a->last_at ? at : a->last_at;
     a->count++;
     a->key |= scan->key;
-    a->sps |= scan->sps;
+    a->sps = scan->sps && number < a->sps ? number : a->sps;
+    a->idr = scan->idr && number < a->idr ? number : a->idr;
     if (marker) {
         a->marked = true;
         a->mark = number;
@@ -192,10 +199,8 @@ static struct relay_au *au_of(struct relay *r, struct relay_session *s, struct p
     if (a->started && timestamp == a->timestamp)
         return a;
     if (a->started && (int32_t)(timestamp - a->timestamp) < 0) {
-        if (!b->started || timestamp != b->timestamp)
-            return NULL;
         a->before = number > a->before && number < a->low ? number : a->before;
-        return b;
+        return b->started && timestamp == b->timestamp ? b : NULL;
     }
     if (a->started && !a->marked && number == a->high + 1) { /* a sender that sets no marker: the next timestamp ends it */
         a->marked = true;
@@ -203,56 +208,74 @@ static struct relay_au *au_of(struct relay *r, struct relay_session *s, struct p
         au_check(r, s, now, a);
     }
     *b = *a;
-    *a = (struct relay_au){ .started = true, .timestamp = timestamp, .frame = s->frames++, .low = UINT64_MAX, .first_at = UINT64_MAX, .before = b->started ? b->high : 0 };
+    *a = (struct relay_au){ .started = true, .timestamp = timestamp, .frame = s->frames++, .low = UINT64_MAX, .first_at = UINT64_MAX, .before = s->high,
+        .sps = UINT64_MAX, .idr = UINT64_MAX };
     return a;
 }
 
-/* A key frame that comes without SPS and PPS gets those that the source sent earlier, once and for every viewer; its own numbers move on by one. */
-static void put_params(struct relay_session *s, struct pl_mono now, struct relay_au *a, uint64_t seq, uint64_t number)
+/* Into the ring, with its number and place in its access unit. */
+static void put(struct relay *r, struct relay_session *s, struct pl_mono now, struct relay_au *a, const struct rtp_packet *pkt, uint64_t number, const struct h264_scan *scan)
+{
+    struct relay_entry like = { .seq = number, .at_us = now.us, .timestamp = pkt->h.timestamp, .track = RELAY_VIDEO, .marker = pkt->h.marker };
+    uint64_t at;
+    if (!relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n, &at)) {
+        r->stats.replayed++;
+        return;
+    }
+    s->high = number > s->high ? number : s->high;
+    if (a)
+        au_add(a, number, at, scan, pkt->h.marker);
+}
+
+/* A key frame that comes without SPS and PPS gets those that the source sent earlier, once and for every viewer, before its first slice; the source's own numbers from there on
+ * move by one. Returns by how much the packet's own has. */
+static unsigned put_params(struct relay *r, struct relay_session *s, struct pl_mono now, struct relay_au *a, uint64_t seq, uint64_t number, const struct h264_scan *scan)
 {
     static const struct h264_scan both = { .sps = true, .pps = true };
     uint8_t p[1 + 2 * (2 + RELAY_PARAM_MAX)];
-    size_t n = 1;
+    uint64_t gap = number - s->high - 1, back = scan->key ? 0 : 1;
+    if (number <= s->high || (gap == 0 && !scan->key))
+        return 0;
+    /* Before what is still on its way, too, if that can only be of this key frame: it may be the slice's start, or SPS and PPS that are others now. */
+    if (gap <= RELAY_REORDER && (a->count || (s->au_before.marked && s->au_before.mark == s->high)))
+        back = gap;
+    struct rtp_packet own = { .h.timestamp = a->timestamp, .payload = p, .payload_n = 1 };
     p[0] = 0x60 | H264_STAP_A;
     for (int i = 0; i < 2; i++) {
-        p[n] = (uint8_t)(s->params_n[i] >> 8);
-        p[n + 1] = (uint8_t)s->params_n[i];
-        memcpy(p + n + 2, s->params[i], s->params_n[i]);
-        n += 2 + s->params_n[i];
+        uint8_t *q = p + own.payload_n;
+        q[0] = (uint8_t)(s->params_n[i] >> 8);
+        q[1] = (uint8_t)s->params_n[i];
+        memcpy(q + 2, s->params[i], s->params_n[i]);
+        own.payload_n += 2 + s->params_n[i];
     }
-    /* Before a packet that is still on its way, too: it may be the middle of a NAL unit. */
-    uint64_t first = a->count == 0 && a->before && number - a->before - 1 <= RELAY_REORDER ? a->before + 1 : number;
-    struct relay_entry like = { .seq = first, .at_us = now.us, .timestamp = a->timestamp, .track = RELAY_VIDEO };
-    uint64_t at = relay_ring_put(&s->ring, &like, p, n);
-    shift_from(s, seq - (number - first));
-    au_add(a, first, at, &both, false);
+    put(r, s, now, a, &own, number - back, &both);
+    shift_from(s, seq - back);
+    return 1;
 }
 
 static void video(struct relay *r, struct relay_session *s, struct pl_mono now, uint64_t seq, const struct rtp_packet *pkt)
 {
     struct h264_scan scan = h264_scan(pkt->payload, pkt->payload_n);
-    uint64_t number = number_of(s, seq);
+    uint64_t number;
+    if (!number_of(s, seq, &number))
+        return;
     struct relay_au *a = au_of(r, s, now, number, pkt->h.timestamp);
     bool starts = a && scan.key && !a->key;
     if (scan.sps || scan.pps)
         keep_params(s, pkt);
-    if (starts && a == &s->au && !scan.sps && !a->sps && params_known(s)) {
-        put_params(s, now, a, seq, number);
-        number++;
-    }
-    struct relay_entry like = { .seq = number, .at_us = now.us, .timestamp = pkt->h.timestamp, .track = RELAY_VIDEO, .marker = pkt->h.marker };
-    uint64_t at = relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n);
-    if (!a)
-        return;
-    au_add(a, number, at, &scan, pkt->h.marker);
-    if (a->marked && !a->counted && a->count == a->mark - a->low + 1) {
+    if (scan.idr && a == &s->au && a->idr == UINT64_MAX && a->sps == UINT64_MAX && !scan.sps && params_known(s))
+        number += put_params(r, s, now, a, seq, number, &scan);
+    put(r, s, now, a, pkt, number, &scan);
+    if (a && a->marked && !a->counted && a->count == a->mark - a->low + 1) {
         a->counted = true;
         r->stats.freezes_in += relay_flow_picture(&s->flow, now);
     }
     if (starts)
         key_started(r, s, now, a);
-    au_check(r, s, now, &s->au_before);
-    au_check(r, s, now, &s->au);
+    if (a)
+        au_check(r, s, now, a);
+    if (a != &s->au) /* what was missing before it may have come */
+        au_check(r, s, now, &s->au);
 }
 
 static void measure(struct relay_session *s, struct pl_mono now, size_t n)
@@ -315,7 +338,9 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         return;
     }
     struct relay_entry like = { .seq = seq, .at_us = now.us, .timestamp = pkt->h.timestamp, .track = RELAY_AUDIO, .marker = pkt->h.marker };
-    (void)relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n);
+    uint64_t at;
+    if (!relay_ring_put(&s->ring, &like, pkt->payload, pkt->payload_n, &at))
+        r->stats.replayed++;
 }
 
 /* ---- Reports. */

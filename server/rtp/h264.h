@@ -31,7 +31,7 @@ size_t h264_pack_next(struct h264_pack *k, uint8_t *out, bool *ret_last);
 /* What one RTP payload holds. */
 struct h264_scan {
     bool key;       /**< NAL 5 or 7 starts here: a key frame's access unit */
-    bool idr;       /**< NAL 5 starts here */
+    bool idr;       /**< NAL 5 starts here or goes on */
     bool sps, pps;  /**< stands here whole */
     bool reference; /**< nal_ref_idc is not 0 */
     bool valid;     /**< well-formed mode 1 payload */

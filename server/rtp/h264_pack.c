@@ -145,6 +145,8 @@ struct h264_scan h264_scan(const uint8_t *payload, size_t n)
             return bad;
         if (fu & 0x80)
             scan_nal(&s, (uint8_t)((head & 0x60) | (fu & 0x1f)), false);
+        else
+            s.idr = (fu & 0x1f) == H264_IDR;
         s.reference |= (head & 0x60) != 0;
     } else if (t == H264_STAP_A) {
         if (n < 4)

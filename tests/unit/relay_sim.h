@@ -2,6 +2,7 @@
 #pragma once
 #include "h264.h"
 #include "relay.h"
+#include "relay_oracle.h"
 #include "rtcp.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,6 +31,7 @@ struct sim {
     struct pl_uuid live_id;
     size_t queued, largest_run;
     struct sim_datagram *queue; /* what the relay has sent and nobody has taken */
+    struct oracle *oracle;
     uint8_t check_no;
     struct sim_dtls dtls[SIM_DTLS];
     size_t dtls_n;
@@ -77,6 +79,7 @@ static void sim_take(struct relay_sink *self, const struct relay_run *run)
         d->n = run->n - at < run->segment ? run->n - at : run->segment;
         assert_true(d->n <= SIM_PACKET);
         memcpy(d->p, run->p + at, d->n);
+        oracle_sent(s->oracle, d->p, d->n);
     }
     assert_true(segments <= 64 && run->n <= 65507);
     s->largest_run = segments > s->largest_run ? segments : s->largest_run;
@@ -100,6 +103,7 @@ static inline void sim_new(struct sim *s, unsigned max_sessions, size_t ring)
     s->sink.dtls = sim_dtls_take;
     s->now.us = 1000 * PL_SECOND;
     s->queue = pl_heap(SIM_QUEUE * sizeof *s->queue);
+    s->oracle = pl_heap(sizeof *s->oracle);
     pl_rand_seed(&s->rand, 42);
     s->live_id.b[0] = 1;
     assert_int_equal(stun_mac_new(&s->mac), PL_OK);
@@ -111,6 +115,7 @@ static inline void sim_free(struct sim *s)
     s->relay = relay_free(s->relay);
     s->mac = stun_mac_free(s->mac);
     s->queue = pl_heap_free(s->queue);
+    s->oracle = oracle_free(s->oracle);
 }
 
 /* A peer number `no` (its address, keys, ufrags and SSRCs come from that). `hub`: the source. */
@@ -159,6 +164,9 @@ static inline enum pl_err sim_add(struct sim *s, const struct sim_peer *v, int64
 {
     struct relay_cmd c = { .kind = RELAY_VIEWER_ADD, .ref = { s->live_id, generation }, .leg = v->leg };
     memcpy(c.viewer_id, v->id, sizeof c.viewer_id);
+    oracle_fresh(s->oracle, v->leg.video.ssrc);
+    oracle_fresh(s->oracle, v->leg.audio.ssrc);
+    oracle_fresh(s->oracle, v->leg.webrtc.rtx.ssrc);
     return relay_apply(s->relay, s->now, &c, &s->sink);
 }
 

@@ -211,6 +211,48 @@ static void reordered_packets(void **state)
     sim_done(&s, &hub, &v, &late);
 }
 
+/* S-M6, V-A2: SPS and PPS and the start of the slice come behind its middle. The relay's own SPS and PPS go before all of them, each number is one packet's (sim's oracle), and the
+ * frame is whole for who watches and for who comes later; with the start lost for good it is replayed to nobody. */
+static void s_m6_a_key_frame_comes_middle_first(void **state)
+{
+    (void)state;
+    static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+    for (unsigned lost = 0; lost < 3; lost++) {
+        struct sim s;
+        struct sim_peer hub, v, late;
+        uint8_t p[6][SIM_PACKET], payload[600] = { 0x7c };
+        size_t n[6];
+        uint16_t all[16];
+        sim_session(&s, &hub, PL_SRTP_GCM);
+        sim_hub_frame(&s, &hub, true, false, 2, -1);
+        sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+        hub.ts += 3000;
+        for (unsigned i = 0; i < 6; i++) {
+            payload[1] = (uint8_t)((i == 1 ? 0x80 : 0) | (i == 5 ? 0x40 : 0) | 5);
+            payload[2] = (uint8_t)i;
+            n[i] = i ? sim_hub_packet(&hub, 0, i == 5, payload, sizeof payload, p[i]) : sim_hub_packet(&hub, 0, false, params, sizeof params, p[i]);
+        }
+        static const unsigned order[] = { 2, 1, 0, 3, 4, 5 };
+        for (unsigned i = 0; i < 6; i++)
+            if (lost == 0 || order[i] >= lost)
+                sim_in(&s, &hub.addr, p[order[i]], n[order[i]]);
+        sim_deliver(&s, &v, &ignore);
+        assert_int_equal(v.high[0] - v.first[0] + 1, v.got[0] + lost); /* no hole but for what was lost */
+        for (unsigned i = 0; i < 16; i++)
+            all[i] = (uint16_t)(v.first[0] + i);
+        s.now.us += 25 * PL_MS;
+        sim_nack(&s, &v, v.leg.video.ssrc, all, 16);
+        s.queued = 0;
+        sim_hub_frame(&s, &hub, false, false, 1, -1);
+        sim_viewer(&s, &late, 3, PL_SRTP_GCM);
+        sim_deliver(&s, &late, &ignore);
+        assert_true(late.first_is_key);
+        assert_int_equal(late.got[0], lost ? 3 + 1 + 6 - lost + 1 : 1 + 6 + 1); /* else from the older one on */
+        assert_int_equal(late.high[0] - late.first[0] + 1, late.got[0] + lost);
+        sim_done(&s, &hub, &v, &late);
+    }
+}
+
 /* V-A5: however many viewers want a key frame, the hub is asked once in 2 s; unanswered for 500 ms, control is asked to ask. */
 static void v_a5_governor(void **state)
 {
@@ -441,7 +483,7 @@ int main(void)
         cmocka_unit_test(v_a1_the_first_picture_waits_for_nobody), cmocka_unit_test(v_a3_the_first_key_frame_goes_right_through),
         cmocka_unit_test(v_a4_join_at_cached_key_frame), cmocka_unit_test(v_a4_jump_leaves_no_half_frame),
         cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed),
-        cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets), cmocka_unit_test(v_a5_governor),
+        cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets), cmocka_unit_test(s_m6_a_key_frame_comes_middle_first), cmocka_unit_test(v_a5_governor),
         cmocka_unit_test(too_large_is_said_once), cmocka_unit_test(a_long_gop_is_waited_for), cmocka_unit_test(falling_out_of_the_ring),
         cmocka_unit_test(v_e4_bursts_fit_into_a_short_queue), cmocka_unit_test(v_a4_replayed_time_ends_at_live),
         cmocka_unit_test(v_a2_in_the_middle_of_a_key_frame),

@@ -168,6 +168,7 @@ static void h264_scans(void **state)
         struct h264_scan s = h264_scan(cases[i].p, cases[i].n);
         if (s.valid != cases[i].valid || s.key != cases[i].key || s.sps != cases[i].sps || s.reference != cases[i].reference)
             fail_msg("%s: valid %d key %d sps %d reference %d", cases[i].what, s.valid, s.key, s.sps, s.reference);
+        assert_int_equal(s.idr, strstr(cases[i].what, "idr") != NULL);
     }
     const uint8_t *nal;
     size_t n;
