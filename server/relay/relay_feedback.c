@@ -50,7 +50,8 @@ static void resend(struct relay *r, struct relay_viewer *v, struct pl_mono now, 
     bool rtx = d->ssrc && track == RELAY_VIDEO;
     const struct relay_entry *e = piece ? relay_ring_find(&v->end.session->ring, track, seq) : NULL;
     uint64_t number = piece ? piece->base + (seq - piece->from) : 0;
-    if (!e || (!rtx && v->ext) || !may_resend(v, now, number)) {
+    bool near = v->out[track].next - number <= RELAY_RING_ENTRIES; /* else its 16 bits could mean another packet, here and there (S-M6) */
+    if (!e || !near || (!rtx && v->ext) || !may_resend(v, now, number)) {
         d->refused++;
         return;
     }
