@@ -26,7 +26,8 @@ struct crypt { /* one direction of one leg */
 };
 struct leg {
     struct bench_leg id;
-    struct ice_lite ice;
+    struct ice_cred ice;
+    struct ice_seen seen;
     struct crypt crypt;
     struct sockaddr_in to;
     uint16_t seq;
@@ -168,7 +169,7 @@ static void on_check(const uint8_t *p, size_t n, const struct sockaddr_in *from)
     for (unsigned s = 0; s < sessions; s++)
         for (int v = -1; v < (int)per_session; v++) {
             struct leg *l = v < 0 ? &sources[s] : &viewers[s][v];
-            if (ice_lite_check(mac, &l->ice, &m, &a, out, sizeof out, &r) == PL_OK) {
+            if (ice_lite_check(mac, &l->ice, &l->seen, &m, &a, out, sizeof out, &r) == PL_OK) {
                 l->to = *from;
                 (void)sendto(udp, out, r.answer_n, 0, (const struct sockaddr *)from, sizeof *from);
                 return;
@@ -279,7 +280,7 @@ int main(int argc, char **argv)
         for (int v = -1; v < (int)per_session; v++) {
             struct leg *l = v < 0 ? &sources[s] : &viewers[s][v];
             l->id = bench_leg(s, v);
-            l->ice.cred = l->id.ice;
+            l->ice = l->id.ice;
             crypt_init(&l->crypt, v < 0 ? l->id.to_relay : l->id.from_relay, l->id.ssrc, v < 0);
         }
     udp = socket(AF_INET, SOCK_DGRAM, 0);

@@ -37,43 +37,56 @@ bool ice_lite_ufrag(const struct stun_msg *msg, struct pl_str *ret)
     return true;
 }
 
-static bool seen_elsewhere(const struct ice_lite *ice, const struct stun_msg *msg, const struct ice_addr *from, bool *ret_known)
+enum { FROM_BITS = 8 };
+
+static uint32_t mix(const void *p, size_t n)
 {
-    *ret_known = false;
-    for (unsigned i = 0; i < ICE_SEEN; i++)
-        if (ice->seen[i].from.family && memcmp(ice->seen[i].tid, msg->tid, STUN_TID) == 0) {
-            *ret_known = true;
-            return !ice_addr_eq(&ice->seen[i].from, from);
-        }
-    return false;
+    const uint8_t *b = p;
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ b[i]) * UINT64_C(0x100000001b3);
+    return (uint32_t)(h >> 32 ^ h);
 }
 
-enum pl_err ice_lite_check(struct stun_mac *mac, struct ice_lite *ice, const struct stun_msg *msg, const struct ice_addr *from, uint8_t *out, size_t cap,
-    struct ice_lite_result *ret)
+/* No secret is mixed in: only proved transactions come here, and who has proved one chooses among its own. */
+static uint32_t tag_of(const struct stun_msg *msg, const struct ice_addr *from)
 {
-    struct pl_str theirs, pwd = pl_str_of(ice->cred.pwd);
+    uint32_t tid = mix(msg->tid, STUN_TID) >> FROM_BITS;
+    return (tid ? tid : 1) << FROM_BITS | mix(from, sizeof *from) >> (32 - FROM_BITS);
+}
+
+/* Under which tag this transaction was seen before; 0: it is new. */
+static uint32_t find(const struct ice_seen *seen, uint32_t tag)
+{
+    for (unsigned i = 0; i < ICE_SEEN; i++)
+        if ((seen->tags[i] ^ tag) >> FROM_BITS == 0)
+            return seen->tags[i];
+    return 0;
+}
+
+enum pl_err ice_lite_check(struct stun_mac *mac, const struct ice_cred *cred, struct ice_seen *seen, const struct stun_msg *msg, const struct ice_addr *from,
+    uint8_t *out, size_t cap, struct ice_lite_result *ret)
+{
+    struct pl_str theirs, pwd = pl_str_of(cred->pwd);
     struct pl_str ours = pl_str_split(msg->username, ':', &theirs);
-    if (!pl_str_eqz(ours, ice->cred.ufrag) || !pl_str_eqz(theirs, ice->cred.peer_ufrag))
+    if (!pl_str_eqz(ours, cred->ufrag) || !pl_str_eqz(theirs, cred->peer_ufrag))
         return PL_AUTH;
     enum pl_err e = stun_verify(mac, msg, pwd);
     if (e != PL_OK)
         return e;
-    bool known;
-    if (seen_elsewhere(ice, msg, from, &known))
+    uint32_t tag = tag_of(msg, from), before = find(seen, tag);
+    if (before && before != tag)
         return PL_REPLAY;
     if (!msg->controlling)
         return PL_PROTOCOL;
-    struct ice_lite_result r = { .nominated = msg->use_candidate };
+    struct ice_lite_result r = { .again = before, .nominated = msg->use_candidate && !before };
     e = stun_write_success(mac, msg->tid, from, pwd, out, cap, &r.answer_n);
     if (e != PL_OK)
         return e;
     if (r.answer_n > msg->n)
         return PL_PROTOCOL;
-    if (!known) {
-        memcpy(ice->seen[ice->seen_next].tid, msg->tid, STUN_TID);
-        ice->seen[ice->seen_next].from = *from;
-        ice->seen_next = (ice->seen_next + 1) % ICE_SEEN;
-    }
+    if (!before)
+        seen->tags[seen->next++ % ICE_SEEN] = tag;
     *ret = r;
     return PL_OK;
 }

@@ -15,7 +15,7 @@ static uint32_t hash_of(const struct relay *r, const void *p, size_t n)
 struct relay_name *relay_find_ufrag(const struct relay *r, struct pl_str ufrag)
 {
     struct relay_name *n = r->by_ufrag[hash_of(r, ufrag.p, ufrag.n)];
-    while (n && !pl_str_eqz(ufrag, n->ice.cred.ufrag))
+    while (n && !pl_str_eqz(ufrag, n->cred.ufrag))
         n = n->next;
     return n;
 }
@@ -23,15 +23,15 @@ struct relay_name *relay_find_ufrag(const struct relay *r, struct pl_str ufrag)
 void relay_name_add(struct relay *r, struct relay_end *end, unsigned which, const struct ice_cred *cred)
 {
     struct relay_name *n = &end->names[which], **at = &r->by_ufrag[hash_of(r, cred->ufrag, strlen(cred->ufrag))];
-    *n = (struct relay_name){ .next = *at, .end = end, .ice.cred = *cred };
+    *n = (struct relay_name){ .next = *at, .end = end, .cred = *cred };
     *at = n;
 }
 
 void relay_name_drop(struct relay *r, struct relay_name *n)
 {
-    if (!n->ice.cred.ufrag[0])
+    if (!n->cred.ufrag[0])
         return;
-    struct relay_name **at = &r->by_ufrag[hash_of(r, n->ice.cred.ufrag, strlen(n->ice.cred.ufrag))];
+    struct relay_name **at = &r->by_ufrag[hash_of(r, n->cred.ufrag, strlen(n->cred.ufrag))];
     while (*at != n)
         at = &(*at)->next;
     *at = n->next;
@@ -80,6 +80,39 @@ void relay_bind(struct relay *r, struct relay_end *end, const struct ice_addr *a
     end->next_addr = *at;
     *at = end;
 }
+
+/* ---- Where ends were proved that have no path yet. */
+
+static void early_drop(struct relay *r, struct relay_early *e)
+{
+    if (e->addr.family == 0)
+        return;
+    struct relay_early **at = &r->by_early[hash_of(r, &e->addr, sizeof e->addr)];
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    *e = (struct relay_early){ .addr.family = 0 };
+}
+
+void relay_early_add(struct relay *r, struct relay_end *end, const struct ice_addr *addr)
+{
+    struct relay_assoc *a = end->assoc;
+    for (unsigned i = 0; i < RELAY_EARLIES; i++)
+        if (ice_addr_eq(&a->early[i].addr, addr))
+            return;
+    struct relay_early *e = &a->early[a->early_next++ % RELAY_EARLIES], **at = &r->by_early[hash_of(r, addr, sizeof *addr)];
+    early_drop(r, e);
+    *e = (struct relay_early){ .next = *at, .assoc = a, .addr = *addr };
+    *at = e;
+}
+
+void relay_early_done(struct relay *r, struct relay_assoc *a)
+{
+    for (unsigned i = 0; i < RELAY_EARLIES; i++)
+        early_drop(r, &a->early[i]);
+}
+
+const struct relay_early *relay_early_at(const struct relay *r, const struct ice_addr *addr) { return r->by_early[hash_of(r, addr, sizeof *addr)]; }
 
 /* ---- Events. */
 
@@ -244,7 +277,7 @@ static enum pl_err open_again(struct relay *r, struct relay_session *s, const st
         return PL_OK;
     if (s->pending)
         return set_source(r, s, leg, now);
-    const struct ice_cred *had = &s->source.names[s->source.name].ice.cred;
+    const struct ice_cred *had = &s->source.names[s->source.name].cred;
     bool same = leg->plain ? s->plain && leg->video.ssrc == s->tracks[RELAY_VIDEO].conf.ssrc : strcmp(had->ufrag, leg->ice.ufrag) == 0;
     return same ? PL_OK : PL_VERSION_CONFLICT;
 }

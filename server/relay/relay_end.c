@@ -122,8 +122,10 @@ enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct 
 
 void relay_end_done(struct relay *r, struct relay_end *end)
 {
-    if (end->assoc)
+    if (end->assoc) {
         stop(r, end);
+        relay_early_done(r, end->assoc);
+    }
     relay_unbind(r, end);
     for (unsigned i = 0; i < PL_COUNT(end->names); i++)
         relay_name_drop(r, &end->names[i]);
@@ -157,6 +159,8 @@ void relay_end_nominated(struct relay *r, struct relay_end *end, const struct ic
     struct relay_assoc *a = end->assoc;
     bool news = !end->nominated || !ice_addr_eq(&end->addr, addr);
     relay_bind(r, end, addr);
+    if (a && !end->nominated)
+        relay_early_done(r, a);
     end->nominated = true;
     if (a && a->id && news && !end->out) {
         struct relay_dtls_out out = { .kind = RELAY_DTLS_PATH, .assoc = a->id };
@@ -187,6 +191,9 @@ bool relay_end_dtls(struct relay *r, const struct relay_in *in)
     const struct relay_assoc *whose = NULL;
     for (const struct relay_end *e = relay_first_at(r, &in->from); e; e = e->next_addr)
         if (e->assoc && e->assoc->id && ice_addr_eq(&e->addr, &in->from) && (!whose || whose->finished))
+            whose = e->assoc;
+    for (const struct relay_early *e = relay_early_at(r, &in->from); e && !(whose && !whose->finished); e = e->next)
+        if (e->assoc->id && ice_addr_eq(&e->addr, &in->from))
             whose = e->assoc;
     if (!whose || in->n > RELAY_PACKET_MAX)
         return false;

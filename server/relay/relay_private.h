@@ -47,6 +47,7 @@ enum {
     RELAY_PARAM_MAX = 256,
     RELAY_BUCKETS = 4096,
     RELAY_FLIGHT = 3,          /* datagrams of a DTLS flight */
+    RELAY_EARLIES = 4,         /* addresses from which an end without a path may speak DTLS: the latest that were proved */
     RELAY_ENDS = 1 + RELAY_VIEWERS,
     RELAY_OUT_BYTES = 65000,   /* one UDP_SEGMENT send: less than 64 KiB and at most 64 segments */
     RELAY_OUT_SEGMENTS = 64
@@ -58,6 +59,11 @@ enum { RELAY_MISSING = 64, /* a track's packets that are asked for at a time; a 
 struct relay_session;
 struct relay_viewer;
 
+struct relay_early { /* where a WebRTC peer was proved that has not decided for a path: its DTLS may come from there, nothing goes there */
+    struct relay_early *next;
+    struct relay_assoc *assoc;
+    struct ice_addr addr;        /**< family 0: not in the table */
+};
 struct relay_assoc { /* of a WebRTC peer */
     uint64_t id;                 /**< 0: it has ended */
     struct relay_webrtc conf;
@@ -65,11 +71,13 @@ struct relay_assoc { /* of a WebRTC peer */
     struct pl_mono finished_at;
     uint16_t held_n[RELAY_FLIGHT]; /**< datagrams that wait for a path; 0: none */
     uint8_t held[RELAY_FLIGHT][RELAY_PACKET_MAX];
+    struct relay_early early[RELAY_EARLIES];
+    unsigned early_next;
 };
 struct relay_name { /* under which a peer's checks come */
     struct relay_name *next;
     struct relay_end *end;
-    struct ice_lite ice;         /**< no ufrag: it is not in the table */
+    struct ice_cred cred;        /**< no ufrag: it is not in the table */
 };
 struct relay_end { /* a peer: a session's source or one of its viewers */
     struct relay_end *next_addr;
@@ -78,7 +86,8 @@ struct relay_end { /* a peer: a session's source or one of its viewers */
     struct relay_assoc *assoc;   /**< NULL: its keys came with the command */
     struct relay_name names[2];  /**< ICE: the one that counts, and after a restart the next one, until a check proves it */
     unsigned name;               /**< which one counts */
-    struct ice_addr addr;        /**< family 0: not known yet */
+    struct ice_seen seen;        /**< under either */
+    struct ice_addr addr;        /**< its path; family 0: it has none yet */
     struct pl_srtp *in, *out;    /**< NULL: no keys yet */
     struct pl_mono life;         /**< last proved packet; of a pending source: since when it is waited for */
     bool nominated;              /**< it has a path */
@@ -265,6 +274,7 @@ struct relay {
     uint64_t hash_seed;
     struct relay_name *by_ufrag[RELAY_BUCKETS];
     struct relay_end *by_addr[RELAY_BUCKETS];
+    struct relay_early *by_early[RELAY_BUCKETS];
     struct relay_session *by_id[RELAY_BUCKETS];
     struct relay_session *plain; /**< the few that are found by SSRC */
     struct relay_session **sessions; /**< conf.max_sessions slots */
@@ -294,6 +304,9 @@ void relay_name_drop(struct relay *r, struct relay_name *name); /* wipes; one th
 void relay_unbind(struct relay *r, struct relay_end *end);
 struct relay_end *relay_first_at(const struct relay *r, const struct ice_addr *addr); /* then ->next_addr; others share the bucket */
 void relay_bind(struct relay *r, struct relay_end *end, const struct ice_addr *addr);
+void relay_early_add(struct relay *r, struct relay_end *end, const struct ice_addr *addr); /* of an end with an association */
+void relay_early_done(struct relay *r, struct relay_assoc *a);
+const struct relay_early *relay_early_at(const struct relay *r, const struct ice_addr *addr); /* then ->next; others share the bucket */
 struct relay_session *relay_find_plain(const struct relay *r, uint32_t ssrc);
 
 void relay_viewer_free(struct relay *r, struct relay_viewer *v);

@@ -88,7 +88,7 @@ static void on_stun(struct relay *r, struct pl_mono now, const struct relay_in *
     }
     uint8_t answer[STUN_MAX];
     struct ice_lite_result res;
-    enum pl_err e = ice_lite_check(r->mac, &name->ice, &msg, &in->from, answer, sizeof answer, &res);
+    enum pl_err e = ice_lite_check(r->mac, &name->cred, &end->seen, &msg, &in->from, answer, sizeof answer, &res);
     if (e != PL_OK) {
         if (e == PL_REPLAY)
             r->stats.replayed++;
@@ -97,13 +97,14 @@ static void on_stun(struct relay *r, struct pl_mono now, const struct relay_in *
         return;
     }
     r->stats.checks++;
-    relay_end_proved(r, name);
     relay_out_one(r, &in->from, answer, res.answer_n);
-    /* A WebRTC peer may speak DTLS from where it was proved, before it has decided for that path; nothing is sent there yet. */
+    if (res.again)
+        return;
+    relay_end_proved(r, name);
     if (res.nominated)
         relay_end_nominated(r, end, &in->from);
-    else if (end->assoc && !end->addr.family)
-        relay_bind(r, end, &in->from);
+    else if (end->assoc && !end->nominated)
+        relay_early_add(r, end, &in->from);
     proved(r, end, now);
     relay_connected(r, end, now);
 }

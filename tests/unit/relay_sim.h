@@ -179,17 +179,23 @@ static inline void sim_in(struct sim *s, const struct ice_addr *from, const uint
     relay_step(s->relay, s->now, &in, 1, &s->sink);
 }
 
-static inline void sim_check(struct sim *s, struct sim_peer *p, bool nominate)
+/* A new check of this peer, as it leaves; `out` holds STUN_MAX. */
+static inline size_t sim_check_write(struct sim *s, const struct sim_peer *p, bool nominate, uint8_t *out)
 {
     char name[64];
     struct pl_buf b = pl_buf_fixed(name, sizeof name);
     pl_buf_fmt(&b, "%s:%s", p->leg.ice.ufrag, p->leg.ice.peer_ufrag);
     struct stun_request r = { .username = pl_buf_view(&b), .password = pl_str_of(p->leg.ice.pwd), .priority = 1, .tie_breaker = 2, .controlling = true, .use_candidate = nominate };
-    uint8_t out[STUN_MAX];
     size_t n;
     pl_rand_fill(&s->rand.base, r.tid, sizeof r.tid);
-    assert_int_equal(stun_write_request(s->mac, &r, out, sizeof out, &n), PL_OK);
-    sim_in(s, &p->addr, out, n);
+    assert_int_equal(stun_write_request(s->mac, &r, out, STUN_MAX, &n), PL_OK);
+    return n;
+}
+
+static inline void sim_check(struct sim *s, struct sim_peer *p, bool nominate)
+{
+    uint8_t out[STUN_MAX];
+    sim_in(s, &p->addr, out, sim_check_write(s, p, nominate, out));
 }
 
 /* Writes one protected packet of the hub. */

@@ -126,6 +126,68 @@ static void s_m2_path_moves_by_proof(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
+/* S-M2: who has overheard a check an hour ago carries the path nowhere with it, not even to where the viewer was then. */
+static void s_m2_an_old_copy_of_a_check_moves_nothing(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, thief;
+    struct relay_stats before, after;
+    uint8_t copy[STUN_MAX];
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    thief = v;
+    size_t n = sim_check_write(&s, &v, true, copy);
+    sim_in(&s, &v.addr, copy, n);
+    v.addr.port = 5555;
+    for (unsigned i = 0; i < 1800; i++) { /* every two seconds */
+        sim_check(&s, &v, true);
+        s.queued = 0;
+    }
+    relay_stats(s.relay, &before);
+    thief.addr.ip[3] = 66;
+    sim_in(&s, &thief.addr, copy, n);
+    relay_stats(s.relay, &after);
+    assert_int_equal(after.replayed, before.replayed + 1);
+    assert_int_equal(s.queued, 0);
+    thief.addr = (struct ice_addr){ .ip = { 192, 0, 2, 2 }, .port = 4002, .family = 4 }; /* its own, once */
+    sim_in(&s, &thief.addr, copy, n);
+    s.queued = 0;
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    assert_true(sim_deliver(&s, &v, &ignore) > 2 && s.queued == 0);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* S-M2, V-F4: a check that comes again is answered again, since the answer may have been lost, but is no life: copies of it keep no media flowing to a viewer that is gone. */
+static void s_m2_copies_of_a_check_are_no_life(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_event e;
+    uint8_t copy[STUN_MAX];
+    size_t answers = 0;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    size_t n = sim_check_write(&s, &v, true, copy);
+    for (int i = 0; i < 7; i++) {
+        sim_in(&s, &v.addr, copy, n);
+        sim_deliver(&s, &v, &answers);
+        sim_pass(&s, PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
+    }
+    assert_int_equal(answers, 8);
+    s.queued = 0;
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    assert_int_equal(sim_deliver(&s, &v, &answers), 0); /* paused */
+    for (int i = 0; i < 4; i++) {
+        sim_in(&s, &v.addr, copy, n);
+        sim_pass(&s, PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
+    }
+    assert_true(sim_event(&s, RELAY_EV_VIEWER_GONE, &e));
+    assert_string_equal(e.code, "viewer_lost");
+    sim_done(&s, &hub, &v, NULL);
+}
+
 static void replayed_packets_are_refused(void **state)
 {
     (void)state;
@@ -446,7 +508,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fan_out_with_mixed_suites), cmocka_unit_test(a_batch_is_one_run_a_viewer), cmocka_unit_test(s_m1_strangers_get_nothing),
-        cmocka_unit_test(s_m2_path_moves_by_proof), cmocka_unit_test(replayed_packets_are_refused), cmocka_unit_test(expiry_by_the_relays_own_clock),
+        cmocka_unit_test(s_m2_path_moves_by_proof), cmocka_unit_test(s_m2_an_old_copy_of_a_check_moves_nothing), cmocka_unit_test(s_m2_copies_of_a_check_are_no_life),
+        cmocka_unit_test(replayed_packets_are_refused), cmocka_unit_test(expiry_by_the_relays_own_clock),
         cmocka_unit_test(hub_lost_after_ten_seconds), cmocka_unit_test(v_f4_viewer_pause_and_loss), cmocka_unit_test(s_m7_control_lost),
         cmocka_unit_test(commands_are_fenced_and_repeatable), cmocka_unit_test(full_is_said), cmocka_unit_test(what_is_wanted_is_picked_out_of_many), cmocka_unit_test(who_was_away_blames_nobody),
         cmocka_unit_test(plain_source), cmocka_unit_test(a_plain_source_has_a_minute_to_come), cmocka_unit_test(two_sources_on_one_address),

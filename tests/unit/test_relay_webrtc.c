@@ -76,6 +76,40 @@ static void keys_before_the_path(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
+/* A browser with two networks checks both and decides late: its ClientHello counts from wherever it was proved, and nothing goes anywhere until it has decided. */
+static void an_early_hello_from_any_proved_address(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_webrtc_viewer(&s, &v, 2, false);
+    struct ice_addr a = v.addr, b = a, stranger = a;
+    b.port++;
+    stranger.port += 2;
+    for (int i = 0; i < 2; i++) { /* both are kept warm */
+        v.addr = a;
+        sim_check(&s, &v, false);
+        v.addr = b;
+        sim_check(&s, &v, false);
+    }
+    s.queued = 0;
+    sim_in(&s, &a, sim_hello, sizeof sim_hello);
+    sim_in(&s, &b, sim_hello, sizeof sim_hello);
+    assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 2);
+    sim_in(&s, &stranger, sim_hello, sizeof sim_hello);
+    assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 2);
+    sim_dtls_in(&s, &v, RELAY_DTLS_SEND, false);
+    assert_int_equal(s.queued, 0);
+    sim_check(&s, &v, true);
+    assert_int_equal(s.queued, 2);
+    assert_true(rtp_classify(s.queue[1].p, s.queue[1].n) == RTP_CLASS_DTLS && ice_addr_eq(&s.queue[1].to, &b));
+    sim_in(&s, &a, sim_hello, sizeof sim_hello); /* it has decided: the other one is nobody's now */
+    assert_int_equal(count(&s, RELAY_DTLS_DATA, v.assoc), 2);
+    s.queued = 0;
+    sim_done(&s, &hub, &v, NULL);
+}
+
 /* S-M2: what the peer sends is believed after its Finished, not before; its first packet that verifies ends the association, a timer does so for one that is silent. */
 static void believed_after_finished(void **state)
 {
@@ -488,7 +522,7 @@ static void a_viewer_that_only_listens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(believed_after_finished),
+        cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(an_early_hello_from_any_proved_address), cmocka_unit_test(believed_after_finished),
         cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
         cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails), cmocka_unit_test(an_ice_restart_keeps_everything_else),
         cmocka_unit_test(an_ice_restart_of_a_publisher), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),

@@ -8,7 +8,8 @@ struct bench {
     struct sender *sender;
     struct pl_srtp *in, *out; /* the relay's side */
     struct stun_mac *mac;
-    struct ice_lite ice;
+    struct ice_cred ice;
+    struct ice_seen checks;
     unsigned stun, media, reports, byes, too_long;
     unsigned again;              /* packets that came a second time, the same to the byte */
     uint8_t seen[64][1500];      /* by number */
@@ -53,7 +54,7 @@ static void relay_sees(void *self, const uint8_t *p, size_t n)
         b->stun++;
         assert_int_equal(stun_parse(p, n, &msg), PL_OK);
         assert_true(msg.controlling && msg.use_candidate);
-        assert_int_equal(ice_lite_check(b->mac, &b->ice, &msg, &from, b->answer, sizeof b->answer, &r), PL_OK);
+        assert_int_equal(ice_lite_check(b->mac, &b->ice, &b->checks, &msg, &from, b->answer, sizeof b->answer, &r), PL_OK);
         b->answer_n = r.answer_n;
         break;
     case RTP_CLASS_RTP:
@@ -79,12 +80,12 @@ static void bench_open(struct bench *b, int64_t hard_end_us)
     *b = (struct bench){ 0 };
     pl_clock_fixed_init(&b->clock, INT64_C(1790000000000000));
     pl_rand_seed(&b->rand, 7);
-    b->ice.cred = cred_of("relayfrag");
+    b->ice = cred_of("relayfrag");
     assert_int_equal(stun_mac_new(&b->mac), PL_OK);
     const struct pl_srtp_conf in = { .suite = PL_SRTP_GCM, .receive = true, .key = key_up, .key_n = 28 }, out = { .suite = PL_SRTP_GCM, .key = key_down, .key_n = 28 };
     assert_int_equal(pl_srtp_new(&in, &b->in), PL_OK);
     assert_int_equal(pl_srtp_new(&out, &b->out), PL_OK);
-    const struct sender_conf conf = { .suite = PL_SRTP_GCM, .send_key = key_str(key_up, PL_SRTP_GCM), .receive_key = key_str(key_down, PL_SRTP_GCM), .ice = b->ice.cred,
+    const struct sender_conf conf = { .suite = PL_SRTP_GCM, .send_key = key_str(key_up, PL_SRTP_GCM), .receive_key = key_str(key_down, PL_SRTP_GCM), .ice = b->ice,
         .video = { VIDEO, VIDEO_PT }, .audio = { AUDIO, AUDIO_PT }, .mtu = 1200, .hard_end_us = hard_end_us, .rand = &b->rand.base, .self = b, .send = relay_sees };
     assert_int_equal(sender_new(&conf, pl_now_mono(&b->clock.base), &b->sender), PL_OK);
 }

@@ -187,7 +187,8 @@ struct world {
     int fd;                 /* the relay's socket, for the hub */
     struct sockaddr_in hub; /* where the hub's last check came from */
     struct stun_mac *mac;
-    struct ice_lite hub_ice, viewer_ice;
+    struct ice_cred hub_ice, viewer_ice;
+    struct ice_seen hub_seen, viewer_seen;
     struct pl_srtp *from_hub, *to_hub, *from_viewer, *to_viewer;
     struct receiver *receiver;
     struct decoder *decoder;
@@ -210,13 +211,13 @@ static struct pl_srtp *srtp(enum pl_srtp_suite suite, bool receive, const uint8_
     return s;
 }
 
-static size_t answer_check(struct world *w, struct ice_lite *ice, const uint8_t *p, size_t n, uint8_t *out, size_t cap)
+static size_t answer_check(struct world *w, const struct ice_cred *ice, struct ice_seen *seen, const uint8_t *p, size_t n, uint8_t *out, size_t cap)
 {
     struct stun_msg msg;
     struct ice_lite_result r = { 0 };
     const struct ice_addr from = { .ip = { 127, 0, 0, 1 }, .port = 4000, .family = 4 };
     assert_int_equal(stun_parse(p, n, &msg), PL_OK);
-    assert_int_equal(ice_lite_check(w->mac, ice, &msg, &from, out, cap, &r), PL_OK);
+    assert_int_equal(ice_lite_check(w->mac, ice, seen, &msg, &from, out, cap, &r), PL_OK);
     return r.answer_n;
 }
 
@@ -241,7 +242,7 @@ static void viewer_sends(void *self, const uint8_t *p, size_t n)
     uint8_t buf[2048];
     struct rtcp_item item;
     if (rtp_classify(p, n) == RTP_CLASS_STUN) {
-        size_t answer_n = answer_check(w, &w->viewer_ice, p, n, buf, sizeof buf);
+        size_t answer_n = answer_check(w, &w->viewer_ice, &w->viewer_seen, p, n, buf, sizeof buf);
         receiver_packet(w->receiver, w->now, buf, answer_n);
         return;
     }
@@ -261,7 +262,7 @@ static void from_hub(struct world *w, uint8_t *p, size_t n, size_t cap)
     struct rtp_header h;
     switch (rtp_classify(p, n)) {
     case RTP_CLASS_STUN:
-        n = answer_check(w, &w->hub_ice, p, n, buf, sizeof buf);
+        n = answer_check(w, &w->hub_ice, &w->hub_seen, p, n, buf, sizeof buf);
         to_hub(w, buf, n);
         return;
     case RTP_CLASS_RTP:
@@ -327,14 +328,14 @@ static uint16_t world_open(struct world *w, enum pl_srtp_suite suite)
     assert_int_equal(bind(w->fd, (const struct sockaddr *)(const void *)&a, n), 0);
     assert_int_equal(getsockname(w->fd, (struct sockaddr *)(void *)&a, &n), 0);
     assert_int_equal(stun_mac_new(&w->mac), PL_OK);
-    w->hub_ice.cred = cred_of("relayhub");
-    w->viewer_ice.cred = cred_of("relayview");
+    w->hub_ice = cred_of("relayhub");
+    w->viewer_ice = cred_of("relayview");
     w->from_hub = srtp(suite, true, key_up);
     w->to_hub = srtp(suite, false, key_down);
     w->from_viewer = srtp(suite, true, key_say);
     w->to_viewer = srtp(suite, false, key_view);
     w->now = pl_now_mono(&pl_clock_system);
-    struct session s = { .suite = suite, .ice = w->viewer_ice.cred, .video = { VIDEO, VIDEO_PT, 90000, 0 }, .audio = { AUDIO, AUDIO_PT, 48000, 2 } };
+    struct session s = { .suite = suite, .ice = w->viewer_ice, .video = { VIDEO, VIDEO_PT, 90000, 0 }, .audio = { AUDIO, AUDIO_PT, 48000, 2 } };
     memcpy(s.send_key, key_say, sizeof key_say);
     memcpy(s.receive_key, key_view, sizeof key_view);
     assert_int_equal(decoder_new(&(struct decoder_conf){ .self = w, .on_picture = on_picture, .on_sound = on_sound }, &w->decoder), PL_OK);
@@ -361,7 +362,7 @@ static struct stream *stream_open(struct world *w, uint16_t port)
     struct stream *s;
     const struct stream_conf conf = { .generation = 1, .source = "test", .host = PL_STR("127.0.0.1"), .port = port, .clock = &pl_clock_system, .log = &log, .self = w,
         .on_state = on_state,
-        .sender = { .suite = w->suite, .send_key = key_str(key_up, w->suite), .receive_key = key_str(key_down, w->suite), .ice = w->hub_ice.cred,
+        .sender = { .suite = w->suite, .send_key = key_str(key_up, w->suite), .receive_key = key_str(key_down, w->suite), .ice = w->hub_ice,
             .video = { VIDEO, VIDEO_PT }, .audio = { AUDIO, AUDIO_PT }, .mtu = 1200, .hard_end_us = PL_HOUR, .rand = &pl_rand_system } };
     assert_int_equal(stream_new(&conf, &s), PL_OK);
     return s;
@@ -439,7 +440,7 @@ static void a_source_that_fails_fails_the_session(void **state)
     uint16_t port = world_open(&w, PL_SRTP_GCM);
     const struct stream_conf conf = { .generation = 1, .source = "/nonexistent/film.mp4", .host = PL_STR("127.0.0.1"), .port = port, .clock = &pl_clock_system, .log = &log,
         .self = &w, .on_state = on_state,
-        .sender = { .send_key = key_str(key_up, PL_SRTP_GCM), .receive_key = key_str(key_down, PL_SRTP_GCM), .ice = w.hub_ice.cred, .video = { VIDEO, VIDEO_PT },
+        .sender = { .send_key = key_str(key_up, PL_SRTP_GCM), .receive_key = key_str(key_down, PL_SRTP_GCM), .ice = w.hub_ice, .video = { VIDEO, VIDEO_PT },
             .audio = { AUDIO, AUDIO_PT }, .mtu = 1200, .hard_end_us = PL_HOUR, .rand = &pl_rand_system } };
     assert_int_equal(stream_new(&conf, &s), PL_OK);
     assert_true(carry(&w, over));
