@@ -124,14 +124,13 @@ static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
     jw_int(&w, "generation", s->generation);
     jw_int(&w, "expires_in_ms", (int64_t)power_of(&s->view)->step_s * 1000);
     jw_open(&w, "source");
-    if (s->whip)
+    if (s->whip) { /* the rest comes with the hub's offer */
         jw_bool(&w, "pending", true);
-    else
+    } else {
         live_leg_write(&w, &s->source, LIVE_RELAY_SIDE, /* talk= */ !s->plain);
-    jw_bool(&w, "plain", s->plain);
-    jw_bool(&w, "keyframe", s->plain || s->view.can_keyframe);
-    if (s->view.gop_ms)
-        jw_int(&w, "gop_ms", s->view.gop_ms);
+        jw_bool(&w, "plain", s->plain);
+        live_leg_write_keyframes(&w, s->plain || s->view.can_keyframe, s->view.gop_ms);
+    }
     jw_close(&w);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
@@ -267,15 +266,15 @@ static enum pl_err join(struct db_tx *tx, void *arg, struct pl_fail *reterr)
 }
 
 /* PL_RETRY: the session is gone. */
-static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_uuid viewer_id, struct pl_fail *reterr)
+static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_fail *reterr)
 {
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
     struct jw w = live_message(s->ctx, &b, "viewer.add");
-    s->joins = (struct live_joins){ .live_id = s->live_id, .viewer_id = viewer_id, .system_id = s->view.system_id, .right = SYSTEM_WATCH };
+    s->joins = (struct live_joins){ .live_id = s->live_id, .viewer_id = s->viewer_id, .system_id = s->view.system_id, .right = SYSTEM_WATCH };
     live_leg_new(s->c->rand, s->asked_suite, leg);
     jw_uuid(&w, "live_id", s->live_id);
     jw_int(&w, "generation", s->generation);
-    jw_uuid(&w, "viewer_id", viewer_id);
+    jw_uuid(&w, "viewer_id", s->viewer_id);
     live_leg_write(&w, leg, LIVE_RELAY_SIDE, false);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
@@ -286,7 +285,7 @@ static enum pl_err add_viewer(struct start *s, struct live_leg *leg, struct pl_u
         return PL_RETRY;
     }
     if (e == PL_OK && (e = db_run(s->c->db, s->c->arena, join, s, reterr)) != PL_OK)
-        live_let_go(s->ctx, s->c->arena, s->relay_id, s->live_id, viewer_id);
+        live_let_go(s->ctx, s->c->arena, s->relay_id, s->live_id, s->viewer_id);
     return e == PL_LIVE_ENDED ? PL_RETRY : e;
 }
 
@@ -300,10 +299,10 @@ static enum pl_err created(struct start *s)
 }
 
 /* This viewer's keys, shown once. */
-static void write_srtp(struct start *s, const struct live_leg *leg, struct pl_uuid viewer_id)
+static void write_srtp(struct start *s, const struct live_leg *leg)
 {
     struct jw *w = &s->c->out;
-    jw_uuid(w, "viewer_id", viewer_id);
+    jw_uuid(w, "viewer_id", s->viewer_id);
     jw_open(w, "srtp");
     jw_str(w, "host", s->host);
     jw_int(w, "port", s->port);
@@ -323,7 +322,7 @@ static void write_whep(struct start *s)
 }
 
 /* The answer: the live resource and the ways in. `leg` NULL: by WebRTC alone. */
-static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl_uuid viewer_id)
+static enum pl_err answer(struct start *s, const struct live_leg *leg)
 {
     static const char *const talk_modes[] = { "hold_to_talk", "tap_to_mute" };
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
@@ -335,7 +334,7 @@ static enum pl_err answer(struct start *s, const struct live_leg *leg, struct pl
     if (e != PL_OK || (e = live_write(tx, w, s->view.home_id, s->live_id)) != PL_OK || (e = db_commit(&tx)) != PL_OK)
         return e;
     if (leg)
-        write_srtp(s, leg, viewer_id);
+        write_srtp(s, leg);
     write_whep(s);
     jw_array(w, "talk_modes");
     for (size_t i = 0; s->view.may_talk && i < PL_COUNT(talk_modes); i++)
@@ -384,10 +383,10 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
 {
     struct start *s = PL_NEW(c->arena, struct start);
     struct live_leg *leg = PL_NEW(c->arena, struct live_leg); /* wiped with the arena */
-    struct pl_uuid device_id, viewer_id = pl_uuid7(c->rand, c->now);
+    struct pl_uuid device_id;
     if (!s || !leg)
         return PL_NO_MEMORY;
-    *s = (struct start){ .c = c, .ctx = c->self, .viewer_id = viewer_id, .plain = ((const struct live_body *)c->body)->source == SOURCE_PLAIN };
+    *s = (struct start){ .c = c, .ctx = c->self, .viewer_id = pl_uuid7(c->rand, c->now), .plain = ((const struct live_body *)c->body)->source == SOURCE_PLAIN };
     s->web = ((const struct live_body *)c->body)->transport == TRANSPORT_WEBRTC;
     enum pl_err e = http_param_uuid(c, "id", &device_id);
     if (e == PL_OK)
@@ -395,12 +394,12 @@ static enum pl_err on_start(struct http_call *c, struct pl_fail *reterr)
     if (e == PL_OK && s->plain) /* it gets the camera's key: to watch is not enough */
         return http_may(&c->actor, "devices:write") ? start_plain(s, device_id, reterr) : PL_SCOPE_MISSING;
     for (int i = 0; e == PL_OK && i < TRIES; i++) {
-        viewer_id = s->viewer_id = pl_uuid7(c->rand, c->now);
+        s->viewer_id = pl_uuid7(c->rand, c->now);
         e = begin(s, device_id, reterr);
         if (e == PL_OK && s->web)
-            return answer(s, NULL, viewer_id);
-        if (e == PL_OK && (e = add_viewer(s, leg, viewer_id, reterr)) == PL_OK)
-            return answer(s, leg, viewer_id);
+            return answer(s, NULL);
+        if (e == PL_OK && (e = add_viewer(s, leg, reterr)) == PL_OK)
+            return answer(s, leg);
         if (i + 1 < TRIES && e == PL_RETRY)
             e = PL_OK;
     }

@@ -76,6 +76,13 @@ void live_leg_write(struct jw *w, const struct live_leg *leg, enum live_side sid
         stream(w, "talk", leg->talk_ssrc, LIVE_TALK_PT, "opus", 48000, 2);
 }
 
+void live_leg_write_keyframes(struct jw *w, bool can_make_them, int64_t gop_ms)
+{
+    jw_bool(w, "keyframe", can_make_them);
+    if (gop_ms)
+        jw_int(w, "gop_ms", gop_ms);
+}
+
 /* RFC 4648's first alphabet, padded, out of the second: what the option parsers of media tools read. */
 static struct pl_str base64(struct pl_arena *a, const uint8_t *p, size_t n)
 {

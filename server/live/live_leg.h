@@ -24,6 +24,8 @@ void live_leg_new_plain(struct pl_rand *rand, enum live_suite suite, struct live
 /* Members `ice`, `suite`, `keys`, `video`, `audio` and (talk) `talk` of the open object, as the relay sees them or as the other end does. */
 enum live_side { LIVE_RELAY_SIDE, LIVE_OTHER_SIDE };
 void live_leg_write(struct jw *w, const struct live_leg *leg, enum live_side side, bool talk);
+/* Members `keyframe` and (known, not 0) `gop_ms` of a source. */
+void live_leg_write_keyframes(struct jw *w, bool can_make_them, int64_t gop_ms);
 /* Members `suite`, `key` (base64 as ffmpeg's -srtp_out_params takes it), `video` and `audio` for who sends by SSRC and has no ICE. */
 void live_leg_write_plain(struct jw *w, struct pl_arena *a, const struct live_leg *leg);
 

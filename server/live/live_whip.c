@@ -1,5 +1,6 @@
 /* A hub that publishes by WebRTC (WHIP, RFC 9725): the session waits at the relay without a source; live.start hands the hub a token that is good for one offer within half a
  * minute (S-M3); the offer becomes the session's source. What follows on the address of the answer wants the same token. */
+#include "live_leg.h"
 #include "live_offer.h"
 #include "live_sql.h"
 
@@ -28,6 +29,7 @@ struct whip {
     uint8_t hash[32];    /* of the token */
     struct pl_utc expires_at;
     bool can_keyframe;
+    int64_t gop_ms;
     struct live_ending *endings;
 };
 
@@ -53,6 +55,7 @@ static enum pl_err spend(struct db_tx *tx, struct live_offer *o, struct pl_fail 
     o->talk = view.talk;
     s->expires_at = row.expires_at;
     s->can_keyframe = view.can_keyframe;
+    s->gop_ms = view.gop_ms;
     return PL_OK;
 }
 
@@ -68,7 +71,7 @@ static enum pl_err open_source(struct live_offer *o, const struct live_web *web,
     jw_int(&w, "expires_in_ms", left > 1 ? left : 1);
     jw_open(&w, "source");
     live_web_write(&w, web, agreed, true);
-    jw_bool(&w, "keyframe", s->can_keyframe);
+    live_leg_write_keyframes(&w, s->can_keyframe, s->gop_ms);
     jw_close(&w);
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);

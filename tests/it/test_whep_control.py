@@ -273,7 +273,7 @@ def publish(home, whip, offer=PUBLISH, token=None):
 def test_a_hub_makes_its_one_offer(publisher):
     live_id = start(publisher)
     waits = publisher.relay.expect("session.open", live_id=live_id)
-    assert waits["source"]["pending"] and not waits["source"]["plain"] and "ice" not in waits["source"] and "keys" not in waits["source"]
+    assert waits["source"]["pending"] and "plain" not in waits["source"] and "ice" not in waits["source"] and "keys" not in waits["source"]
     told = publisher.hub.expect("live.start", live_id=live_id)
     assert told["whip"]["url"] == f"http://{publisher.porch.http}/v1/live/{live_id}/whip" and told["whip"]["token"].startswith("plwt_") and "keys" not in told and "ice" not in told
     publisher.watch(live_id).ok(201)  # viewers need not wait for it
@@ -306,6 +306,21 @@ def test_a_hub_makes_its_one_offer(publisher):
     assert publisher.api.delete(session, token=told["whip"]["token"]).status == 200
     publisher.relay.expect("session.close", live_id=live_id)
     publisher.ended(live_id, "hub_lost")
+
+
+def test_the_relay_is_told_how_far_apart_a_publishers_key_frames_are(publisher):
+    """The leg that the hub's offer brings counts, not the one that waited for it: with its key frames 15 s apart a hub is not warned of after 10 s."""
+    opens = []
+    for _ in range(2):
+        live_id = start(publisher)
+        told = publisher.hub.expect("live.start", live_id=live_id)
+        publish(publisher, told["whip"]).ok(201)
+        publisher.relay.expect("session.open", live_id=live_id)
+        opens.append(publisher.relay.expect("session.open", live_id=live_id)["source"])
+        publisher.hub.send("live.state", live_id=live_id, generation=1, state="sending", can=[], gop_ms=15000)
+        until(lambda: (v := publisher.api.get(f"/v1/devices/{publisher.cameras[0]}").ok(200)["video"]) and v["gop_ms"] == 15000, "the server knows it")
+        publisher.api.delete(f"/v1/live/{live_id}").ok(204)
+    assert "gop_ms" not in opens[0] and opens[1]["gop_ms"] == 15000
 
 
 def test_the_token_of_an_offer_is_for_one_session_and_half_a_minute_S_M3(publisher):
