@@ -104,7 +104,7 @@ static bool shake(struct wire *w, struct dtls_context *context, const uint8_t fi
     uint8_t in[2048];
     const struct pl_clock *clock = &pl_clock_system;
     struct pl_mono end = pl_mono_add(pl_now_mono(clock), ANSWER_MS * PL_MS);
-    memcpy(c.fingerprint, fingerprint, sizeof c.fingerprint);
+    memcpy(c.fingerprints[0], fingerprint, sizeof c.fingerprints[0]);
     wire_check(w);
     if ((w->ice.ufrag[0] && !readable(w->fd, ANSWER_MS)) || dtls_new(&c, &d) != PL_OK)
         return false;

@@ -120,7 +120,7 @@ static void ours(unsigned count)
         static struct end ends[2];
         for (unsigned k = 0; k < 2; k++) {
             struct dtls_conf conf = { .context = c, .role = k ? DTLS_PASSIVE : DTLS_ACTIVE, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
-            memcpy(conf.fingerprint, dtls_fingerprint(c), sizeof conf.fingerprint);
+            memcpy(conf.fingerprints[0], dtls_fingerprint(c), sizeof conf.fingerprints[0]);
             ends[k] = (struct end){ .sink = { keep } };
             int64_t from = cpu_ns();
             if (dtls_new(&conf, &ends[k].d) != PL_OK)

@@ -70,7 +70,7 @@ static void add(struct phone *p)
     (void)snprintf(ufrag, sizeof ufrag, "v%05ux%llx", no, (unsigned long long)p->generation);
     (void)snprintf(peer, sizeof peer, "p%05u", no);
     struct dtls_conf c = { .context = context, .role = we_active ? DTLS_ACTIVE : DTLS_PASSIVE, .suites = { PL_SRTP_GCM }, .suites_n = 1 };
-    memcpy(c.fingerprint, relay_fp, sizeof c.fingerprint);
+    memcpy(c.fingerprints[0], relay_fp, sizeof c.fingerprints[0]);
     if (ice_cred_set(&p->ice, pl_str_of(ufrag), PL_STR("0123456789abcdefghijKL"), pl_str_of(peer)) != PL_OK || dtls_new(&c, &p->d) != PL_OK)
         die("a phone cannot be made");
     p->sink.send = to_relay;

@@ -56,7 +56,7 @@ enum pl_err dtls_new(const struct dtls_conf *conf, struct dtls **ret)
     d->state = DTLS_HANDSHAKE;
     d->active = conf->role == DTLS_ACTIVE;
     d->io.wait_us = DTLS_WAIT_FIRST_MS * PL_MS;
-    memcpy(d->peer, conf->fingerprint, sizeof d->peer);
+    memcpy(d->peer, conf->fingerprints, sizeof d->peer);
     if (!make_ssl(d, conf)) {
         ERR_clear_error();
         dtls_free(d);

@@ -1,6 +1,7 @@
 /* dtls.h - one DTLS 1.2 association (RFC 6347) that makes SRTP keys (RFC 5764), as a machine without socket and clock. OpenSSL stays behind this door.
  *
- * A peer is who its certificate's SHA-256 fingerprint says (RFC 5763): compared in constant time before anything of ours is signed for it; dates and names of a
+ * A peer is who its certificate's SHA-256 fingerprint says (RFC 5763), one of a few if it named several (RFC 8122): compared in constant time before anything of ours is
+ * signed for it; dates and names of a
  * certificate mean nothing here, its kind may be any whose signatures are sound (P-256, RSA of 2,048 bits). Keys are there as soon as the peer's flight has
  * verified and ours is out (DTLS_KEYED: media may be sent, a round trip earlier for the active side); what the peer sends is believed from its Finished on
  * (DTLS_FINISHED). AEAD_AES_128_GCM is wanted first, AES_CM_128_HMAC_SHA1_80 is taken, nothing else is (S-M6). No renegotiation, no tickets, no resumption,
@@ -20,7 +21,7 @@
 #include "clock.h"
 #include "srtp.h"
 
-enum { DTLS_FINGERPRINT = 32, DTLS_MTU = 1200 /**< bytes of a datagram of ours at most */, DTLS_SUITES = 2 };
+enum { DTLS_FINGERPRINT = 32, DTLS_FINGERPRINTS = 3, DTLS_MTU = 1200 /**< bytes of a datagram of ours at most */, DTLS_SUITES = 2 };
 #define DTLS_DEADLINE (15 * PL_SECOND)
 
 /* A P-256 key with its self-signed certificate, and what all associations have in common. Made ahead: takes milliseconds. */
@@ -39,7 +40,7 @@ enum dtls_role {
 enum dtls_state { DTLS_FAILED, DTLS_HANDSHAKE, DTLS_KEYED, DTLS_FINISHED, DTLS_CLOSED /**< finished, and the peer has said goodbye since */ };
 enum dtls_failure {
     DTLS_OK,
-    DTLS_WRONG_FINGERPRINT, /**< "dtls_fingerprint": the peer's certificate is not the one of its SDP, or too weak to mean anything */
+    DTLS_WRONG_FINGERPRINT, /**< "dtls_fingerprint": the peer's certificate is none of its SDP, or too weak to mean anything */
     DTLS_NO_PROFILE,        /**< "dtls_no_profile": no SRTP suite in common */
     DTLS_ALERT,             /**< "dtls_alert": the peer gave up and said so */
     DTLS_TIMEOUT,           /**< "dtls_timeout": no answer until DTLS_DEADLINE */
@@ -57,7 +58,7 @@ struct dtls_sink {
 struct dtls_conf {
     struct dtls_context *context; /**< stays the caller's */
     enum dtls_role role;
-    uint8_t fingerprint[DTLS_FINGERPRINT]; /**< of the peer's certificate */
+    uint8_t fingerprints[DTLS_FINGERPRINTS][DTLS_FINGERPRINT]; /**< of the peer's certificate, one of these; all zero: none, no certificate has it */
     enum pl_srtp_suite suites[DTLS_SUITES]; /**< that we take, first choice first */
     unsigned suites_n;
 };

@@ -25,7 +25,7 @@ struct dtls {
     struct dtls_datagram io;
     enum dtls_state state;
     enum dtls_failure failure;
-    uint8_t peer[DTLS_FINGERPRINT];
+    uint8_t peer[DTLS_FINGERPRINTS][DTLS_FINGERPRINT];
     bool active, path;
     struct pl_mono deadline;
     unsigned early; /**< datagrams of the next epoch that came before it began */

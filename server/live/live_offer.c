@@ -47,7 +47,7 @@ enum pl_err live_offer_answer(struct live_offer *o, struct pl_fail *reterr)
         *reterr = malformed;
         return read;
     }
-    if (o->fingerprint.n != sizeof agreed.peer_fingerprint)
+    if (o->fingerprint.n != sizeof agreed.peer_fingerprints[0])
         return pl_fail(reterr, PL_UNSUPPORTED_MEDIA, "The relay of this session does not speak WebRTC.");
     live_web_new(c->rand, web);
     pl_uuid_text(o->whose.live_id, id);

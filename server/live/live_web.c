@@ -76,6 +76,17 @@ static void write_ext(struct jw *w, const struct sdp_agreed *agreed)
     jw_close(w);
 }
 
+static void write_fingerprints(struct jw *w, const struct sdp_agreed *agreed)
+{
+    jw_b64(w, "fingerprint", agreed->peer_fingerprints[0], sizeof agreed->peer_fingerprints[0]);
+    if (agreed->peer_fingerprints_n == 1)
+        return;
+    jw_array(w, "more_fingerprints");
+    for (unsigned i = 1; i < agreed->peer_fingerprints_n; i++)
+        jw_b64(w, NULL, agreed->peer_fingerprints[i], sizeof agreed->peer_fingerprints[i]);
+    jw_end_array(w);
+}
+
 void live_web_write(struct jw *w, const struct live_web *web, const struct sdp_agreed *agreed, bool publisher)
 {
     static const struct { const char *name; unsigned bit; } feedback[] = { { "nack", SDP_NACK }, { "pli", SDP_PLI }, { "fir", SDP_FIR }, { "remb", SDP_REMB } };
@@ -85,7 +96,7 @@ void live_web_write(struct jw *w, const struct live_web *web, const struct sdp_a
     if (publisher)
         track(w, "talk", &agreed->talk);
     jw_open(w, "webrtc");
-    jw_b64(w, "fingerprint", agreed->peer_fingerprint, sizeof agreed->peer_fingerprint);
+    write_fingerprints(w, agreed);
     jw_z(w, "setup", agreed->active ? "active" : "passive");
     jw_array(w, "suites");
     for (int s = 0; s < LIVE_SUITES; s++)

@@ -23,7 +23,8 @@ enum {
     RELAY_VIEWERS = 10,       /**< a session */
     RELAY_ID_TEXT = 96,       /**< viewer and request ids, with NUL */
     RELAY_FINGERPRINT = 32,   /**< SHA-256 of a certificate */
-    RELAY_MID_TEXT = 17,      /**< with NUL */
+    RELAY_FINGERPRINTS = 3,   /**< that a peer may name */
+    RELAY_MID_TEXT = 33,      /**< with NUL; as long as an offer may have it */
     RELAY_RING_BYTES = 4 << 20
 };
 
@@ -52,7 +53,7 @@ struct relay_track_conf {
 struct relay_webrtc { /* what an offer and its answer agreed on; keys come from a DTLS handshake */
     bool on;                              /**< false: suite and keys are in the leg, and nothing of this counts */
     bool active;                          /**< the ClientHello is ours */
-    uint8_t fingerprint[RELAY_FINGERPRINT]; /**< of the peer's certificate */
+    uint8_t fingerprints[RELAY_FINGERPRINTS][RELAY_FINGERPRINT]; /**< of the peer's certificate, one of these; all zero: none */
     enum pl_srtp_suite suites[2];         /**< what we take, first choice first */
     unsigned suites_n;
     uint8_t ext_transport_cc, ext_abs_send_time, ext_audio_level, ext_mid; /**< RFC 8285 ids, 1..14; 0: not agreed */
@@ -123,7 +124,7 @@ enum relay_dtls_out_kind {
 struct relay_dtls_out {
     enum relay_dtls_out_kind kind;
     uint64_t assoc;
-    const struct relay_webrtc *webrtc; /**< START: role, fingerprint, suites. Good only during the call */
+    const struct relay_webrtc *webrtc; /**< START: role, fingerprints, suites. Good only during the call */
     const uint8_t *p;                  /**< DATA; good only during the call */
     size_t n;
 };

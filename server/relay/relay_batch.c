@@ -4,7 +4,7 @@
 #include <netinet/udp.h>
 #include <sys/socket.h>
 
-enum { MESSAGES = 32, LARGEST = 2048 /* any packet of ours is smaller */, ROOM = 65535, SLOT = 65536 + 1280 /* not a power of two: else the heads of all slots share one set of the cache */ };
+enum { MESSAGES = 32, ROOM = 65535, SLOT = 65536 + 1280 /* not a power of two: else the heads of all slots share one set of the cache */ };
 
 struct relay_batch {
     struct mmsghdr messages[MESSAGES];
@@ -96,10 +96,8 @@ size_t relay_batch_take(struct relay_batch *b, struct relay_in in[RELAY_STEP], i
     while (n < RELAY_STEP && b->next < b->got) {
         const struct said *s = &b->said[b->next];
         size_t left = b->messages[b->next].msg_len - b->at, size = left < s->segment ? left : s->segment;
-        if (size > 0 && size <= LARGEST) {
-            stamps[n] = s->stamp;
-            in[n++] = (struct relay_in){ b->bytes[b->next] + b->at, size, ice_addr_of((struct sockaddr *)&b->names[b->next]) };
-        }
+        stamps[n] = s->stamp;
+        in[n++] = (struct relay_in){ b->bytes[b->next] + b->at, size, ice_addr_of((struct sockaddr *)&b->names[b->next]) };
         b->at += size;
         if (size == left) {
             b->next++;

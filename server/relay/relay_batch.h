@@ -1,7 +1,7 @@
 /* relay_batch.h - reads a UDP socket in batches, private to relay_worker.c.
  *
  * What one sender sent in a row may come as one message (UDP_GRO), which the kernel has routed, checked and handed over once; here it is cut into its datagrams again. Where
- * the kernel does not know the option each message is one datagram. One that is larger than any packet of ours is left out.
+ * the kernel does not know the option each message is one datagram. None is left out: one that is empty or larger than any packet of ours is the relay's to count.
  * Threads: the worker's.  Memory: fixed when it is made, wiped when it is freed; little of it is ever touched where messages are small.
  *     more = relay_batch_read(b, fd, &overflow);
  *     while ((n = relay_batch_take(b, in, stamps)) > 0)

@@ -13,7 +13,7 @@ struct job { /* one relay_dtls_out, copied */
     enum relay_dtls_out_kind kind;
     uint64_t assoc;
     bool active;
-    uint8_t fingerprint[DTLS_FINGERPRINT];
+    uint8_t fingerprints[DTLS_FINGERPRINTS][DTLS_FINGERPRINT];
     enum pl_srtp_suite suites[DTLS_SUITES];
     unsigned suites_n;
     size_t n;
@@ -68,7 +68,8 @@ static void count(atomic_uint_least64_t *c) { atomic_fetch_add_explicit(c, 1, me
 static bool start_job(struct job *j, const struct relay_webrtc *w)
 {
     j->active = w->active;
-    memcpy(j->fingerprint, w->fingerprint, sizeof j->fingerprint);
+    _Static_assert(sizeof j->fingerprints == sizeof w->fingerprints, "as many as a leg has");
+    memcpy(j->fingerprints, w->fingerprints, sizeof j->fingerprints);
     j->suites_n = w->suites_n;
     for (unsigned i = 0; i < w->suites_n && i < DTLS_SUITES; i++)
         j->suites[i] = w->suites[i];
@@ -276,7 +277,7 @@ static void open_assoc(struct relay_dtls_thread *t, struct pl_mono now, const st
 {
     struct dtls_conf conf = { .context = t->context, .role = j->active ? DTLS_ACTIVE : DTLS_PASSIVE, .suites_n = j->suites_n };
     struct assoc *a = t->free;
-    memcpy(conf.fingerprint, j->fingerprint, sizeof conf.fingerprint);
+    memcpy(conf.fingerprints, j->fingerprints, sizeof conf.fingerprints);
     memcpy(conf.suites, j->suites, sizeof conf.suites);
     struct dtls *d = NULL;
     if (dtls_new(&conf, &d) != PL_OK) {

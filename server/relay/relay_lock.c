@@ -144,7 +144,7 @@ static enum pl_err shake_hands(struct dtls_context *context, struct shaker *acti
     const struct pl_mono now = { 0 };
     struct dtls_keys keys;
     struct dtls_conf conf = { .context = context, .role = DTLS_ACTIVE, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
-    memcpy(conf.fingerprint, dtls_fingerprint(context), sizeof conf.fingerprint);
+    memcpy(conf.fingerprints[0], dtls_fingerprint(context), sizeof conf.fingerprints[0]);
     active->sink.send = passive->sink.send = keep_datagram;
     enum pl_err e = dtls_new(&conf, &active->d);
     conf.role = DTLS_PASSIVE;

@@ -10,7 +10,7 @@ struct talk_msg { int64_t ssrc, payload_type; struct pl_str mid; };
 struct webrtc_msg {
     struct pl_str fingerprint;
     int setup;
-    struct json_list suites;
+    struct json_list suites, more_fingerprints;
     struct ext_msg ext;
     struct track_msg rtx;
     bool nack, pli, fir, remb, has_talk;
@@ -48,6 +48,7 @@ static const struct json_field talk_fields[] = { JSON_F(struct talk_msg, ssrc, J
 static const char *const setup_words[] = { "active", "passive", NULL };
 static const struct json_field webrtc_fields[] = {
     JSON_F(struct webrtc_msg, fingerprint, J_B64, J_REQUIRED, .lo = RELAY_FINGERPRINT, .hi = RELAY_FINGERPRINT),
+    JSON_F(struct webrtc_msg, more_fingerprints, J_STRS, J_OPTIONAL, .hi = RELAY_FINGERPRINTS - 1),
     JSON_F(struct webrtc_msg, setup, J_ENUM, J_REQUIRED, .words = setup_words), JSON_F(struct webrtc_msg, suites, J_STRS, J_REQUIRED, .hi = 8),
     JSON_F(struct webrtc_msg, ext, J_OBJECT, J_OPTIONAL, .fields = ext_fields), JSON_F(struct webrtc_msg, rtx, J_OBJECT, J_OPTIONAL, .fields = track_fields),
     JSON_F(struct webrtc_msg, nack, J_BOOL, J_OPTIONAL), JSON_F(struct webrtc_msg, pli, J_BOOL, J_OPTIONAL), JSON_F(struct webrtc_msg, fir, J_BOOL, J_OPTIONAL),
@@ -112,6 +113,16 @@ static enum pl_err read_suites(const struct json_list *list, struct relay_webrtc
     return w->suites_n ? PL_OK : pl_fail_field(reterr, PL_UNSUPPORTED_MEDIA, "suites", "None of these suites is spoken here.");
 }
 
+static enum pl_err read_fingerprints(const struct webrtc_msg *m, struct relay_webrtc *w, struct pl_fail *reterr)
+{
+    const struct pl_str *more = m->more_fingerprints.items;
+    memcpy(w->fingerprints[0], m->fingerprint.p, RELAY_FINGERPRINT);
+    for (size_t i = 0; i < m->more_fingerprints.n; i++)
+        if (pl_unb64url(more[i], w->fingerprints[1 + i], RELAY_FINGERPRINT) != PL_OK)
+            return pl_fail_field(reterr, PL_INVALID_REQUEST, "more_fingerprints", "A fingerprint has %d bytes.", RELAY_FINGERPRINT);
+    return PL_OK;
+}
+
 static enum pl_err read_webrtc(const struct webrtc_msg *m, struct relay_leg *l, struct pl_fail *reterr)
 {
     struct relay_webrtc *w = &l->webrtc;
@@ -122,8 +133,8 @@ static enum pl_err read_webrtc(const struct webrtc_msg *m, struct relay_leg *l, 
         return pl_fail_field(reterr, PL_INVALID_REQUEST, "mid", "A mid has at most %d bytes.", RELAY_MID_TEXT - 1);
     if (m->talk.mid.n)
         memcpy(w->talk_mid, m->talk.mid.p, m->talk.mid.n);
-    memcpy(w->fingerprint, m->fingerprint.p, RELAY_FINGERPRINT);
-    return read_suites(&m->suites, w, reterr);
+    enum pl_err e = read_fingerprints(m, w, reterr);
+    return e == PL_OK ? read_suites(&m->suites, w, reterr) : e;
 }
 
 static enum pl_err read_keys(const struct leg_msg *m, struct relay_leg *l, struct pl_fail *reterr)

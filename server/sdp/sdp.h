@@ -3,9 +3,9 @@
  * We always answer. Served are the first video line, the first audio line, and talk: the audio line's other direction, or a further audio line. Every other line of the offer
  * is answered with port 0, in its place. The video is H.264 with packetization-mode 1: the source's own profile, else Main, else constrained baseline, else any; the level is
  * not looked at. On an audio line of both directions what the peer shall send comes first (a browser sends the first and receives all). We are ICE-lite, speak DTLS-SRTP on
- * one port for all lines, know SHA-256 fingerprints only, and send no mid extension.
+ * one port for all lines, know SHA-256 fingerprints only, three of them at most (RFC 8122), and send no mid extension.
  * What cannot be served is refused with an error that names the reason in reterr->field:
- *     INVALID_REQUEST    too_long, too_many (lines, codecs), malformed
+ *     INVALID_REQUEST    too_long, too_many (lines, codecs, fingerprints), malformed
  *     OFFER_REFUSED      transport (not DTLS-SRTP), sdes, no_ice, ice_ufrag (not 4..32 ice-chars), ice_lite (nobody would send checks), no_fingerprint, fingerprint_hash,
  *                        setup, no_rtcp_mux, no_bundle, direction (a viewer must receive, a publisher send), no_media
  *     UNSUPPORTED_MEDIA  no_h264, no_packetization_mode_1, no_audio_codec (nothing but audio is offered, and none of ours)
@@ -19,7 +19,7 @@
 #pragma once
 #include "str.h"
 
-enum { SDP_TEXT_MAX = 32768, SDP_LINES_MAX = 16, SDP_CODECS_MAX = 128 /**< of one line */, SDP_CANDIDATES_MAX = 4 };
+enum { SDP_TEXT_MAX = 32768, SDP_LINES_MAX = 16, SDP_CODECS_MAX = 128 /**< of one line */, SDP_CANDIDATES_MAX = 4, SDP_FINGERPRINTS = 3 };
 
 /* Directions as the peer sees them. */
 enum { SDP_PEER_SENDS = 1, SDP_PEER_RECEIVES = 2 };
@@ -47,8 +47,9 @@ struct sdp_codec {
 /* Where the peer is reached and how it proves itself: of a line, or of the session for all lines. */
 struct sdp_transport {
     struct pl_str ufrag, pwd; /**< .p NULL: not said */
-    bool fingerprint_there, fingerprint_known; /**< one was there; one was SHA-256, and is below */
-    uint8_t fingerprint[32];  /**< of the certificate */
+    bool fingerprint_there;   /**< of whatever hash */
+    unsigned fingerprints_n;  /**< different ones of SHA-256; those that are more than fit are only counted */
+    uint8_t fingerprints[SDP_FINGERPRINTS][32]; /**< of its certificates */
     bool setup_there;
     enum sdp_setup setup;
 };
@@ -116,7 +117,8 @@ struct sdp_agreed {
     uint8_t ext[SDP_EXTS];     /**< ids, 0: not agreed */
     bool active;               /**< we send the ClientHello */
     struct pl_str peer_ufrag, peer_pwd;
-    uint8_t peer_fingerprint[32];
+    unsigned peer_fingerprints_n;
+    uint8_t peer_fingerprints[SDP_FINGERPRINTS][32]; /**< any of them */
     const char *audio_refused, *talk_refused; /**< NULL: served. not_offered, not_there (the camera has none), no_audio_codec, transport */
 };
 /* PL_NO_MEMORY; PL_OFFER_REFUSED, PL_UNSUPPORTED_MEDIA with the reason in reterr->field. */

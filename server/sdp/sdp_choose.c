@@ -175,7 +175,7 @@ static enum pl_err check_lines(const struct choice *c, struct pl_fail *reterr)
     return PL_OK;
 }
 
-/* Ufrag with password, fingerprint and setup: each from the first place that says it. */
+/* Ufrag with password, fingerprints and setup: each from the first place that says it. */
 static void merge(struct sdp_transport *t, const struct sdp_transport *from)
 {
     if (!t->ufrag.p) {
@@ -184,8 +184,8 @@ static void merge(struct sdp_transport *t, const struct sdp_transport *from)
     }
     if (!t->fingerprint_there) {
         t->fingerprint_there = from->fingerprint_there;
-        t->fingerprint_known = from->fingerprint_known;
-        memcpy(t->fingerprint, from->fingerprint, sizeof t->fingerprint);
+        t->fingerprints_n = from->fingerprints_n;
+        memcpy(t->fingerprints, from->fingerprints, sizeof t->fingerprints);
     }
     if (!t->setup_there) {
         t->setup_there = from->setup_there;
@@ -209,15 +209,18 @@ static enum pl_err choose_transport(struct choice *c, struct pl_fail *reterr)
         return sdp_refuse(reterr, SDP_ICE_UFRAG);
     if (c->offer->ice_lite)
         return sdp_refuse(reterr, SDP_ICE_LITE);
-    if (!t.fingerprint_known)
+    if (t.fingerprints_n == 0)
         return sdp_refuse(reterr, t.fingerprint_there ? SDP_FINGERPRINT_HASH : SDP_NO_FINGERPRINT);
+    if (t.fingerprints_n > SDP_FINGERPRINTS)
+        return sdp_refuse(reterr, SDP_TOO_MANY);
     enum sdp_setup setup = t.setup_there ? t.setup : SDP_ACTIVE; /* RFC 4145, 4 */
     if (setup == SDP_HOLDCONN)
         return sdp_refuse(reterr, SDP_SETUP);
     c->agreed->active = setup == SDP_PASSIVE || (setup == SDP_ACTPASS && c->ours->prefer_active);
     c->agreed->peer_ufrag = t.ufrag;
     c->agreed->peer_pwd = t.pwd;
-    memcpy(c->agreed->peer_fingerprint, t.fingerprint, sizeof t.fingerprint);
+    c->agreed->peer_fingerprints_n = t.fingerprints_n;
+    memcpy(c->agreed->peer_fingerprints, t.fingerprints, sizeof t.fingerprints);
     c->plan->tagged = tagged_line(c);
     return PL_OK;
 }

@@ -36,6 +36,17 @@ static bool read_fingerprint(struct pl_str value, uint8_t out[32])
     return true;
 }
 
+/* The same one may be said again. */
+static void add_fingerprint(struct sdp_transport *t, const uint8_t print[32])
+{
+    for (unsigned i = 0; i < t->fingerprints_n && i < SDP_FINGERPRINTS; i++)
+        if (memcmp(t->fingerprints[i], print, 32) == 0)
+            return;
+    if (t->fingerprints_n < SDP_FINGERPRINTS)
+        memcpy(t->fingerprints[t->fingerprints_n], print, 32);
+    t->fingerprints_n++;
+}
+
 static bool read_transport(const struct sdp_attrs *attrs, struct sdp_transport *t)
 {
     static const struct {
@@ -49,10 +60,8 @@ static bool read_transport(const struct sdp_attrs *attrs, struct sdp_transport *
         if (pl_str_eqz(attrs->v[i].name, "fingerprint")) {
             uint8_t print[32];
             t->fingerprint_there = true;
-            if (!t->fingerprint_known && read_fingerprint(attrs->v[i].value, print)) {
-                t->fingerprint_known = true;
-                memcpy(t->fingerprint, print, sizeof print);
-            }
+            if (read_fingerprint(attrs->v[i].value, print))
+                add_fingerprint(t, print);
         }
     for (size_t i = 0; i < PL_COUNT(setups); i++)
         if (pl_str_eqz(setup, setups[i].name)) {

@@ -20,7 +20,7 @@ static const struct {
     const char *name, *sentence;
 } reasons[] = {
     [SDP_TOO_LONG] = { PL_INVALID_REQUEST, "too_long", "The SDP has more than 32,768 bytes." },
-    [SDP_TOO_MANY] = { PL_INVALID_REQUEST, "too_many", "The SDP has more than 16 media lines, 128 formats in one of them, or 2,048 lines in all." },
+    [SDP_TOO_MANY] = { PL_INVALID_REQUEST, "too_many", "The SDP has more than 16 media lines, 128 formats in one of them, three fingerprints, or 2,048 lines in all." },
     [SDP_MALFORMED] = { PL_INVALID_REQUEST, "malformed", "This is not an SDP text (RFC 8866)." },
     [SDP_TRANSPORT] = { PL_OFFER_REFUSED, "transport", "Media must be offered as UDP/TLS/RTP/SAVPF: SRTP with keys of DTLS." },
     [SDP_SDES] = { PL_OFFER_REFUSED, "sdes", "Keys in the SDP (a=crypto) are not taken: offer DTLS-SRTP." },

@@ -28,7 +28,7 @@ static void take(struct dtls_sink *self, const uint8_t *p, size_t n)
 static void open_end(struct end *e, enum dtls_role role)
 {
     struct dtls_conf c = { .context = context, .role = role, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
-    memcpy(c.fingerprint, dtls_fingerprint(context), DTLS_FINGERPRINT);
+    memcpy(c.fingerprints[0], dtls_fingerprint(context), DTLS_FINGERPRINT);
     e->sink.send = take;
     e->n = 0;
     FUZZ_MUST(dtls_new(&c, &e->d) == PL_OK);

@@ -24,7 +24,7 @@ static void check_line(const struct sdp_line *offered, const struct sdp_line *sa
         FUZZ_MUST(said->way == 0);
         return;
     }
-    FUZZ_MUST(offered->usable && said->rtcp_mux && said->transport.fingerprint_known && said->transport.setup_there && said->n_codecs > 0);
+    FUZZ_MUST(offered->usable && said->rtcp_mux && said->transport.fingerprints_n == 1 && said->transport.setup_there && said->n_codecs > 0);
     FUZZ_MUST(!(said->way & SDP_PEER_SENDS && !(offered->way & SDP_PEER_RECEIVES)) && !(said->way & SDP_PEER_RECEIVES && !(offered->way & SDP_PEER_SENDS)));
     for (size_t i = 0; i < said->n_codecs; i++) {
         const struct sdp_codec *c = codec(offered, said->codecs[i].payload_type);

@@ -1,9 +1,10 @@
 /* WHEP and WHIP from the request on (S-M4, S-S10): any method, path, If-Match, token and body. First line "METHOD /path", second line If-Match, third Authorization (empty: none), the
  * rest is the body; "@" at the end of a path stands for an address that was really given out, "@" as If-Match for the ETag that goes with it. There is no database, so that what
- * needs one says `unavailable`. An address or a tag that was not given out opens nothing; what a relay would be told of an offer is JSON with numbers that it takes. */
+ * needs one says `unavailable`. An address or a tag that was not given out opens nothing; what a relay would be told of an offer the relay takes. */
 #include "fuzz.h"
 #include "http_private.h"
 #include "live_offer.h"
+#include "relay_control.h"
 
 #define LIVE "01890000-0000-7000-8000-000000000001"
 static struct live_ctx ctx = { .clock = &pl_clock_system, .rand = &pl_rand_system, .way_key = { { 7 } } };
@@ -43,7 +44,6 @@ static void check_told(struct pl_arena *a, struct pl_str text, bool publisher)
     struct sdp_agreed agreed;
     struct pl_str answer;
     struct pl_fail fail = PL_FAIL_INIT;
-    struct json_doc *d PL_CLEANUP(json_doc_freep) = NULL;
     live_web_new(&pl_rand_system, &web);
     struct sdp_ours ours = live_web_ours(&pl_rand_system, &(struct live_web_facts){ .web = &web, .host = PL_STR("192.0.2.1"), .port = 50000, .name = PL_STR(LIVE),
         .fingerprint = { (const char *)certificate, sizeof certificate }, .video = PL_STR("H264/42c01f"), .audio = PL_STR("opus"), .talk = PL_STR("PCMU"), .publisher = publisher });
@@ -51,10 +51,24 @@ static void check_told(struct pl_arena *a, struct pl_str text, bool publisher)
         return;
     struct pl_buf b = pl_buf_init(a, 8192);
     struct jw w = jw_start(&b);
+    struct relay_post post;
+    bool known = false;
     jw_open(&w, NULL);
+    jw_z(&w, "type", publisher ? "session.open" : "viewer.add");
+    jw_z(&w, "id", "1");
+    jw_uuid(&w, "live_id", whose.live_id);
+    jw_int(&w, "generation", 1);
+    if (publisher) {
+        jw_int(&w, "expires_in_ms", 1);
+        jw_open(&w, "source");
+    } else {
+        jw_z(&w, "viewer_id", "1");
+    }
     live_web_write(&w, &web, &agreed, publisher);
+    if (publisher)
+        jw_close(&w);
     jw_close(&w);
-    FUZZ_MUST(pl_buf_err(&b) == PL_OK && json_parse(pl_buf_view(&b), &d, NULL) == PL_OK);
+    FUZZ_MUST(pl_buf_err(&b) == PL_OK && relay_control_read(pl_buf_view(&b), a, &post, &known, &fail) == PL_OK && known);
     FUZZ_MUST(agreed.video.payload_type < 128 && agreed.audio.payload_type < 128 && agreed.talk.payload_type < 128 && agreed.rtx_payload_type < 128);
     FUZZ_MUST(agreed.peer_ufrag.n >= 4 && agreed.peer_ufrag.n <= 32 && pl_str_find(agreed.peer_ufrag, '"') == agreed.peer_ufrag.n);
 }

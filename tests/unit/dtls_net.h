@@ -124,7 +124,7 @@ static inline void net_init(struct net *net)
 static inline struct dtls_conf net_conf(struct dtls_context *own, struct dtls_context *peer, unsigned end)
 {
     struct dtls_conf c = { .context = own, .role = end ? DTLS_PASSIVE : DTLS_ACTIVE, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
-    memcpy(c.fingerprint, dtls_fingerprint(peer), sizeof c.fingerprint);
+    memcpy(c.fingerprints[0], dtls_fingerprint(peer), sizeof c.fingerprints[0]);
     return c;
 }
 

@@ -8,7 +8,7 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
-enum { SIM_QUEUE = 8192, SIM_PACKET = 1500 };
+enum { SIM_QUEUE = 8192, SIM_PACKET = 1500, SIM_LARGE = 4096 };
 struct sim_datagram {
     struct ice_addr to;
     size_t n;
@@ -172,7 +172,7 @@ static inline enum pl_err sim_add(struct sim *s, const struct sim_peer *v, int64
 
 static inline void sim_in(struct sim *s, const struct ice_addr *from, const uint8_t *p, size_t n)
 {
-    uint8_t copy[2048];
+    uint8_t copy[SIM_LARGE];
     assert_true(n <= sizeof copy);
     memcpy(copy, p, n);
     struct relay_in in = { copy, n, *from };
@@ -198,7 +198,7 @@ static inline void sim_check(struct sim *s, struct sim_peer *p, bool nominate)
     sim_in(s, &p->addr, out, sim_check_write(s, p, nominate, out));
 }
 
-/* Writes one protected packet of the hub. */
+/* Writes one protected packet of the hub; `out` has room for it. */
 static inline size_t sim_hub_packet(struct sim_peer *h, unsigned track, bool marker, const uint8_t *payload, size_t payload_n, uint8_t *out)
 {
     struct rtp_header head = { .payload_type = track ? h->leg.audio.payload_type : h->leg.video.payload_type, .marker = marker, .seq = h->seq[track]++, .timestamp = h->ts,
@@ -206,7 +206,7 @@ static inline size_t sim_hub_packet(struct sim_peer *h, unsigned track, bool mar
     size_t n = RTP_HEADER + payload_n;
     rtp_write(&head, out);
     memcpy(out + RTP_HEADER, payload, payload_n);
-    assert_int_equal(pl_srtp_protect_rtp(h->media, out, &n, SIM_PACKET), PL_OK);
+    assert_int_equal(pl_srtp_protect_rtp(h->media, out, &n, n + PL_SRTP_RTP_OVERHEAD), PL_OK);
     return n;
 }
 
@@ -456,7 +456,7 @@ static const uint8_t sim_hello[] = { 22, 254, 253, 0, 0 };
 /* The peer's media contexts stay as sim_peer_new made them: its keys become the association's. */
 static inline void sim_as_webrtc(struct sim_peer *p, bool active)
 {
-    p->leg.webrtc = (struct relay_webrtc){ .on = true, .active = active, .fingerprint = { 7 }, .suites = { p->leg.suite }, .suites_n = 1, .nack = true, .pli = true };
+    p->leg.webrtc = (struct relay_webrtc){ .on = true, .active = active, .fingerprints = { { 7 } }, .suites = { p->leg.suite }, .suites_n = 1, .nack = true, .pli = true };
 }
 
 static inline uint64_t sim_last_start(const struct sim *s)

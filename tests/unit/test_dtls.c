@@ -274,7 +274,7 @@ static void another_fingerprint_ends_it(void **state)
         struct dtls_keys k;
         net_init(&net);
         struct dtls_conf c[2] = { net_conf(a, b, 0), net_conf(b, a, 1) };
-        c[wrong].fingerprint[31] ^= 1;
+        c[wrong].fingerprints[0][31] ^= 1;
         net_begin(&net, &c[0], &c[1]);
         net_run(&net);
         assert_int_equal(dtls_state(net.ends[wrong].d), DTLS_FAILED);
@@ -282,6 +282,27 @@ static void another_fingerprint_ends_it(void **state)
         assert_int_equal(dtls_failure(net.ends[1 - wrong].d), DTLS_ALERT);
         for (unsigned i = 0; i < 2; i++)
             assert_int_equal(dtls_keys(net.ends[i].d, &k), PL_UNAVAILABLE);
+        net_done(&net);
+    }
+}
+
+/* RFC 8122: a peer may name several certificates and show any of them; one that it has not named is nobody's. */
+static void any_of_its_fingerprints(void **state)
+{
+    (void)state;
+    for (unsigned at = 0; at < DTLS_FINGERPRINTS; at++) {
+        struct net net;
+        net_init(&net);
+        struct dtls_conf c[2] = { net_conf(a, b, 0), net_conf(b, a, 1) };
+        for (unsigned i = 0; i < 2; i++) {
+            uint8_t right[DTLS_FINGERPRINT];
+            memcpy(right, c[i].fingerprints[0], sizeof right);
+            memset(c[i].fingerprints, 9, sizeof c[i].fingerprints);
+            memcpy(c[i].fingerprints[at], right, sizeof right);
+        }
+        net_begin(&net, &c[0], &c[1]);
+        net_run(&net);
+        same_keys(&net, PL_SRTP_GCM);
         net_done(&net);
     }
 }
@@ -422,7 +443,7 @@ int main(void)
         cmocka_unit_test(unanswered_flights_go_out_again),
         cmocka_unit_test(a_path_that_moves_is_tried_soon),
         cmocka_unit_test(an_early_hello_is_kept),
-        cmocka_unit_test(another_fingerprint_ends_it),
+        cmocka_unit_test(another_fingerprint_ends_it), cmocka_unit_test(any_of_its_fingerprints),
         cmocka_unit_test(a_changed_finished_is_nothing),
         cmocka_unit_test(junk_is_not_answered),
         cmocka_unit_test(fragments_are_bounded),

@@ -122,7 +122,7 @@ static void peer_open(struct peer *p, const struct peer_conf *c, enum dtls_role 
     else
         SSL_set_connect_state(p->ssl);
     struct dtls_conf conf = { .context = ours, .role = our_role, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
-    memcpy(conf.fingerprint, p->fp, sizeof conf.fingerprint);
+    memcpy(conf.fingerprints[0], p->fp, sizeof conf.fingerprints[0]);
     assert_int_equal(dtls_new(&conf, &p->d), PL_OK);
     dtls_path(p->d, p->now);
     dtls_start(p->d, p->now, &p->end.sink);
@@ -408,7 +408,7 @@ static struct dtls *end_for(enum dtls_role role, const uint8_t fp[DTLS_FINGERPRI
 {
     struct dtls_conf conf = { .context = ours, .role = role, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
     struct dtls *d = NULL;
-    memcpy(conf.fingerprint, fp, DTLS_FINGERPRINT);
+    memcpy(conf.fingerprints[0], fp, DTLS_FINGERPRINT);
     assert_int_equal(dtls_new(&conf, &d), PL_OK);
     return d;
 }

@@ -31,7 +31,7 @@ static void to_thread(struct dtls_sink *self, const uint8_t *p, size_t n)
 static struct relay_webrtc webrtc(bool active)
 {
     struct relay_webrtc w = { .on = true, .active = active, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2 };
-    memcpy(w.fingerprint, dtls_fingerprint(context), sizeof w.fingerprint);
+    memcpy(w.fingerprints[0], dtls_fingerprint(context), sizeof w.fingerprints[0]);
     return w;
 }
 
@@ -46,7 +46,7 @@ static struct peer *peer_open(struct relay_dtls_thread *t, uint64_t id)
 {
     struct peer *p = &peers[id % PEERS];
     struct dtls_conf c = { .context = context, .role = id % 2 ? DTLS_PASSIVE : DTLS_ACTIVE, .suites = { PL_SRTP_GCM }, .suites_n = 1 };
-    memcpy(c.fingerprint, relay_dtls_fingerprint(t), sizeof c.fingerprint);
+    memcpy(c.fingerprints[0], relay_dtls_fingerprint(t), sizeof c.fingerprints[0]);
     *p = (struct peer){ .sink = { to_thread }, .t = t, .id = id };
     assert_int_equal(dtls_new(&c, &p->d), PL_OK);
     dtls_path(p->d, now);
@@ -238,7 +238,7 @@ static void failures_have_their_code(void **state)
     struct relay_dtls_thread *t = make(2);
     struct peer *p = peer_open(t, 1);
     struct relay_webrtc w = webrtc(true);
-    w.fingerprint[0] ^= 1;
+    w.fingerprints[0][0] ^= 1;
     assert_true(relay_dtls_tell(t, &(struct relay_dtls_out){ .kind = RELAY_DTLS_START, .assoc = 1, .webrtc = &w }));
     shake(t);
     assert_string_equal(p->failed, "dtls_fingerprint");
@@ -500,7 +500,7 @@ static void webrtc_over_real_sockets(void **state)
         int hub_fd = udp_to(&at);
         v.fd = udp_to(&at);
         struct dtls_conf c = { .context = context, .role = active ? DTLS_PASSIVE : DTLS_ACTIVE, .suites = { PL_SRTP_GCM }, .suites_n = 1 };
-        memcpy(c.fingerprint, relay_worker_fingerprint(w), sizeof c.fingerprint);
+        memcpy(c.fingerprints[0], relay_worker_fingerprint(w), sizeof c.fingerprints[0]);
         assert_int_equal(dtls_new(&c, &v.d), PL_OK);
         post(w, RELAY_OPEN, &hub);
         check(&s, hub_fd, &hub);

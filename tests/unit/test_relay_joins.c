@@ -108,9 +108,9 @@ static void add(struct phone *p, enum kind kind)
     sim_peer_new(&s, &p->v, 2, kind == NATIVE_SHA1_80 ? PL_SRTP_SHA1_80 : PL_SRTP_GCM, false);
     if (kind == RELAY_ACTIVE || kind == RELAY_PASSIVE || kind == HALF_OPEN) {
         p->v.leg.webrtc = (struct relay_webrtc){ .on = true, .active = kind != RELAY_PASSIVE, .suites = { PL_SRTP_GCM, PL_SRTP_SHA1_80 }, .suites_n = 2, .nack = true, .pli = true };
-        memcpy(p->v.leg.webrtc.fingerprint, dtls_fingerprint(context), DTLS_FINGERPRINT);
+        memcpy(p->v.leg.webrtc.fingerprints[0], dtls_fingerprint(context), DTLS_FINGERPRINT);
         struct dtls_conf c = { .context = context, .role = kind == RELAY_PASSIVE ? DTLS_ACTIVE : DTLS_PASSIVE, .suites = { PL_SRTP_GCM }, .suites_n = 1 };
-        memcpy(c.fingerprint, relay_dtls_fingerprint(side), sizeof c.fingerprint);
+        memcpy(c.fingerprints[0], relay_dtls_fingerprint(side), sizeof c.fingerprints[0]);
         p->sink.send = to_relay;
         assert_int_equal(dtls_new(&c, &p->d), PL_OK);
     }

@@ -297,13 +297,20 @@ static void too_large_is_said_once(void **state)
     struct sim s;
     struct sim_peer hub;
     struct relay_event e;
-    uint8_t p[SIM_PACKET], payload[1400] = { 0x65 };
+    struct relay_stats st;
+    uint8_t p[SIM_LARGE], payload[3000] = { 0x65 };
+    static const size_t sizes[] = { 3000, 1400, 1400 };
     sim_session(&s, &hub, PL_SRTP_GCM);
-    for (int i = 0; i < 3; i++)
-        sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, true, payload, sizeof payload, p));
+    for (size_t i = 0; i < PL_COUNT(sizes); i++)
+        sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, true, payload, sizes[i], p));
     assert_true(sim_event(&s, RELAY_EV_WARNING, &e));
     assert_string_equal(e.code, "packet_too_large");
     assert_false(sim_event(&s, RELAY_EV_WARNING, &e));
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.too_large, 3);
+    sim_in(&s, &hub.addr, p, 0); /* what is empty is counted, too */
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.unknown, 1);
     sim_hub_frame(&s, &hub, false, false, 1, -1);
     struct sim_peer *alive[] = { &hub };
     sim_pass(&s, 11 * PL_SECOND, alive, 1);

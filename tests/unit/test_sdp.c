@@ -181,7 +181,8 @@ static void values_of_an_offer(void **state)
     struct sdp_ours o = ours();
     struct outcome r = served(file("aiortc-view"), &o);
     assert_true(pl_str_eqz(r.agreed.peer_ufrag, "a3Zb") && pl_str_eqz(r.agreed.peer_pwd, "pOPdzZZAq321u7S7miLTuQ"));
-    assert_memory_equal(r.agreed.peer_fingerprint, print, sizeof print);
+    assert_memory_equal(r.agreed.peer_fingerprints[0], print, sizeof print);
+    assert_int_equal(r.agreed.peer_fingerprints_n, 1);
     assert_int_equal(r.agreed.video.ssrc, 1001);
     assert_int_equal(r.agreed.rtx_ssrc, 1002);
     assert_int_equal(r.agreed.audio.ssrc, 1003);
@@ -192,6 +193,21 @@ static void values_of_an_offer(void **state)
     assert_int_equal(r.agreed.video.ssrc, 1679180575);
     assert_int_equal(r.agreed.audio.ssrc, 351564225);
     assert_int_equal(r.agreed.talk.ssrc, 1003);
+}
+
+#define BYTES(b) b ":" b ":" b ":" b ":" b ":" b ":" b ":" b
+#define PRINT(b) "a=fingerprint:sha-256 " BYTES(b) ":" BYTES(b) ":" BYTES(b) ":" BYTES(b) "\r\n"
+
+/* RFC 8122, 5: whoever has several certificates names all of them, and may show any; more than can be kept are refused by name, and none is passed over. */
+static void several_fingerprints(void **state)
+{
+    (void)state;
+    struct sdp_ours o = ours();
+    struct pl_str offer = file("aiortc-view");
+    struct outcome r = served(change(offer, "a=fingerprint:", PRINT("0A") PRINT("0B") PRINT("0A") "a=fingerprint:sha-512 00\r\na=fingerprint:", true), &o);
+    assert_int_equal(r.agreed.peer_fingerprints_n, 3);
+    assert_true(r.agreed.peer_fingerprints[0][31] == 0x0a && r.agreed.peer_fingerprints[1][0] == 0x0b && r.agreed.peer_fingerprints[2][0] == 0x23);
+    refused(change(offer, "a=fingerprint:", PRINT("0A") PRINT("0B") PRINT("0C") "a=fingerprint:", true), &o, PL_INVALID_REQUEST, "too_many");
 }
 
 static void what_an_answer_says(void **state)
@@ -424,7 +440,8 @@ static void restart(void **state)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, make_arena, free_arena)
 int main(void)
 {
-    const struct CMUnitTest tests[] = { TEST(real_clients), TEST(values_of_an_offer), TEST(what_an_answer_says), TEST(profiles), TEST(two_codecs_on_a_line), TEST(sound_that_is_missing),
+    const struct CMUnitTest tests[] = { TEST(real_clients), TEST(values_of_an_offer), TEST(several_fingerprints),
+        TEST(what_an_answer_says), TEST(profiles), TEST(two_codecs_on_a_line), TEST(sound_that_is_missing),
                                         TEST(setup_rules), TEST(refusals), TEST(ceilings), TEST(memory_is_bounded),
                                         TEST(restart) };
     return cmocka_run_group_tests(tests, NULL, NULL);
