@@ -366,7 +366,6 @@ CREATE TABLE live (
     state text NOT NULL,
     end_code text,
     suite text NOT NULL,
-    viewers integer DEFAULT 0 NOT NULL,
     warned boolean DEFAULT false NOT NULL,
     created_at timestamp with time zone NOT NULL,
     expires_at timestamp with time zone NOT NULL,
@@ -403,6 +402,7 @@ CREATE TABLE live_viewer (
     member_id uuid NOT NULL,
     kind text DEFAULT 'viewer'::text NOT NULL,
     revoked_at timestamp with time zone,
+    connected_at timestamp with time zone,
     CONSTRAINT live_viewer_kind_check CHECK ((kind = ANY (ARRAY['viewer'::text, 'opener'::text, 'source'::text])))
 );
 

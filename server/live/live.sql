@@ -22,7 +22,6 @@ UPDATE relay SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING n
 
 -- name: relays_revoked :many 100
 -- in: since timestamptz
--- scan: relays are few
 -- Whose connections every node looks for once a second, until a minute after: the nudge may be lost.
 SELECT id FROM relay WHERE revoked_at > $1;
 
@@ -202,8 +201,9 @@ SELECT id, relay_id, hub_serial, generation, state, suite, created_at, expires_a
 -- name: get :one
 -- in: account_id uuid, id uuid
 -- null: source_figures, viewer_figures
--- One session, running or ended.
-SELECT id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, suite, viewers, created_at, expires_at, hard_end_at, ended_at,
+-- One session, running or ended, and how many watch it.
+SELECT id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, suite, created_at, expires_at, hard_end_at, ended_at,
+(SELECT count(*)::integer FROM live_viewer v WHERE v.account_id = live.account_id AND v.live_id = live.id AND v.connected_at IS NOT NULL AND v.revoked_at IS NULL) AS viewers,
 figures_at, figures -> 'source' AS source_figures, figures -> 'viewers' AS viewer_figures
 FROM live WHERE account_id = $1 AND id = $2;
 
@@ -218,10 +218,10 @@ UPDATE live SET state = $2 WHERE id = $1 AND ended_at IS NULL AND state = ANY (s
 -- No row: it has ended.
 SELECT state FROM live WHERE id = $1 AND ended_at IS NULL;
 
--- name: viewers :exec
--- in: id uuid, by integer
--- A viewer came or went.
-UPDATE live SET viewers = GREATEST(viewers + $2, 0) WHERE id = $1 AND ended_at IS NULL;
+-- name: viewer_connected :exec
+-- in: live_id uuid, viewer_id uuid, at timestamptz
+-- The relay has it: it counts as one who watches until it is gone.
+UPDATE live_viewer SET connected_at = $3 WHERE live_id = $1 AND viewer_id = $2 AND connected_at IS NULL;
 
 -- name: figures :exec
 -- in: id uuid, figures jsonb, now timestamptz
@@ -285,9 +285,11 @@ UNION SELECT l.id FROM live_place p JOIN live l ON l.id = p.live_id WHERE p.hub_
 AND NOT EXISTS (SELECT 1 FROM device_binding b JOIN device d ON d.account_id = b.account_id AND d.id = b.device_id WHERE b.serial = $2 AND d.system_id = l.system_id);
 
 -- name: running :many 1000
+-- null: nothing
 -- scan: an operator's list over all accounts, asked for by hand
 -- The newest sessions, for operators: running ones first.
-SELECT account_id, id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, viewers, created_at, expires_at, ended_at
+SELECT account_id, id, device_id, camera_serial, hub_serial, relay_id, generation, state, end_code, created_at, expires_at, ended_at,
+(SELECT count(*)::integer FROM live_viewer v WHERE v.account_id = live.account_id AND v.live_id = live.id AND v.connected_at IS NOT NULL AND v.revoked_at IS NULL) AS viewers
 FROM live ORDER BY ended_at DESC NULLS FIRST, created_at DESC LIMIT 1000;
 
 -- name: find_any :one
@@ -298,7 +300,7 @@ SELECT account_id FROM live WHERE id = $1;
 -- name: past :many 500
 -- in: opener_id uuid, after uuid
 -- All that is kept of the sessions that an account opened, running and ended, by age, behind one of them; the zero uuid: from the first.
-SELECT id, device_id, client_id, camera_serial, state, end_code, viewers, created_at, ended_at FROM live WHERE opener_id = $1 AND id > $2 ORDER BY id LIMIT 500;
+SELECT id, device_id, client_id, camera_serial, state, end_code, created_at, ended_at FROM live WHERE opener_id = $1 AND id > $2 ORDER BY id LIMIT 500;
 
 -- name: forget_opener :exec
 -- in: opener_id uuid

@@ -363,15 +363,15 @@ static const struct report {
     const char *event;
     const char *state;       /* the state that it leads to */
     const char *from_states; /* from these */
-    int viewers;             /* how the count changes */
+    enum { WATCHES_AS_BEFORE, WATCHES, WATCHES_NO_MORE } viewer; /* the one that it names */
 } reports[] = {
-    { "source_connected", "connecting", "starting waking_hub", 0 },
-    { "source_media", NULL, NULL, 0 },
-    { "source_keyframe", "live", "starting waking_hub connecting", 0 },
-    { "viewer_connected", NULL, NULL, 1 },
-    { "viewer_media", NULL, NULL, 0 },
-    { "viewer_keyframe", NULL, NULL, 0 },
-    { "viewer_gone", NULL, NULL, -1 },
+    { "source_connected", "connecting", "starting waking_hub", WATCHES_AS_BEFORE },
+    { "source_media", NULL, NULL, WATCHES_AS_BEFORE },
+    { "source_keyframe", "live", "starting waking_hub connecting", WATCHES_AS_BEFORE },
+    { "viewer_connected", NULL, NULL, WATCHES },
+    { "viewer_media", NULL, NULL, WATCHES_AS_BEFORE },
+    { "viewer_keyframe", NULL, NULL, WATCHES_AS_BEFORE },
+    { "viewer_gone", NULL, NULL, WATCHES_NO_MORE },
 };
 
 /* What is wrong with a session, or with a viewer that never came: a stage each under its own name, and an event for those who watch. */
@@ -424,9 +424,9 @@ static enum pl_err report(struct link_call *c, const struct event_msg *m, const 
         e = warn(c, m); /* why a viewer is gone */
     if (e == PL_OK && r->state)
         e = live_sql_state(c->tx, m->live_id, pl_str_of(r->state), pl_str_of(r->from_states), &moved, &found);
-    if (e == PL_OK && r->viewers)
-        e = live_sql_viewers(c->tx, m->live_id, r->viewers, NULL);
-    if (e == PL_OK && r->viewers < 0 && !pl_uuid_is_zero(m->viewer_id))
+    if (e == PL_OK && r->viewer == WATCHES)
+        e = live_sql_viewer_connected(c->tx, m->live_id, m->viewer_id, m->time, NULL);
+    if (e == PL_OK && r->viewer == WATCHES_NO_MORE)
         e = live_sql_viewer_gone(c->tx, m->live_id, m->viewer_id, NULL);
     return e == PL_OK && found ? live_event(c->tx, c->now, m->live_id, r->state, NULL) : e;
 }

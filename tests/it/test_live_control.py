@@ -273,20 +273,31 @@ def test_a_join_that_failed_leaves_nothing_S_S5(sim):
     assert home.api.get(f"/v1/live/{live_id}").ok(200)["end_code"] == "revoked"
 
 
+def test_who_watches_is_counted_by_who_came(sim):
+    """A viewer that never connected is gone, too, and one that the relay reports twice is one."""
+    home = sim()
+    home.relay.answers("session.open", "viewer.add")
+    lives = [home.live().ok(201) for _ in range(3)]
+    live_id, (one, two, never) = lives[0]["live_id"], [x["viewer_id"] for x in lives]
+    for seq, (event, viewer, watch) in enumerate((("viewer_connected", one, 1), ("viewer_connected", one, 1), ("viewer_gone", never, 1), ("viewer_connected", two, 2), ("viewer_gone", one, 1),
+                                                  ("viewer_gone", one, 1), ("viewer_gone", two, 0)), 1):
+        home.relay.event(live_id, event, seq=seq, viewer_id=viewer)
+        home.relay.expect("session.heard", seq=seq)
+        assert home.api.get(f"/v1/live/{live_id}").ok(200)["viewers"] == watch
+        listed, = [s for s in home.porch.ctl("sessions")["sessions"] if s["live_id"] == live_id]
+        assert listed["viewers"] == watch
+
+
 def test_a_report_that_comes_again_is_written_once(sim):
     """The relay says again what it was not told to be written: the answer may have been lost, and the report not."""
     home = sim()
     home.relay.answers("session.open", "viewer.add")
-    live_id = home.live().ok(201)["live_id"]
-
-    def viewers():
-        with home.porch.db() as db:
-            return db.execute("SELECT viewers FROM live WHERE id = %s", (live_id,)).fetchone()[0]
-
-    for seq in (1, 1, 2, 1):
-        home.relay.event(live_id, "viewer_connected", seq=seq, viewer_id=str(uuid.uuid4()))
+    live = home.live().ok(201)
+    live_id = live["live_id"]
+    for seq, event, viewers in ((1, "viewer_connected", 1), (1, "viewer_gone", 1), (2, "viewer_gone", 0), (1, "viewer_connected", 0)):
+        home.relay.event(live_id, event, seq=seq, viewer_id=live["viewer_id"])
         assert home.relay.expect("session.heard")["seq"] == seq
-    assert viewers() == 2
+        assert home.api.get(f"/v1/live/{live_id}").ok(200)["viewers"] == viewers
     home.relay.event(live_id, "source_keyframe", seq=3)
     home.relay.expect("session.heard", seq=3)
     assert home.api.get(f"/v1/live/{live_id}").ok(200)["state"] == "live"
