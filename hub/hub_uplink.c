@@ -49,6 +49,8 @@ void hub_uplink_give_way(struct hub *h)
 {
     if (h->uplink.stream)
         stream_stop(h->uplink.stream, PL_STR("superseded"));
+    else if (hub_uplink_runs(h)) /* it still waits for its place: when that comes, nobody wants it any more */
+        end(h, PL_COMMAND_REFUSED);
 }
 
 void hub_uplink_tick(struct hub *h)
