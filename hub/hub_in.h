@@ -6,7 +6,7 @@
 #include "state.h"
 #include "stream.h"
 
-enum { HUB_STREAMS = 2 * HUB_CAMERAS, /**< a camera's next session may start while its last one still ends */ HUB_COMMANDS = 16, HUB_ARENA = 1 << 20 };
+enum { HUB_STREAMS = 2 * HUB_CAMERAS, /**< a camera's next session may start while its last one still ends */ HUB_COMMANDS = 16, HUB_STARTED = 64, HUB_ARENA = 1 << 20 };
 enum hub_phase { HUB_AWAY = 1, HUB_DIALLED = 2, HUB_PROVED = 4, HUB_READY = 8 };
 
 struct hub_claim {
@@ -19,6 +19,13 @@ struct hub_done_command {
     char id[HUB_ID];
     enum pl_err how;
     bool running; /**< its result comes later */
+};
+/* A session that was started here, and its newest generation. The keys of that are used up: when it is over, it is never started again (S-M6). */
+struct hub_started {
+    struct pl_uuid live_id;
+    int64_t generation;
+    const char *end;   /**< failed or ended, when it is over, */
+    char code[HUB_ID]; /**< and why */
 };
 /* An uplink test; command_id "": none. */
 struct hub_uplink {
@@ -43,6 +50,8 @@ struct hub {
     struct hub_done_command done[HUB_COMMANDS];
     size_t done_next;
     struct stream *streams[HUB_STREAMS];
+    struct hub_started started[HUB_STARTED]; /**< the last ones */
+    size_t started_n; /**< ever */
     struct hub_uplink uplink;
     struct pl_mono status_at;
     bool status_due, leaving;

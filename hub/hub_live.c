@@ -36,11 +36,39 @@ void hub_stop_streams(struct hub *h, int camera, struct pl_str code)
             stream_stop(h->streams[i], code);
 }
 
+/* What is kept of a session that was started here; NULL: nothing. */
+static struct hub_started *started_before(struct hub *h, struct pl_uuid live_id)
+{
+    for (size_t i = 0; i < h->started_n && i < HUB_STARTED; i++)
+        if (pl_uuid_eq(h->started[i].live_id, live_id))
+            return &h->started[i];
+    return NULL;
+}
+
+static void note_started(struct hub *h, const struct msg_live_start *m)
+{
+    struct hub_started *at = started_before(h, m->live_id);
+    if (!at)
+        at = &h->started[h->started_n++ % HUB_STARTED];
+    *at = (struct hub_started){ .live_id = m->live_id, .generation = m->generation, .end = "ended" };
+}
+
+static void note_end(struct hub *h, const struct stream *s)
+{
+    struct hub_started *at = started_before(h, stream_which(s)->live_id);
+    struct stream_end end = stream_end(s);
+    if (!at || at->generation != stream_which(s)->generation)
+        return; /* a newer one has its place */
+    at->end = end.state;
+    hub_keep(at->code, sizeof at->code, end.code);
+}
+
 bool hub_reap(struct hub *h)
 {
     bool any = false;
     for (size_t i = 0; i < HUB_STREAMS; i++)
         if (h->streams[i] && stream_over(h->streams[i])) {
+            note_end(h, h->streams[i]);
             h->streams[i] = stream_free(h->streams[i]);
             any = true;
         }
@@ -118,6 +146,8 @@ static enum pl_err start(struct hub *h, const struct msg_live_start *m)
     if (!place)
         return PL_OVERLOADED;
     e = stream_new(&c, place);
+    if (e == PL_OK)
+        note_started(h, m);
     secure_wipe(&c.sender.ice, sizeof c.sender.ice);
     return e;
 }
@@ -134,9 +164,15 @@ enum pl_err hub_on_live_start(struct hub *h, const struct json_doc *d, struct pl
     const struct stream *same = find(h, m.live_id);
     if (same && stream_which(same)->generation >= m.generation)
         return PL_OK; /* said twice, or overtaken by a newer one */
+    h->status_due = true;
+    hub_reap(h);
+    const struct hub_started *before = started_before(h, m.live_id);
+    if (before && before->generation >= m.generation) { /* said twice, and what became of it was lost on the way: its keys are used up */
+        tell(h, m.live_id, m.generation, before->end, pl_str_of(before->code));
+        return PL_OK;
+    }
     if ((e = start(h, &m)) != PL_OK)
         tell(h, m.live_id, m.generation, "failed", pl_str_of(pl_err_code(e)));
-    h->status_due = true;
     return PL_OK;
 }
 

@@ -24,6 +24,7 @@ struct stream {
     struct camera *camera;   /**< the stream's thread's */
     bool told_sending;       /* LOCK: lock */
     struct sender_stats stats; /**< at the end; written before `over`, read after it */
+    struct stream_end end;     /**< likewise */
     int64_t key_us;          /**< the camera thread's: place of the first key frame; -1: before it */
     char code[STREAM_CODE];  /**< why it was stopped from outside; written before `stop`, read after it */
     enum pl_err camera_died; /* LOCK: lock. PL_OK: it lives */
@@ -183,20 +184,19 @@ static void shut_down(struct stream *s)
 static void *run(void *arg)
 {
     struct stream *s = arg;
-    struct pl_str code = PL_STR_NONE;
-    const char *state = "failed";
+    s->end.state = "failed";
     const struct camera_conf camera = { .source = s->conf.source, .clock = s->conf.clock, .self = s, .on_frame = on_frame, .on_end = on_camera_end };
     /* The encoder opens while the first check is on its way. */
     enum pl_err e = camera_new(&camera, &s->camera);
     if (e == PL_OK)
         e = open_socket(s);
     if (e == PL_OK)
-        state = serve(s, &code);
+        s->end.state = serve(s, &s->end.code);
     else
-        code = pl_str_of(pl_err_code(e));
+        s->end.code = pl_str_of(pl_err_code(e));
     shut_down(s);
     atomic_store(&s->over, true); /* before it is told: whoever has heard of the end finds none that runs */
-    tell(s, state, code);
+    tell(s, s->end.state, s->end.code);
     return NULL;
 }
 
@@ -266,6 +266,7 @@ void stream_stop(struct stream *s, struct pl_str code)
 
 bool stream_over(const struct stream *s) { return atomic_load(&s->over); }
 struct sender_stats stream_stats(const struct stream *s) { return s->stats; }
+struct stream_end stream_end(const struct stream *s) { return s->end; }
 const struct stream_conf *stream_which(const struct stream *s) { return &s->conf; }
 
 struct stream *stream_free(struct stream *s)

@@ -154,6 +154,34 @@ def test_live_sessions_start_survive_the_cloud_and_stop(tmp_path):
     with_hub(tmp_path, story)
 
 
+def test_s_m6_the_keys_of_a_session_that_is_over_are_never_used_again(tmp_path):
+    """Messages come at least once. The same keys under a new sender would be the same nonces again."""
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome()
+        relay, start = await stream_of(hub, cloud, generation=2)
+        ended = {"live_id": start["live_id"], "state": "ended", "code": "ended_by_user"}
+        await packets(relay, start["video"]["payload_type"], 5)
+        await cloud.send({**example("live.stop"), "live_id": start["live_id"], "generation": 2, "code": "ended_by_user"})
+        await cloud.get("live.state", **ended)
+        silent = relay_socket()
+        silent.setblocking(False)
+        for generation in (2, 1):
+            await cloud.send({**start, "generation": generation, "relay": {"host": "127.0.0.1", "port": silent.getsockname()[1]}})
+            await cloud.get("live.state", **ended, generation=generation)
+        await cloud.send({**example("command"), "command_id": "k"})
+        await cloud.get("result", command_id="k")
+        with pytest.raises(BlockingIOError):
+            silent.recv(2000)
+        # A new generation has new keys.
+        await cloud.send({**start, "generation": 3})
+        await cloud.get("live.state", live_id=start["live_id"], generation=3, state="sending")
+        silent.close()
+        relay.transport.close()
+
+    with_hub(tmp_path, story)
+
+
 def test_a_session_that_the_cloud_does_not_want_is_stopped(tmp_path):
     async def story(hub):
         hub.start("--suite", "sha1_80")
@@ -224,12 +252,14 @@ class Relay(asyncio.DatagramProtocol):
         return head(8) + body + struct.pack("!HHI", 0x8028, 4, zlib.crc32(head(8) + body) ^ 0x5354554E)
 
 
-async def stream_of(hub, cloud, **changes):
-    """Starts a session at a relay of this test; returns both when media flows."""
+async def stream_of(hub, cloud, result=None, **changes):
+    """Starts a session at a relay of this test; returns both when media flows. `result`: of a command that ends by it."""
     relay = await Relay.open(example("live.start")["ice"]["pwd"])
     start = {**example("live.start"), "relay": {"host": "127.0.0.1", "port": relay.port}, **changes}
     await cloud.send(start)
     await cloud.get("ack", re=start["id"])
+    if result:
+        await cloud.get("result", **result)
     m = await cloud.get("live.state", live_id=start["live_id"], generation=start["generation"])
     assert m["state"] == "sending", m
     return relay, start
@@ -411,6 +441,25 @@ def test_an_uplink_test_is_bounded_by_the_hub_itself_and_gives_way_to_who_watche
         await packets(live, 96, 30)
         for r in (relay, live):
             r.transport.close()
+
+    with_hub(tmp_path, story)
+
+
+def test_an_uplink_test_that_still_waits_gives_way_too(tmp_path):
+    async def story(hub):
+        hub.start()
+        cloud = await (await hub.connection()).welcome()
+        await cloud.send({**example("command"), "command_id": "k1", "name": "uplink_test"})
+        await cloud.get("uplink.wanted")
+        live, start = await stream_of(hub, cloud, result={"command_id": "k1", "code": "command_refused"})
+        filler = relay_socket()
+        filler.setblocking(False)
+        await cloud.send({**example("uplink_test"), "command_id": "k1", "relay": {"host": "127.0.0.1", "port": filler.getsockname()[1]}})
+        await packets(live, start["video"]["payload_type"], 10)
+        with pytest.raises(BlockingIOError):
+            filler.recv(2000)
+        filler.close()
+        live.transport.close()
 
     with_hub(tmp_path, story)
 
