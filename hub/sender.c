@@ -6,6 +6,7 @@
 
 enum { VIDEO_CLOCK = 90000, AUDIO_CLOCK = CODER_RATE };
 #define REPORT_EVERY PL_SECOND
+#define DRIFT PL_MS /* in REPORT_EVERY: a camera's clock that is slower than ours is followed that fast */
 #define CNAME PL_STR("hub")
 
 /* What left, as it left: a packet that is asked for again goes out byte for byte the same, since its number may be encrypted only once (S-M6). */
@@ -23,7 +24,6 @@ struct track {
     uint16_t seq;
     uint32_t first_ts;        /**< random: timestamp of the source's time 0 */
     int64_t pts_us;           /**< of the last frame */
-    struct pl_mono sent_at;   /**< and when it left */
     uint32_t packets, bytes;  /**< of payload, as sender reports count */
     struct kept *kept;        /**< kept_n places, by number */
     unsigned kept_n;
@@ -33,8 +33,11 @@ struct sender {
     struct ice_check *check;
     struct pl_srtp *out, *in;
     struct track video, audio;
+    struct pl_mono began;     /**< when the camera's time 0 was, for both tracks alike: the quickest frame of either tells */
+    bool timed;               /**< one did */
     struct pl_mono alive;     /**< the relay last proved itself */
     struct pl_mono hard_end, report_at;
+    struct pl_mono frame_at;  /**< the last frame of either track left */
     bool connected, ended;
     int fir_seq;              /**< last FIR's number; -1: none */
     struct rtcp_dlrr asked;   /**< the relay's time, which it gets back with the next report; last_rr 0: it has told none */
@@ -113,18 +116,16 @@ static unsigned end(struct sender *s, enum pl_err why)
     return SENDER_ENDED;
 }
 
-/* Where the track's clock stands now: its last frame's place, and the time since. */
 static uint32_t timestamp_at(const struct track *t, int64_t pts_us)
 {
     return t->first_ts + (uint32_t)(pts_us * (int64_t)(t->clock / 1000) / 1000);
 }
 
-static void put_report(struct pl_buf *b, const struct track *t, struct pl_mono now, struct pl_utc utc)
+static void put_report(const struct sender *s, struct pl_buf *b, const struct track *t, struct pl_mono now, struct pl_utc utc)
 {
     if (t->packets == 0)
         return;
-    uint32_t timestamp = timestamp_at(t, t->pts_us + pl_mono_sub(now, t->sent_at));
-    rtcp_put_sr(b, t->id.ssrc, rtcp_ntp_of(utc.us), timestamp, t->packets, t->bytes, NULL, 0);
+    rtcp_put_sr(b, t->id.ssrc, rtcp_ntp_of(utc.us), timestamp_at(t, pl_mono_sub(now, s->began)), t->packets, t->bytes, NULL, 0);
     rtcp_put_cname(b, t->id.ssrc, CNAME);
 }
 
@@ -139,14 +140,25 @@ static void report(struct sender *s, struct pl_mono now, struct pl_utc utc)
 {
     uint8_t packet[RTCP_MAX];
     struct pl_buf b = pl_buf_fixed(packet, sizeof packet - PL_SRTP_RTCP_OVERHEAD);
-    put_report(&b, &s->video, now, utc);
-    put_report(&b, &s->audio, now, utc);
+    put_report(s, &b, &s->video, now, utc);
+    put_report(s, &b, &s->audio, now, utc);
     if (b.n && s->asked.last_rr) { /* so that it knows the round trip */
         s->asked.delay_rr = (uint32_t)(pl_mono_sub(now, s->asked_at) * 65536 / PL_SECOND);
         rtcp_put_xr_dlrr(&b, s->video.id.ssrc, &s->asked);
     }
     send_rtcp(s, &b, packet, sizeof packet);
     s->report_at = pl_mono_add(now, REPORT_EVERY);
+    s->began = pl_mono_add(s->began, DRIFT); /* the next quick frame takes it back */
+}
+
+/* Reports tie the camera's own times to ours, both tracks by one line: the picture comes later from its encoder than the sound of the same moment, and must not be told as later
+ * for it (V-A4; RFC 3550, 6.4.1). */
+static void note_time(struct sender *s, struct pl_mono now, int64_t pts_us)
+{
+    struct pl_mono began = pl_mono_add(now, -pts_us);
+    if (!s->timed || pl_mono_cmp(began, s->began) < 0)
+        s->began = began;
+    s->timed = true;
 }
 
 unsigned sender_tick(struct sender *s, struct pl_mono now, struct pl_utc utc)
@@ -283,7 +295,7 @@ static void send_payload(struct sender *s, struct track *t, uint8_t *packet, siz
     s->stats.bytes += n;
     struct kept *k = &t->kept[h.seq % t->kept_n];
     if (n <= sizeof k->bytes) {
-        *k = (struct kept){ .sent_at = t->sent_at, .seq = h.seq, .n = (uint16_t)n };
+        *k = (struct kept){ .sent_at = s->frame_at, .seq = h.seq, .n = (uint16_t)n };
         memcpy(k->bytes, packet, n);
     }
     s->conf.send(s->conf.self, packet, n);
@@ -307,7 +319,8 @@ void sender_frame(struct sender *s, struct pl_mono now, struct pl_utc utc, const
         return;
     bool first = t->packets == 0;
     t->pts_us = f->pts_us;
-    t->sent_at = now;
+    s->frame_at = now;
+    note_time(s, now, f->pts_us);
     s->stats.frames++;
     if (f->media == CAMERA_VIDEO) {
         s->stats.key_frames += f->key;

@@ -15,6 +15,8 @@ struct bench {
     uint8_t seen[64][1500];      /* by number */
     size_t seen_n[64];
     uint16_t last_seq;
+    struct { uint64_t ntp; uint32_t timestamp; } told[2]; /* by the last report of video, and of audio */
+    uint32_t media_ts[2];        /* of their last packets */
     struct rtcp_dlrr back;       /* what came back of the relay's time last */
     unsigned backs;
     uint8_t answer[STUN_MAX];
@@ -36,6 +38,7 @@ static void media_in(struct bench *b, const uint8_t *p, uint8_t *copy, size_t n)
     memcpy(b->seen[seq % 64], p, whole);
     *seen_n = whole;
     b->last_seq = seq;
+    b->media_ts[(p[8] << 24 | p[9] << 16 | p[10] << 8 | p[11]) == AUDIO] = (uint32_t)p[4] << 24 | (uint32_t)p[5] << 16 | (uint32_t)p[6] << 8 | p[7];
     b->media++;
 }
 
@@ -65,6 +68,10 @@ static void relay_sees(void *self, const uint8_t *p, size_t n)
         for (struct pl_rd rd = pl_rd_of(copy, n); rtcp_next(&rd, &item) == PL_OK && item.type != RTCP_END;) {
             b->reports += item.type == RTCP_SR;
             b->byes += item.type == RTCP_BYE;
+            if (item.type == RTCP_SR) {
+                b->told[item.ssrc == AUDIO].ntp = item.sr.ntp;
+                b->told[item.ssrc == AUDIO].timestamp = item.sr.timestamp;
+            }
             if (item.type == RTCP_XR && item.count == 1) {
                 b->back = rtcp_dlrr_at(&item, 0);
                 b->backs++;
@@ -294,6 +301,39 @@ static void the_relays_time_comes_back(void **state)
     bench_close(&b);
 }
 
+/* The moment of a track's last packet on the line of its last report, microseconds. */
+static int64_t moment(const struct bench *b, bool audio)
+{
+    int64_t reported = (int64_t)(b->told[audio].ntp >> 32) * PL_SECOND + (int64_t)((b->told[audio].ntp & UINT32_MAX) * PL_SECOND >> 32);
+    return reported + (int64_t)(int32_t)(b->media_ts[audio] - b->told[audio].timestamp) * PL_SECOND / (audio ? 48000 : 90000);
+}
+
+/* V-A4: picture and sound of one moment are reported as of one moment, though the picture comes 70 ms later out of its encoder. A camera whose clock is slow is followed. */
+static void v_a4_reports_keep_the_cameras_own_time(void **state)
+{
+    (void)state;
+    static const uint8_t opus[40];
+    struct bench b;
+    bench_open(&b, 60 * PL_SECOND);
+    assert_int_equal(tick_after(&b, 0), 0);
+    assert_int_equal(answer(&b), SENDER_CONNECTED);
+    for (int64_t pts = 0; pts < 5 * PL_SECOND; pts += 100 * PL_MS) {
+        const struct camera_frame sound = { .media = CAMERA_AUDIO, .data = { (const char *)opus, sizeof opus }, .pts_us = pts };
+        sender_frame(b.sender, pl_now_mono(&b.clock.base), pl_now_utc(&b.clock.base), &sound);
+        (void)tick_after(&b, 70 * PL_MS);
+        frame(&b, 500, pts);
+        (void)tick_after(&b, 30 * PL_MS);
+        (void)answer(&b);
+        if (pts < PL_SECOND)
+            continue; /* the first report was of the sound alone */
+        int64_t apart = moment(&b, false) - moment(&b, true);
+        assert_in_range(apart + 2 * PL_MS, 0, 4 * PL_MS);
+        int64_t late = pl_now_utc(&b.clock.base).us + INT64_C(2208988800) * PL_SECOND - 100 * PL_MS - moment(&b, true);
+        assert_in_range(late + 2 * PL_MS, 0, 4 * PL_MS); /* and it is the quickest of both that tells when */
+    }
+    bench_close(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +344,7 @@ int main(void)
         cmocka_unit_test(reports_leave_every_second),
         cmocka_unit_test(the_relays_time_comes_back),
         cmocka_unit_test(what_is_asked_for_again_is_the_same_packet),
+        cmocka_unit_test(v_a4_reports_keep_the_cameras_own_time),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }
