@@ -2,12 +2,10 @@
 #include "camera.h"
 #include "copier.h"
 #include "secure.h"
-#include <netdb.h>
+#include "way.h"
 #include <poll.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { SEND_BUFFER = 1 << 20, DATAGRAM = 2048 };
@@ -17,7 +15,7 @@ struct stream {
     struct pl_log log;
     char host[STREAM_HOST];
     pthread_t thread;
-    int fd;   /**< connected to the relay: what others send is never seen */
+    struct way way;
     int wake; /**< eventfd: something below has changed */
     pthread_mutex_t lock;
     struct sender *sender;   /* LOCK: lock */
@@ -36,12 +34,7 @@ static void wake(struct stream *s) { (void)eventfd_write(s->wake, 1); }
 
 static void tell(struct stream *s, const char *state, struct pl_str code) { s->conf.on_state(s->conf.self, &s->conf, state, code); }
 
-/* A datagram that the kernel has no room for is a lost packet, which the relay will ask for by itself. */
-static void send_datagram(void *self, const uint8_t *p, size_t n)
-{
-    struct stream *s = self;
-    (void)send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
+static void send_datagram(void *self, const uint8_t *p, size_t n) { way_send(&((const struct stream *)self)->way, p, n); }
 
 /* On the camera's thread. True once: with the second key frame of a copied source. */
 static bool knows_gop(struct stream *s, const struct camera_frame *f)
@@ -80,25 +73,16 @@ static void on_camera_end(void *self, enum pl_err why)
     wake(s);
 }
 
-static enum pl_err open_socket(struct stream *s)
+static enum pl_err open_way(struct stream *s)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_DGRAM, .ai_flags = AI_ADDRCONFIG }, *list = NULL;
-    char port[8];
-    snprintf(port, sizeof port, "%u", s->conf.port);
-    if (getaddrinfo(s->host, port, &hints, &list) != 0)
-        return PL_IO;
-    for (struct addrinfo *a = list; a && s->fd < 0; a = a->ai_next) {
-        s->fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (s->fd >= 0 && connect(s->fd, a->ai_addr, a->ai_addrlen) != 0) {
-            close(s->fd);
-            s->fd = -1;
-        }
+    struct pl_fail f = PL_FAIL_INIT;
+    enum pl_err e = way_open(&s->way, s->host, s->conf.port, &f);
+    if (e != PL_OK) {
+        PL_LOG(&s->log, PL_WARN, "stream.no-way", PL_F_Z("why", f.detail));
+        return e;
     }
-    freeaddrinfo(list);
-    if (s->fd < 0)
-        return PL_IO;
     int room = SEND_BUFFER; /* a key frame leaves in one go */
-    (void)setsockopt(s->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    (void)setsockopt(s->way.fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
     return PL_OK;
 }
 
@@ -106,10 +90,10 @@ static unsigned drain_socket(struct stream *s)
 {
     uint8_t in[DATAGRAM];
     unsigned events = 0;
-    ssize_t n;
-    while ((n = recv(s->fd, in, sizeof in, MSG_DONTWAIT)) > 0) {
+    size_t n;
+    while ((n = way_receive(&s->way, in, sizeof in)) > 0) {
         PL_LOCK(&s->lock);
-        events |= sender_packet(s->sender, pl_now_mono(s->conf.clock), in, (size_t)n);
+        events |= sender_packet(s->sender, pl_now_mono(s->conf.clock), in, n);
     }
     return events;
 }
@@ -125,7 +109,7 @@ static void wait_for_work(struct stream *s)
     if (us < 0)
         us = 0;
     struct timespec t = { us / PL_SECOND, us % PL_SECOND * 1000 };
-    struct pollfd p[2] = { { .fd = s->fd, .events = POLLIN }, { .fd = s->wake, .events = POLLIN } };
+    struct pollfd p[2] = { { .fd = s->way.fd, .events = POLLIN }, { .fd = s->wake, .events = POLLIN } };
     eventfd_t woken;
     if (ppoll(p, PL_COUNT(p), &t, NULL) > 0 && p[1].revents)
         (void)eventfd_read(s->wake, &woken);
@@ -189,7 +173,7 @@ static void *run(void *arg)
     /* The encoder opens while the first check is on its way. */
     enum pl_err e = camera_new(&camera, &s->camera);
     if (e == PL_OK)
-        e = open_socket(s);
+        e = open_way(s);
     if (e == PL_OK)
         s->end.state = serve(s, &s->end.code);
     else
@@ -204,8 +188,7 @@ static void *run(void *arg)
 static struct stream *discard(struct stream *s)
 {
     sender_free(s->sender);
-    if (s->fd >= 0)
-        close(s->fd);
+    way_close(&s->way);
     if (s->wake >= 0)
         close(s->wake);
     pthread_mutex_destroy(&s->lock);
@@ -219,7 +202,7 @@ enum pl_err stream_new(const struct stream_conf *conf, struct stream **ret)
         return PL_NO_MEMORY;
     pthread_mutex_init(&s->lock, NULL);
     s->conf = *conf;
-    s->fd = -1;
+    s->way.fd = -1;
     s->key_us = -1;
     s->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct pl_buf host = pl_buf_fixed(s->host, sizeof s->host);

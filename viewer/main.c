@@ -8,17 +8,16 @@
 #include "receiver.h"
 #include "secure.h"
 #include "strip.h"
+#include "way.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <libavutil/log.h>
 #include <math.h>
-#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { EXIT_SHORT = 1, EXIT_USAGE = 64, EXIT_FAILED = 69, RECEIVE_BUFFER = 2 << 20, SESSION_MAX = 64 * 1024 };
@@ -52,7 +51,7 @@ struct watch {
     struct measure measure;
     struct pl_fail fail;
     enum pl_err broken;      /**< writing failed */
-    int fd;
+    struct way way;
     struct pl_mono began, progress_at;
     uint64_t frames;
     int width, height;
@@ -64,7 +63,7 @@ static struct pl_mono now_of(const struct watch *w) { return pl_now_mono(w->cloc
 
 /* --- what the receiver brings ---------------------------------------------------------------------------------------------------------- */
 
-static void send_datagram(void *self, const uint8_t *p, size_t n) { (void)send(((struct watch *)self)->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL); }
+static void send_datagram(void *self, const uint8_t *p, size_t n) { way_send(&((const struct watch *)self)->way, p, n); }
 
 static void on_video(void *self, const struct h264_au *au)
 {
@@ -144,14 +143,14 @@ static void tell_progress(struct watch *w, struct pl_mono now)
 static void drain_socket(struct watch *w)
 {
     uint8_t in[2048];
-    ssize_t n;
-    while ((n = recv(w->fd, in, sizeof in, MSG_DONTWAIT)) > 0 && !(w->o.frames && w->frames >= w->o.frames))
-        receiver_packet(w->receiver, now_of(w), in, (size_t)n);
+    size_t n;
+    while ((n = way_receive(&w->way, in, sizeof in)) > 0 && !(w->o.frames && w->frames >= w->o.frames))
+        receiver_packet(w->receiver, now_of(w), in, n);
 }
 
 static enum end play(struct watch *w, int signals)
 {
-    struct pollfd p[2] = { { .fd = w->fd, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
+    struct pollfd p[2] = { { .fd = w->way.fd, .events = POLLIN }, { .fd = signals, .events = POLLIN } };
     enum end end;
     while ((end = look(w, now_of(w))) == GOES_ON) {
         receiver_tick(w->receiver, now_of(w));
@@ -293,26 +292,13 @@ static enum pl_err read_session(struct watch *w)
     return e;
 }
 
-static enum pl_err open_socket(struct watch *w)
+static enum pl_err open_way(struct watch *w)
 {
-    struct addrinfo hints = { .ai_socktype = SOCK_DGRAM, .ai_flags = AI_ADDRCONFIG }, *list = NULL;
-    char port[8];
     int room = RECEIVE_BUFFER;
-    snprintf(port, sizeof port, "%u", w->session.port);
-    if (getaddrinfo(w->session.host, port, &hints, &list) != 0)
-        return pl_fail(&w->fail, PL_IO, "the relay's address is not known: %s", w->session.host);
-    for (struct addrinfo *a = list; a && w->fd < 0; a = a->ai_next) {
-        w->fd = socket(a->ai_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (w->fd >= 0 && connect(w->fd, a->ai_addr, a->ai_addrlen) != 0) {
-            close(w->fd);
-            w->fd = -1;
-        }
-    }
-    freeaddrinfo(list);
-    if (w->fd < 0)
-        return pl_fail(&w->fail, PL_IO, "the relay cannot be reached: %s", strerror(errno));
-    (void)setsockopt(w->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
-    return PL_OK;
+    enum pl_err e = way_open(&w->way, w->session.host, w->session.port, &w->fail);
+    if (e == PL_OK)
+        (void)setsockopt(w->way.fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    return e;
 }
 
 static enum pl_err prepare(struct watch *w)
@@ -329,7 +315,7 @@ static enum pl_err prepare(struct watch *w)
     if (w->trace)
         setvbuf(w->trace, NULL, _IOLBF, 0); /* who follows it sees each picture when it comes */
     if (e == PL_OK)
-        e = open_socket(w);
+        e = open_way(w);
     w->began = w->progress_at = now_of(w);
     if (e == PL_OK)
         e = receiver_new(&(struct receiver_conf){ .session = &w->session, .rand = &pl_rand_system, .self = w, .send = send_datagram, .on_video = on_video,
@@ -346,13 +332,12 @@ static void clean_up(struct watch *w)
     if (w->trace && fclose(w->trace) != 0)
         fprintf(stderr, "porchlight-watch: %s was not written whole\n", w->o.trace);
     session_wipe(&w->session);
-    if (w->fd >= 0)
-        close(w->fd);
+    way_close(&w->way);
 }
 
 int main(int argc, char **argv)
 {
-    static struct watch w = { .o = { .every = 25, .timeout = 20 }, .clock = &pl_clock_system, .fd = -1, .fail = PL_FAIL_INIT };
+    static struct watch w = { .o = { .every = 25, .timeout = 20 }, .clock = &pl_clock_system, .way.fd = -1, .fail = PL_FAIL_INIT };
     int which, code = EXIT_FAILED;
     sigset_t enders;
     while ((which = getopt_long(argc, argv, "", option_rows, NULL)) != -1)

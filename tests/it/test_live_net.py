@@ -1,10 +1,12 @@
-"""A live view behind a bad network (bench/netsim): what is lost is asked for and comes (V-E1), another address goes on with the same session (V-F3). How long things take is
-measured by bench/net, not here."""
+"""A live view behind a bad network (bench/netsim): what is lost is asked for and comes (V-E1), another address, seen from outside or of the machine itself, goes on with the same
+session (V-F3). How long things take is measured by bench/net, not here."""
+import os
 import socket
+import subprocess
 
 import pytest
 from lib.household import Household, Viewer
-from lib.netsim import Netsim, through
+from lib.netsim import Lab, Netsim, through
 from lib.porch import Porch
 from lib.wait import until
 
@@ -62,3 +64,42 @@ def test_a_viewer_goes_on_at_another_address(field, tmp_path):
         seen = viewer.summary()
     assert seen["end"] == "seconds" and seen["decode_errors"] == 0 and seen["packets_refused"] == 0, seen
     field.api.delete(f"/v1/live/{live['live_id']}").ok(204)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A namespace with a network of its own, and a system that is reached from it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes a network namespace")
+    try:
+        made = Lab("none")
+    except subprocess.CalledProcessError as e:
+        pytest.skip(f"namespaces are not permitted here: {e.stderr.strip()}")
+    made.porch = Porch(tmp_path_factory.mktemp("lab"), extra=["--media", f"{made.outer}:0", "--ws", f"{made.outer}:0", "--set", "http.insecure_behind_proxy=true"])
+    try:
+        made.porch.start()
+        yield made
+    finally:
+        made.porch.close()
+        made.close()
+
+
+@pytest.mark.parametrize("who", ["viewer", "hub"])
+def test_who_gets_another_address_himself_goes_on_V_F3(lab, tmp_path, who):
+    """Wi-Fi to LTE, or a new DHCP lease: the address from which the session began is gone from the machine. A hub's own connection to the cloud is gone with it; its session is not."""
+    within = {who: lab.command()}
+    onboarding = ("--onboarding", f"{lab.address}:0") if who == "hub" else ()
+    home = Household(lab.porch, lab.porch.sign_up(), more=onboarding, within=within.get("hub", ()))
+    try:
+        live = home.live().ok(201)
+        viewer = Viewer(lab.porch, live["srtp"], tmp_path, "--seconds", 14, within=within.get("viewer", ()))
+        way = "up" if who == "hub" else "down"
+        for _ in range(2):
+            until(lambda before=lab.netsim.stats()[way]["passed"]: lab.netsim.stats()[way]["passed"] > before + 50, "packets come")
+            lab.readdress()
+        until(lambda before=lab.netsim.stats()[way]["passed"]: lab.netsim.stats()[way]["passed"] > before + 50, "packets come to the new address")
+        seen = viewer.summary()
+        assert seen["end"] == "seconds" and seen["frames"] > 150 and seen["decode_errors"] == 0 and seen["packets_refused"] == 0, seen
+        home.api.delete(f"/v1/live/{live['live_id']}").ok(204)
+    finally:
+        home.close()

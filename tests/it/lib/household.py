@@ -84,15 +84,15 @@ class AtHome(Api):
 
 
 class Hub:
-    """The reference hub as a process."""
+    """The reference hub as a process. `within`: what runs it (a lab's namespace)."""
 
-    def __init__(self, porch, serial, seed, cameras, source="test", suite=None, more=()):
+    def __init__(self, porch, serial, seed, cameras, source="test", suite=None, more=(), within=()):
         self.porch, self.serial = porch, serial
         base = os.path.join(porch.dir, serial)
         self.onboarding = None  # where it listens in the home, while it does
         with open(base + ".key", "w", encoding="ascii") as f:
             f.write(seed)
-        self.args = [program("porchlight-hub"), "--server", ws_url(porch, "/hub/v1"), "--serial", serial, "--key", base + ".key", "--onboarding", "127.0.0.1:0",
+        self.args = [*within, program("porchlight-hub"), "--server", ws_url(porch, "/hub/v1"), "--serial", serial, "--key", base + ".key", "--onboarding", "127.0.0.1:0",
                      "--state", base + ".state", *more]
         for camera in cameras:
             self.args += ["--camera", f"{camera}={source}"]
@@ -139,10 +139,10 @@ class Hub:
 class Household:
     """An account with one system, one hub and `cameras` cameras, all bound by the real way."""
 
-    def __init__(self, porch, account, cameras=1, source="test", suite=None, more=()):
+    def __init__(self, porch, account, cameras=1, source="test", suite=None, more=(), within=()):
         self.porch, self.account, self.api = porch, account, account.api
         (hub_serial, seed), *made = make_devices(porch, "hub", *["wireless"] * cameras)
-        self.hub = Hub(porch, hub_serial, seed, [serial for serial, _ in made], source, suite, more).start()
+        self.hub = Hub(porch, hub_serial, seed, [serial for serial, _ in made], source, suite, more, within).start()
         self.system_id = self.api.post("/v1/systems", {"name": "Home " + hub_serial}).ok(201)["id"]
         claim = self.api.post(f"/v1/systems/{self.system_id}/hub", {"serial": hub_serial}).ok(202)["claim"]
         self.hub.bring(claim)
@@ -178,10 +178,10 @@ class Household:
 class Viewer:
     """The native viewer, as a process, on what POST live answered. Without that it waits, ready, for begin()."""
 
-    def __init__(self, porch, srtp, folder, *bounds):
+    def __init__(self, porch, srtp, folder, *bounds, within=()):
         os.makedirs(folder, exist_ok=True)
         self.folder = str(folder)
-        self.process = subprocess.Popen([program("porchlight-watch"), "--out", self.folder, *map(str, bounds)],
+        self.process = subprocess.Popen([*within, program("porchlight-watch"), "--out", self.folder, *map(str, bounds)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if srtp:
             self.begin(srtp)
