@@ -1,12 +1,11 @@
 #include "camera.h"
-#include "copier.h"
-#include "filler.h"
+#include "pace.h"
 #include "source.h"
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define TOO_LATE PL_SECOND  /* behind by so much, the camera skips time instead of chasing it */
+#define STALE_MOST (3 * PL_SECOND) /* a machine that never catches up with its camera shows what it has */
 #define LONGEST_WAIT (5 * PL_SECOND)
 
 struct camera {
@@ -15,9 +14,8 @@ struct camera {
     int wake; /**< eventfd: a flag below has changed */
     atomic_bool go, key, stop;
     atomic_int bits; /**< asked for and not yet set; 0: none */
-    struct source *source; /**< and its coder; or the copier */
-    struct coder *coder;
-    struct copier *copier;
+    struct source *source;
+    struct coder *coder; /**< of raw frames */
 };
 
 static void set(struct camera *c, atomic_bool *flag)
@@ -39,100 +37,76 @@ static void wait_until(struct camera *c, struct pl_mono due)
         (void)eventfd_read(c->wake, &woken);
 }
 
-static enum pl_err encode(struct camera *c, const struct source_raw *raw, int64_t pts_us)
+static enum pl_err hand_on(struct camera *c, const struct source_frame *f, int64_t pts_us)
 {
-    if (raw->media == CAMERA_AUDIO)
-        return coder_audio(c->coder, raw->frame, pts_us, c->conf.on_frame, c->conf.self);
+    if (!f->raw) {
+        c->conf.on_frame(c->conf.self, &(struct camera_frame){ .media = f->media, .data = f->coded, .pts_us = pts_us, .key = f->key });
+        return PL_OK;
+    }
+    if (f->media == CAMERA_AUDIO)
+        return coder_audio(c->coder, f->raw, pts_us, c->conf.on_frame, c->conf.self);
     int bits = atomic_exchange(&c->bits, 0);
     if (bits)
         coder_bitrate(c->coder, bits);
-    return coder_video(c->coder, raw->frame, pts_us, atomic_exchange(&c->key, false), c->conf.on_frame, c->conf.self);
+    return coder_video(c->coder, f->raw, pts_us, atomic_exchange(&c->key, false), c->conf.on_frame, c->conf.self);
 }
 
-/* The line of time that frames are put on. */
-struct pace {
-    struct pl_mono began;
-    int64_t skipped; /**< time in which nothing was made */
-};
+/* Raw pictures of a camera that goes on meanwhile: read and decoded until the way is open and none of before is left. What is handed on first is then of now. */
+static enum pl_err pass_over_stale(struct camera *c)
+{
+    struct source_frame f;
+    enum pl_err e = PL_OK;
+    struct pl_mono until = { 0 };
+    for (;;) {
+        bool go = atomic_load(&c->go);
+        if (go && !until.us)
+            until = pl_mono_add(pl_now_mono(c->conf.clock), STALE_MOST);
+        if (e != PL_OK || atomic_load(&c->stop) || (go && (c->source->caught_up || pl_mono_cmp(pl_now_mono(c->conf.clock), until) >= 0)))
+            return e;
+        e = source_next(c->source, &f);
+    }
+}
 
-static struct pace wait_to_go(struct camera *c)
+static enum pl_err wait_to_go(struct camera *c)
 {
     while (!atomic_load(&c->go) && !atomic_load(&c->stop))
         wait_until(c, pl_mono_add(pl_now_mono(c->conf.clock), LONGEST_WAIT));
-    return (struct pace){ .began = pl_now_mono(c->conf.clock) };
-}
-
-/* When the frame of `pts_us` leaves: at its time. Returns its place on the line. */
-static int64_t wait_for_its_time(struct camera *c, struct pace *p, int64_t pts_us)
-{
-    struct pl_mono due = pl_mono_add(p->began, pts_us + p->skipped);
-    while (!atomic_load(&c->stop) && pl_mono_cmp(pl_now_mono(c->conf.clock), due) < 0)
-        wait_until(c, due);
-    int64_t late = pl_mono_sub(pl_now_mono(c->conf.clock), due);
-    if (late > TOO_LATE)
-        p->skipped += late;
-    return pts_us + p->skipped;
-}
-
-static enum pl_err run_source(struct camera *c)
-{
-    struct source_raw raw;
-    struct pace pace = wait_to_go(c);
-    enum pl_err e;
-    while ((e = source_next(c->source, &raw)) == PL_OK && !atomic_load(&c->stop))
-        if ((e = encode(c, &raw, c->source->live ? raw.pts_us : wait_for_its_time(c, &pace, raw.pts_us))) != PL_OK)
-            break;
-    return e;
-}
-
-static enum pl_err run_copier(struct camera *c)
-{
-    struct camera_frame f;
-    struct pace pace = wait_to_go(c);
-    enum pl_err e;
-    while ((e = copier_next(c->copier, &f)) == PL_OK && !atomic_load(&c->stop)) {
-        if (!copier_live(c->copier))
-            f.pts_us = wait_for_its_time(c, &pace, f.pts_us);
-        c->conf.on_frame(c->conf.self, &f);
-    }
-    return e;
-}
-
-static enum pl_err fill(struct camera *c)
-{
-    struct filler *filler;
-    enum pl_err e = filler_open(c->conf.source, &filler);
-    if (e != PL_OK)
-        return e;
-    for (struct pace pace = wait_to_go(c); !atomic_load(&c->stop);) {
-        struct camera_frame f;
-        filler_next(filler, &f);
-        f.pts_us = wait_for_its_time(c, &pace, f.pts_us);
-        c->conf.on_frame(c->conf.self, &f);
-    }
-    filler = filler_close(filler);
     return PL_OK;
 }
 
-static enum pl_err copy(struct camera *c, struct pl_fail *fail)
+/* Until it is the frame's time. Returns its place. */
+static int64_t wait_for_its_time(struct camera *c, struct pace *p, int64_t pts_us)
 {
-    enum pl_err e = copier_open(c->conf.source, &c->stop, &c->copier, fail);
-    return e == PL_OK ? run_copier(c) : e;
+    struct pl_mono due = pace_due(p, pts_us);
+    while (!atomic_load(&c->stop) && pl_mono_cmp(pl_now_mono(c->conf.clock), due) < 0)
+        wait_until(c, due);
+    return pace_leaves(p, pl_now_mono(c->conf.clock), pts_us);
 }
 
-static enum pl_err make(struct camera *c, struct pl_fail *fail)
+static enum pl_err work(struct camera *c)
 {
-    enum pl_err e = source_open(c->conf.source, &c->stop, &c->source, fail);
-    if (e == PL_OK)
-        e = coder_open(c->source->width, c->source->height, c->source->fps, &c->coder, fail);
-    return e == PL_OK ? run_source(c) : e;
+    struct source_frame f;
+    bool fresh = c->source->live && !c->source->coded; /* its frames leave when they come */
+    enum pl_err e = fresh ? pass_over_stale(c) : wait_to_go(c);
+    struct pace pace = pace_begin(c->source->live, pl_now_mono(c->conf.clock));
+    while (e == PL_OK && !atomic_load(&c->stop) && (e = source_next(c->source, &f)) == PL_OK && !atomic_load(&c->stop))
+        e = hand_on(c, &f, fresh ? f.pts_us : wait_for_its_time(c, &pace, f.pts_us));
+    return e;
+}
+
+static enum pl_err open_and_work(struct camera *c)
+{
+    struct pl_fail fail = PL_FAIL_INIT;
+    enum pl_err e = source_open(c->conf.source, &c->stop, &c->source, &fail);
+    if (e == PL_OK && !c->source->coded)
+        e = coder_open(c->source->width, c->source->height, c->source->fps, &c->coder, &fail);
+    return e == PL_OK ? work(c) : e;
 }
 
 static void *run(void *arg)
 {
     struct camera *c = arg;
-    struct pl_fail fail = PL_FAIL_INIT;
-    enum pl_err e = filler_wanted(c->conf.source) ? fill(c) : copier_wanted(c->conf.source) ? copy(c, &fail) : make(c, &fail);
+    enum pl_err e = open_and_work(c);
     if (!atomic_load(&c->stop))
         c->conf.on_end(c->conf.self, e);
     return NULL;
@@ -167,7 +141,6 @@ struct camera *camera_free(struct camera *c)
         return NULL;
     set(c, &c->stop);
     pthread_join(c->thread, NULL);
-    c->copier = copier_close(c->copier);
     c->coder = coder_close(c->coder);
     c->source = source_close(c->source);
     close(c->wake);

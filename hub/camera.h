@@ -1,7 +1,8 @@
 /* camera.h - one camera while somebody watches: its source, its encoder and its pace, on a thread of its own.
  *
- * Encoding costs power, so a camera object lives only as long as a live session. It opens source and encoder at once, and holds still until camera_go: the
- * first frame that leaves is then a fresh key frame, made when the way is open, not an old one from before.
+ * Encoding costs power, so a camera object lives only as long as a live session. It opens source and encoder at once, and nothing leaves before camera_go. The first frame
+ * is then a key frame, made when the way is open: of a camera's pictures, what came before is decoded and passed over. Only a camera whose coded frames are copied cannot
+ * make one: its stream begins with the first key frame that it sent, and what came since follows at PACE_FASTER times its speed.
  * Not here: packets (sender.h), sockets (stream.h). Threads: camera_* from any; both callbacks run on the camera's thread.
  *     e = camera_new(&(struct camera_conf){ .source = "test", .on_frame = send_it, .on_end = ended, .self = stream }, &camera);
  *     camera_go(camera);

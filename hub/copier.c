@@ -1,26 +1,27 @@
 #include "copier.h"
+#include "h264.h"
+#include "line.h"
 #include "reader.h"
 #include <libavcodec/bsf.h>
 
-#define IF_UNSAID (40 * PL_MS) /* length of a frame that does not tell */
-enum { PREFIX = sizeof "copy:" - 1 };
+#define IF_UNSAID (40 * PL_MS) /* length of a picture that does not tell */
+#define PACKET (20 * PL_MS)    /* of Opus that does not */
+enum { PREFIX = sizeof "copy:" - 1, B_SLICE = 1, SLICE_TYPES = 5 };
 
 struct copier {
+    struct source base;
     struct reader reader;
     AVBSFContext *annexb;   /**< start codes, and parameter sets in front of each key frame */
     AVPacket *given;        /**< what was handed out last */
     int video, audio;       /**< streams; audio -1: none that can be copied */
-    int64_t first_us;       /**< the source's own time at its first key frame; AV_NOPTS_VALUE before */
-    int64_t loop_us;        /**< what earlier rounds of the file took */
-    int64_t end_us;         /**< where what was handed out ends */
+    struct line line;       /**< begins with the first key frame */
     int64_t video_us;       /**< of the last picture: never backwards */
     bool got_any;           /**< a picture came in this round */
 };
 
-struct copier *copier_close(struct copier *c)
+static struct source *finish(struct source *base)
 {
-    if (!c)
-        return NULL;
+    struct copier *c = (struct copier *)base;
     av_bsf_free(&c->annexb);
     av_packet_free(&c->given);
     reader_close(&c->reader);
@@ -45,66 +46,61 @@ static enum pl_err pick_streams(struct copier *c, struct pl_fail *reterr)
     return av_bsf_init(c->annexb) < 0 ? pl_fail(reterr, PL_UNSUPPORTED_MEDIA, "this H.264 cannot be brought into Annex B form") : PL_OK;
 }
 
-enum pl_err copier_open(const char *what, const atomic_bool *stop, struct copier **ret, struct pl_fail *reterr)
-{
-    struct copier *c = pl_heap(sizeof *c);
-    if (!c)
-        return PL_NO_MEMORY;
-    c->first_us = AV_NOPTS_VALUE;
-    c->video_us = INT64_MIN;
-    c->given = av_packet_alloc();
-    enum pl_err e = reader_open(&c->reader, what + PREFIX, stop, reterr);
-    if (e == PL_OK)
-        e = c->given ? pick_streams(c, reterr) : PL_NO_MEMORY;
-    if (e != PL_OK) {
-        copier_close(c);
-        return e;
-    }
-    *ret = c;
-    return PL_OK;
-}
-
 static enum pl_err begin_again(struct copier *c)
 {
     if (!c->got_any) /* it would spin here for ever */
         return PL_UNSUPPORTED_MEDIA;
     c->got_any = false;
-    c->loop_us = c->end_us;
-    c->first_us = AV_NOPTS_VALUE;
+    line_again(&c->line);
     av_bsf_flush(c->annexb);
     return reader_rewind(&c->reader);
 }
 
-/* What is in `given` as a frame. False: it comes before the first key frame, or nobody wants it. */
-static bool frame_of(struct copier *c, bool video, const AVStream *stream, struct camera_frame *ret)
+/* Where it stands on the line. */
+static int64_t place(struct copier *c, enum camera_media media, const AVStream *stream)
 {
     const AVPacket *p = c->given;
     int64_t at = p->pts != AV_NOPTS_VALUE ? p->pts : p->dts;
-    bool key = video && p->flags & AV_PKT_FLAG_KEY;
-    if (at == AV_NOPTS_VALUE && c->first_us != AV_NOPTS_VALUE)
-        at = av_rescale_q(c->end_us - c->loop_us + c->first_us, AV_TIME_BASE_Q, stream->time_base);
-    int64_t us = at == AV_NOPTS_VALUE ? 0 : av_rescale_q(at, stream->time_base, AV_TIME_BASE_Q);
-    if (c->first_us == AV_NOPTS_VALUE && !key)
-        return false;
-    if (c->first_us == AV_NOPTS_VALUE)
-        c->first_us = us;
-    us += c->loop_us - c->first_us;
-    int64_t length = p->duration > 0 ? av_rescale_q(p->duration, stream->time_base, AV_TIME_BASE_Q) : video ? IF_UNSAID : 0;
-    c->end_us = us + length > c->end_us ? us + length : c->end_us;
-    *ret = (struct camera_frame){ .media = video ? CAMERA_VIDEO : CAMERA_AUDIO, .data = { (const char *)p->data, (size_t)p->size }, .pts_us = us, .key = key };
-    return us >= 0;
+    int64_t length = p->duration > 0 ? av_rescale_q(p->duration, stream->time_base, AV_TIME_BASE_Q) : media == CAMERA_VIDEO ? IF_UNSAID : PACKET;
+    return at == AV_NOPTS_VALUE ? line_behind(&c->line, media, length) : line_place(&c->line, media, av_rescale_q(at, stream->time_base, AV_TIME_BASE_Q), length);
+}
+
+static uint32_t take_ue(uint32_t *bits)
+{
+    unsigned zeros = *bits ? (unsigned)__builtin_clz(*bits) : 15;
+    uint32_t v = zeros > 15 ? 0 : (*bits >> (31 - 2 * zeros)) - 1;
+    *bits = zeros > 15 ? 0 : *bits << (2 * zeros + 1);
+    return v;
+}
+
+/* Pictures with B slices are shown in another order than they come. The first slice tells: first_mb_in_slice (0) and slice_type stand in front (H.264, 7.3.3). */
+static bool has_b_slices(struct pl_str au)
+{
+    size_t at = 0, n;
+    const uint8_t *nal;
+    while (h264_next_nal((const uint8_t *)au.p, au.n, &at, &nal, &n))
+        if ((nal[0] & 31) == H264_SLICE && n > 4) {
+            uint32_t bits = (uint32_t)nal[1] << 24 | (uint32_t)nal[2] << 16 | (uint32_t)nal[3] << 8 | nal[4];
+            (void)take_ue(&bits);
+            return take_ue(&bits) % SLICE_TYPES == B_SLICE;
+        }
+    return false;
 }
 
 /* A picture that is ready in Annex B form. PL_NOT_FOUND: none is. */
-static enum pl_err take_picture(struct copier *c, struct camera_frame *ret)
+static enum pl_err take_picture(struct copier *c, struct source_frame *ret)
 {
     av_packet_unref(c->given);
     while (av_bsf_receive_packet(c->annexb, c->given) == 0) {
-        if (frame_of(c, true, c->reader.format->streams[c->video], ret)) {
-            if (ret->pts_us < c->video_us)
-                return PL_UNSUPPORTED_MEDIA;
-            c->video_us = ret->pts_us;
+        const struct pl_str data = { (const char *)c->given->data, (size_t)c->given->size };
+        bool key = c->given->flags & AV_PKT_FLAG_KEY;
+        if (has_b_slices(data))
+            return PL_UNSUPPORTED_MEDIA;
+        if (c->line.begun || key) {
+            int64_t us = place(c, CAMERA_VIDEO, c->reader.format->streams[c->video]);
+            c->video_us = us < c->video_us + LINE_STEP ? c->video_us + LINE_STEP : us;
             c->got_any = true;
+            *ret = (struct source_frame){ .media = CAMERA_VIDEO, .coded = data, .pts_us = c->video_us, .key = key };
             return PL_OK;
         }
         av_packet_unref(c->given);
@@ -112,8 +108,20 @@ static enum pl_err take_picture(struct copier *c, struct camera_frame *ret)
     return PL_NOT_FOUND;
 }
 
-enum pl_err copier_next(struct copier *c, struct camera_frame *ret)
+/* False: nobody wants it. Sound of before the first picture, and of a time whose sound has gone out already. */
+static bool take_sound(struct copier *c, struct source_frame *ret)
 {
+    av_packet_move_ref(c->given, c->reader.packet);
+    if (!c->line.begun)
+        return false;
+    int64_t end = c->line.tracks[CAMERA_AUDIO].end, us = place(c, CAMERA_AUDIO, c->reader.format->streams[c->audio]);
+    *ret = (struct source_frame){ .media = CAMERA_AUDIO, .coded = { (const char *)c->given->data, (size_t)c->given->size }, .pts_us = us };
+    return us >= end - LINE_STEP;
+}
+
+static enum pl_err next(struct source *base, struct source_frame *ret)
+{
+    struct copier *c = (struct copier *)base;
     enum pl_err e;
     while ((e = take_picture(c, ret)) == PL_NOT_FOUND) {
         bool end;
@@ -127,13 +135,29 @@ enum pl_err copier_next(struct copier *c, struct camera_frame *ret)
         /* What the filter refuses is the camera's damage, and the next key frame mends it. */
         if (stream == c->video)
             (void)av_bsf_send_packet(c->annexb, c->reader.packet);
-        if (stream >= 0 && stream == c->audio) {
-            av_packet_move_ref(c->given, c->reader.packet);
-            if (frame_of(c, false, c->reader.format->streams[c->audio], ret))
-                return PL_OK;
-        }
+        if (stream >= 0 && stream == c->audio && take_sound(c, ret))
+            return PL_OK;
     }
     return e;
 }
 
-bool copier_live(const struct copier *c) { return c->reader.live; }
+enum pl_err copier_open(const char *what, const atomic_bool *stop, struct source **ret, struct pl_fail *reterr)
+{
+    static const struct source_kind kind = { .next = next, .close = finish };
+    struct copier *c = pl_heap(sizeof *c);
+    if (!c)
+        return PL_NO_MEMORY;
+    c->base = (struct source){ .kind = &kind, .coded = true };
+    c->video_us = -LINE_STEP;
+    c->given = av_packet_alloc();
+    enum pl_err e = reader_open(&c->reader, what + PREFIX, stop, reterr);
+    if (e == PL_OK)
+        e = c->given ? pick_streams(c, reterr) : PL_NO_MEMORY;
+    if (e != PL_OK) {
+        finish(&c->base);
+        return e;
+    }
+    c->base.live = c->reader.live;
+    *ret = &c->base;
+    return PL_OK;
+}

@@ -1,6 +1,7 @@
 #include "reader.h"
 
 #define READ_DEADLINE (5 * PL_SECOND)
+#define WAITED (4 * PL_MS) /* what is there already is read faster */
 
 static int gives_up(void *arg)
 {
@@ -29,9 +30,11 @@ enum pl_err reader_open(struct reader *r, const char *what, const atomic_bool *s
 
 enum pl_err reader_next(struct reader *r, bool *ret_end)
 {
-    r->deadline = pl_mono_add(pl_now_mono(&pl_clock_system), READ_DEADLINE);
+    struct pl_mono began = pl_now_mono(&pl_clock_system);
+    r->deadline = pl_mono_add(began, READ_DEADLINE);
     av_packet_unref(r->packet);
     int got = av_read_frame(r->format, r->packet);
+    r->waited = pl_mono_sub(pl_now_mono(&pl_clock_system), began) >= WAITED;
     if (got < 0 && (got != AVERROR_EOF || r->live))
         return PL_IO;
     *ret_end = got < 0;

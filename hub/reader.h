@@ -15,6 +15,7 @@ struct reader {
     const atomic_bool *stop;
     struct pl_mono deadline; /**< reading gives up then */
     bool live;               /**< keeps its own pace, cannot be rewound */
+    bool waited;             /**< for the last packet: nothing that had come before was left */
 };
 /* PL_IO with a sentence. A reader that failed to open must be closed too. */
 PL_MUST enum pl_err reader_open(struct reader *r, const char *what, const atomic_bool *stop, struct pl_fail *reterr);

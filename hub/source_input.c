@@ -1,4 +1,5 @@
 /* source_input.c - whatever libavformat opens, as a source: a file in a loop, or an RTSP camera. Decoded, scaled to fit 640x480, mixed to mono. */
+#include "line.h"
 #include "reader.h"
 #include "source.h"
 #include <libavcodec/avcodec.h>
@@ -6,13 +7,12 @@
 #include <libswresample/swresample.h>
 #include <libswscale/swscale.h>
 
-enum { MOST_WIDTH = 640, MOST_HEIGHT = 480, FPS_IF_UNSAID = 25 };
-#define GAP (100 * PL_MS)             /* sound that is further than this from where it should be is put there */
+enum { MOST_WIDTH = 640, MOST_HEIGHT = 480, FPS_IF_UNSAID = 25, FPS_MOST = 240 };
+#define GAP (20 * PL_MS) /* sound that is further than this from where it should be is put there: V-A4 leaves picture and sound 40 ms */
 
 struct track {
     int index; /**< of the stream; -1: the source has none */
     AVCodecContext *codec;
-    int64_t end_us; /**< where what was handed on ends */
 };
 struct input {
     struct source base;
@@ -23,8 +23,9 @@ struct input {
     struct { int sample_rate; enum AVSampleFormat format; AVChannelLayout layout; } mixes; /**< what it was made for */
     AVAudioFifo *mixed;
     AVFrame *decoded, *picture, *samples;
-    int64_t first_us; /**< the source's own time at its first frame; AV_NOPTS_VALUE before */
-    int64_t loop_us;  /**< what earlier rounds of the file took */
+    struct line line;
+    int64_t video_us; /**< of the last picture */
+    int64_t audio_us; /**< where the sound that was handed on ends */
     bool got_any;     /**< a picture came in this round */
 };
 
@@ -45,31 +46,26 @@ static struct source *finish(struct source *base)
     return pl_heap_free(s);
 }
 
-/* The frame's time on our own line: the first of all is 0, rounds of a file follow each other. */
-static int64_t time_of(struct input *s, const struct track *t, const AVFrame *f)
+/* Where the frame stands on the line. */
+static int64_t place(struct input *s, enum camera_media media, const AVFrame *f, int64_t length_us)
 {
+    const struct track *t = media == CAMERA_VIDEO ? &s->video : &s->audio;
     if (f->best_effort_timestamp == AV_NOPTS_VALUE)
-        return t->end_us;
-    int64_t us = av_rescale_q(f->best_effort_timestamp, s->reader.format->streams[t->index]->time_base, (AVRational){ 1, 1000000 });
-    if (s->first_us == AV_NOPTS_VALUE)
-        s->first_us = us;
-    return us - s->first_us + s->loop_us;
+        return line_behind(&s->line, media, length_us);
+    return line_place(&s->line, media, av_rescale_q(f->best_effort_timestamp, s->reader.format->streams[t->index]->time_base, AV_TIME_BASE_Q), length_us);
 }
 
-static enum pl_err give_picture(struct input *s, struct source_raw *ret)
+static enum pl_err give_picture(struct input *s, struct source_frame *ret)
 {
     const AVFrame *d = s->decoded;
     s->scaler = sws_getCachedContext(s->scaler, d->width, d->height, d->format, s->base.width, s->base.height, AV_PIX_FMT_YUV420P, SWS_BILINEAR, NULL, NULL, NULL);
     if (!s->scaler || av_frame_make_writable(s->picture) < 0)
         return PL_NO_MEMORY;
     sws_scale(s->scaler, (const uint8_t *const *)d->data, d->linesize, 0, d->height, s->picture->data, s->picture->linesize);
-    /* Never backwards; half a frame's time is left as play, so that uneven frames do not add up to a drift. */
-    int64_t us = time_of(s, &s->video, d), whole = 1000000 / s->base.fps;
-    if (us < s->video.end_us - whole / 2)
-        us = s->video.end_us - whole / 2;
-    s->video.end_us = us + whole;
+    int64_t us = place(s, CAMERA_VIDEO, d, PL_SECOND / s->base.fps);
+    s->video_us = us < s->video_us + LINE_STEP ? s->video_us + LINE_STEP : us;
     s->got_any = true;
-    *ret = (struct source_raw){ CAMERA_VIDEO, s->picture, us };
+    *ret = (struct source_frame){ .media = CAMERA_VIDEO, .raw = s->picture, .pts_us = s->video_us };
     return PL_OK;
 }
 
@@ -89,18 +85,21 @@ static bool mixes(struct input *s, const AVFrame *d)
     return good;
 }
 
-/* Mixes what was decoded down into the queue of 48 kHz mono. */
-static enum pl_err take_sound(struct input *s)
+/* Where the sound in the queue ends. */
+static int64_t queued_until(const struct input *s) { return s->audio_us + (int64_t)av_audio_fifo_size(s->mixed) * PL_SECOND / CODER_RATE; }
+
+static enum pl_err queue_silence(struct input *s, int64_t us)
 {
-    AVFrame *d = s->decoded;
-    if (!mixes(s, d))
-        return PL_OK;
-    int queued = av_audio_fifo_size(s->mixed);
-    int64_t us = time_of(s, &s->audio, d), expected = s->audio.end_us + (int64_t)queued * 1000000 / CODER_RATE;
-    if (us > expected + GAP) {
-        av_audio_fifo_reset(s->mixed);
-        s->audio.end_us = us;
-    }
+    int16_t nothing[CODER_SAMPLES] = { 0 };
+    void *from = nothing;
+    for (int64_t left = us * CODER_RATE / PL_SECOND; left > 0; left -= CODER_SAMPLES)
+        if (av_audio_fifo_write(s->mixed, &from, (int)(left < CODER_SAMPLES ? left : CODER_SAMPLES)) < 0)
+            return PL_NO_MEMORY;
+    return PL_OK;
+}
+
+static enum pl_err queue_sound(struct input *s, const AVFrame *d)
+{
     int room = swr_get_out_samples(s->mixer, d->nb_samples);
     if (room <= 0)
         return PL_OK;
@@ -114,12 +113,30 @@ static enum pl_err take_sound(struct input *s)
     return n < 0 ? PL_NO_MEMORY : PL_OK;
 }
 
-static enum pl_err give_sound(struct input *s, struct source_raw *ret)
+/* Mixes what was decoded down into the queue of 48 kHz mono, at its place: a gap is silence (a longer one is left out), and what comes a second time is dropped. */
+static enum pl_err take_sound(struct input *s)
+{
+    const AVFrame *d = s->decoded;
+    if (d->sample_rate <= 0 || !mixes(s, d))
+        return PL_OK;
+    int64_t us = place(s, CAMERA_AUDIO, d, d->nb_samples * PL_SECOND / d->sample_rate), gap = us - queued_until(s);
+    enum pl_err e = PL_OK;
+    if (gap < -GAP)
+        return PL_OK;
+    if (gap > LINE_LEAP) {
+        av_audio_fifo_reset(s->mixed);
+        s->audio_us = us;
+    } else if (gap > GAP)
+        e = queue_silence(s, gap);
+    return e == PL_OK ? queue_sound(s, d) : e;
+}
+
+static enum pl_err give_sound(struct input *s, struct source_frame *ret)
 {
     if (av_frame_make_writable(s->samples) < 0 || av_audio_fifo_read(s->mixed, (void **)s->samples->data, CODER_SAMPLES) != CODER_SAMPLES)
         return PL_NO_MEMORY;
-    *ret = (struct source_raw){ CAMERA_AUDIO, s->samples, s->audio.end_us };
-    s->audio.end_us += INT64_C(1000000) * CODER_SAMPLES / CODER_RATE;
+    *ret = (struct source_frame){ .media = CAMERA_AUDIO, .raw = s->samples, .pts_us = s->audio_us };
+    s->audio_us += PL_SECOND * CODER_SAMPLES / CODER_RATE;
     return PL_OK;
 }
 
@@ -129,7 +146,7 @@ static enum pl_err rewind_file(struct input *s)
     if (!s->got_any)
         return PL_UNSUPPORTED_MEDIA;
     s->got_any = false;
-    s->loop_us = s->video.end_us > s->audio.end_us ? s->video.end_us : s->audio.end_us;
+    line_again(&s->line);
     enum pl_err e = reader_rewind(&s->reader);
     if (e != PL_OK)
         return e;
@@ -146,6 +163,7 @@ static enum pl_err feed(struct input *s)
     enum pl_err e = reader_next(&s->reader, &end);
     if (e != PL_OK)
         return e;
+    s->base.caught_up |= s->reader.waited;
     if (end)
         return rewind_file(s);
     AVCodecContext *codec = s->reader.packet->stream_index == s->video.index ? s->video.codec : s->reader.packet->stream_index == s->audio.index ? s->audio.codec : NULL;
@@ -154,7 +172,7 @@ static enum pl_err feed(struct input *s)
     return PL_OK;
 }
 
-static enum pl_err next(struct source *base, struct source_raw *ret)
+static enum pl_err next(struct source *base, struct source_frame *ret)
 {
     struct input *s = (struct input *)base;
     enum pl_err e = PL_OK;
@@ -206,7 +224,7 @@ static enum pl_err prepare_video(struct input *s)
     fit(&s->base, s->video.codec->width, s->video.codec->height);
     AVRational rate = av_guess_frame_rate(s->reader.format, s->reader.format->streams[s->video.index], NULL);
     s->base.fps = rate.num > 0 && rate.den > 0 ? (int)(av_q2d(rate) + 0.5) : FPS_IF_UNSAID;
-    if (s->base.fps < 1 || s->base.fps > 60)
+    if (s->base.fps < 1 || s->base.fps > FPS_MOST)
         s->base.fps = FPS_IF_UNSAID;
     if (s->base.width < 16 || s->base.height < 16)
         return PL_UNSUPPORTED_MEDIA;
@@ -239,7 +257,7 @@ enum pl_err source_open_input(const char *what, const atomic_bool *stop, struct 
     if (!s)
         return PL_NO_MEMORY;
     s->base = (struct source){ .kind = &kind };
-    s->first_us = AV_NOPTS_VALUE;
+    s->video_us = -LINE_STEP;
     s->video.index = s->audio.index = -1;
     s->decoded = av_frame_alloc();
     s->picture = av_frame_alloc();
@@ -256,9 +274,4 @@ enum pl_err source_open_input(const char *what, const atomic_bool *stop, struct 
     s->base.live = s->reader.live;
     *ret = &s->base;
     return PL_OK;
-}
-
-enum pl_err source_open(const char *what, const atomic_bool *stop, struct source **ret, struct pl_fail *reterr)
-{
-    return pl_str_eqz(pl_str_of(what), "test") ? source_open_test(ret) : source_open_input(what, stop, ret, reterr);
 }

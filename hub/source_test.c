@@ -9,7 +9,7 @@ struct test_source {
     uint64_t blocks;   /**< of samples, made so far */
 };
 
-static enum pl_err next(struct source *base, struct source_raw *ret)
+static enum pl_err next(struct source *base, struct source_frame *ret)
 {
     struct test_source *s = (struct test_source *)base;
     int64_t picture_us = (int64_t)s->pictures * 1000000 / PATTERN_FPS, block_us = (int64_t)s->blocks * 1000000 * CODER_SAMPLES / CODER_RATE;
@@ -22,7 +22,7 @@ static enum pl_err next(struct source *base, struct source_raw *ret)
         pattern_picture(f, s->pictures++);
     else
         pattern_tone((int16_t *)(void *)f->data[0], CODER_SAMPLES, s->blocks++ * CODER_SAMPLES);
-    *ret = (struct source_raw){ video ? CAMERA_VIDEO : CAMERA_AUDIO, f, video ? picture_us : block_us };
+    *ret = (struct source_frame){ .media = video ? CAMERA_VIDEO : CAMERA_AUDIO, .raw = f, .pts_us = video ? picture_us : block_us };
     return PL_OK;
 }
 

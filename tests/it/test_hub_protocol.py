@@ -485,9 +485,10 @@ def test_a_copied_stream_says_that_nobody_can_ask_it(tmp_path):
 
 
 class RtspCamera:
-    """A camera of somebody else's make: RTSP with RTP inside the same TCP connection, H.264 in a loop, no sound."""
+    """A camera of somebody else's make: RTSP with RTP inside the same TCP connection, H.264 in a loop, no sound. The first `old` pictures come at once."""
 
-    def __init__(self):
+    def __init__(self, old=0):
+        self.old, self.pictures = old, 0
         made = subprocess.run(["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-t", "1", "-c:v", "libx264", "-preset", "ultrafast",
                                "-tune", "zerolatency", "-x264-params", "slices=1:sliced-threads=0", "-f", "h264", "-"], stdout=subprocess.PIPE, check=True, timeout=60).stdout
         self.nals = [n.rstrip(b"\0") for n in made.split(b"\0\0\1")[1:]]
@@ -526,6 +527,7 @@ class RtspCamera:
     async def play(self, writer):
         seq = time = 0
         pace = asyncio.Queue()
+        self.pictures = 0
         asyncio.get_running_loop().call_soon(self.tick, pace)
         while True:
             for nal in self.nals:
@@ -535,8 +537,10 @@ class RtspCamera:
                 seq += 1
                 if picture:
                     time += 3600
+                    self.pictures += 1
                     await writer.drain()
-                    await pace.get()
+                    if self.pictures > self.old:
+                        await pace.get()
 
 
 def test_an_rtsp_camera_becomes_a_porchlight_camera(tmp_path):
@@ -551,6 +555,23 @@ def test_an_rtsp_camera_becomes_a_porchlight_camera(tmp_path):
         camera.server.close()
         await cloud.send({**example("live.stop"), "live_id": start["live_id"], "generation": start["generation"]})
         assert (await cloud.get("live.state"))["state"] == "ended"
+        relay.transport.close()
+
+    with_hub(tmp_path, story)
+
+
+def test_what_an_rtsp_camera_sent_before_is_passed_over(tmp_path):
+    """The first picture that leaves is of now, and a burst of old ones neither fills the uplink nor puts the time wrong."""
+    async def story(hub):
+        camera = await RtspCamera(old=100).open()
+        hub.start("--camera", f"CAM00002={camera.url}")
+        cloud = await (await hub.connection()).welcome()
+        relay, start = await stream_of(hub, cloud, camera="CAM00002")
+        times = set()
+        while len(times) < 40:
+            times |= {g[1] for g in await packets(relay, start["video"]["payload_type"], 1)}
+        assert camera.pictures >= 100 + 40 - 5
+        camera.server.close()
         relay.transport.close()
 
     with_hub(tmp_path, story)

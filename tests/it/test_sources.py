@@ -1,6 +1,8 @@
 """Sources as they come out of recorders and cheap cameras, played by the reference hub and seen by the native viewer: what changes within them changes nothing for who watches."""
 import subprocess
 
+import pytest
+
 from lib.household import Household, watch
 
 
@@ -23,5 +25,36 @@ def test_sound_that_changes_its_channels_and_rate_goes_on(porch, account, tmp_pa
         seen = watch(porch, home.live().ok(201), tmp_path / "out", 250)  # more than one round
         assert seen["decode_errors"] == 0 and seen["audio_seconds"] > 8, seen
         assert seen["tone"]["ratio"] > 0.9 and seen["tone"]["level"] > 0.01, seen
+    finally:
+        home.close()
+
+
+def opus_clip(path, seconds, *coding, offset=0):
+    return clip(path, seconds, "-output_ts_offset", str(offset), *coding, "-c:a", "libopus")
+
+
+@pytest.mark.parametrize("copied", ["", "copy:"], ids=["coded", "copied"])
+def test_a_clock_that_is_set_goes_on_V_A4(porch, account, tmp_path, copied):
+    """An hour forwards, and then back: neither waits anybody for it nor ends the session, and picture and sound stay together."""
+    part, recording = tmp_path / "part.ts", tmp_path / "rec.ts"
+    recording.write_bytes(b"".join(opus_clip(part, 2, offset=offset) for offset in (0, 3600, 1800)))
+    home = Household(porch, account, source=f"{copied}{recording}")
+    try:
+        seen = watch(porch, home.live().ok(201), tmp_path / "out", 220)  # 8.8 s of a film of 6 s
+        assert seen["damaged_frames"] == 0 and seen["audio_seconds"] > 7, seen
+        assert seen["tone"]["ratio"] > 0.8 and abs(seen["video_after_audio_ms"]) < 100, seen
+    finally:
+        home.close()
+
+
+def test_b_frames_that_come_later_are_refused_V_C7(porch, account, tmp_path):
+    part, recording = tmp_path / "part.ts", tmp_path / "rec.ts"
+    recording.write_bytes(opus_clip(part, 8) + opus_clip(part, 2, "-bf", "2", "-profile:v", "main", "-preset", "medium", "-b_strategy", "0", offset=8))
+    home = Household(porch, account, source=f"copy:{recording}")
+    try:
+        live = home.live().ok(201)
+        seen = watch(porch, live, tmp_path / "out", 50)
+        assert seen["decode_errors"] == 0, seen
+        home.ended(live["live_id"], "hub_failed")
     finally:
         home.close()

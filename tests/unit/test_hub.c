@@ -1,6 +1,8 @@
-/* test_hub.c - the pieces of the reference hub that need no network: the frame number strip, the test source, files,
+/* test_hub.c - the pieces of the reference hub that need no network: the frame number strip, the test source, files, their line of time and their pace,
  * the encoder, the state file. */
 #include "camera.h"
+#include "line.h"
+#include "pace.h"
 #include "pattern.h"
 #include "source.h"
 #include "state.h"
@@ -56,21 +58,21 @@ static void the_test_source_counts_and_keeps_time(void **state)
     (void)state;
     static atomic_bool stop;
     struct source *s;
-    struct source_raw raw;
+    struct source_frame f;
     int64_t last = 0;
     uint32_t pictures = 0, blocks = 0, number;
     assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
     while (pictures < 26) {
-        assert_int_equal(source_next(s, &raw), PL_OK);
-        assert_true(raw.pts_us >= last);
-        last = raw.pts_us;
-        if (raw.media == CAMERA_VIDEO) {
-            assert_int_equal(raw.pts_us, pictures * 40000);
-            assert_int_equal(strip_read(raw.frame->data[0], (size_t)raw.frame->linesize[0], (unsigned)raw.frame->width, (unsigned)raw.frame->height, &number), PL_OK);
+        assert_int_equal(source_next(s, &f), PL_OK);
+        assert_true(f.pts_us >= last);
+        last = f.pts_us;
+        if (f.media == CAMERA_VIDEO) {
+            assert_int_equal(f.pts_us, pictures * 40000);
+            assert_int_equal(strip_read(f.raw->data[0], (size_t)f.raw->linesize[0], (unsigned)f.raw->width, (unsigned)f.raw->height, &number), PL_OK);
             assert_int_equal(number, pictures++);
         } else {
-            assert_int_equal(raw.pts_us, blocks++ * 20000);
-            assert_int_equal(raw.frame->nb_samples, CODER_SAMPLES);
+            assert_int_equal(f.pts_us, blocks++ * 20000);
+            assert_int_equal(f.raw->nb_samples, CODER_SAMPLES);
         }
     }
     assert_in_range(blocks, 49, 51);
@@ -130,18 +132,18 @@ static void a_key_frame_comes_when_asked_and_every_two_seconds(void **state)
     static atomic_bool stop;
     struct source *s;
     struct coder *c;
-    struct source_raw raw;
+    struct source_frame f;
     struct seen seen = { 0 };
     assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
     assert_int_equal(coder_open(s->width, s->height, s->fps, &c, NULL), PL_OK);
     while (seen.video < 71) {
-        assert_int_equal(source_next(s, &raw), PL_OK);
-        if (raw.media == CAMERA_AUDIO) {
-            assert_int_equal(coder_audio(c, raw.frame, raw.pts_us, take, &seen), PL_OK);
+        assert_int_equal(source_next(s, &f), PL_OK);
+        if (f.media == CAMERA_AUDIO) {
+            assert_int_equal(coder_audio(c, f.raw, f.pts_us, take, &seen), PL_OK);
             continue;
         }
         unsigned n = seen.video;
-        assert_int_equal(coder_video(c, raw.frame, raw.pts_us, n == 20, take, &seen), PL_OK);
+        assert_int_equal(coder_video(c, f.raw, f.pts_us, n == 20, take, &seen), PL_OK);
         assert_int_equal(seen.video, n + 1); /* nothing is held back */
         assert_int_equal(seen.last_is_key, n == 0 || n == 20 || n == 70);
     }
@@ -168,7 +170,7 @@ static void the_encoder_changes_its_rate_within_the_stream(void **state)
     static atomic_bool stop;
     struct source *s;
     struct coder *c;
-    struct source_raw raw;
+    struct source_frame f;
     assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
     assert_int_equal(coder_open(s->width, s->height, s->fps, &c, NULL), PL_OK);
     for (size_t i = 0; i < PL_COUNT(rates); i++) {
@@ -176,9 +178,9 @@ static void the_encoder_changes_its_rate_within_the_stream(void **state)
         if (i)
             coder_bitrate(c, rates[i]);
         while (w.frames < 100) {
-            assert_int_equal(source_next(s, &raw), PL_OK);
-            if (raw.media == CAMERA_VIDEO)
-                assert_int_equal(coder_video(c, raw.frame, raw.pts_us, false, weigh, settling.frames < 50 ? &settling : &w), PL_OK);
+            assert_int_equal(source_next(s, &f), PL_OK);
+            if (f.media == CAMERA_VIDEO)
+                assert_int_equal(coder_video(c, f.raw, f.pts_us, false, weigh, settling.frames < 50 ? &settling : &w), PL_OK);
         }
         assert_int_equal(settling.keys, 1);
         assert_int_equal(w.keys, 2);
@@ -219,14 +221,14 @@ static void make_film(const char *path)
     struct film film = { .f = fopen(path, "wb") };
     struct source *s;
     struct coder *c;
-    struct source_raw raw;
+    struct source_frame f;
     assert_non_null(film.f);
     assert_int_equal(source_open("test", &stop, &s, NULL), PL_OK);
     assert_int_equal(coder_open(s->width, s->height, s->fps, &c, NULL), PL_OK);
     while (film.pictures < 30) {
-        assert_int_equal(source_next(s, &raw), PL_OK);
-        if (raw.media == CAMERA_VIDEO)
-            assert_int_equal(coder_video(c, raw.frame, raw.pts_us, false, write_film, &film), PL_OK);
+        assert_int_equal(source_next(s, &f), PL_OK);
+        if (f.media == CAMERA_VIDEO)
+            assert_int_equal(coder_video(c, f.raw, f.pts_us, false, write_film, &film), PL_OK);
     }
     assert_int_equal(fclose(film.f), 0);
     coder_close(c);
@@ -240,7 +242,7 @@ static void a_file_is_played_over_and_over(void **state)
     char path[] = "/tmp/porchlight-film-XXXXXX";
     int fd = mkstemp(path);
     struct source *s;
-    struct source_raw raw;
+    struct source_frame f;
     uint32_t number, last = 0;
     unsigned rounds = 0;
     int64_t time = -1;
@@ -250,21 +252,92 @@ static void a_file_is_played_over_and_over(void **state)
     assert_int_equal(s->width, PATTERN_WIDTH);
     assert_false(s->live);
     for (unsigned i = 0; i < 80; i++) {
-        assert_int_equal(source_next(s, &raw), PL_OK);
-        assert_int_equal(raw.media, CAMERA_VIDEO);
-        assert_int_equal(strip_read(raw.frame->data[0], (size_t)raw.frame->linesize[0], (unsigned)raw.frame->width, (unsigned)raw.frame->height, &number), PL_OK);
-        assert_true(raw.pts_us > time);
+        assert_int_equal(source_next(s, &f), PL_OK);
+        assert_int_equal(f.media, CAMERA_VIDEO);
+        assert_int_equal(strip_read(f.raw->data[0], (size_t)f.raw->linesize[0], (unsigned)f.raw->width, (unsigned)f.raw->height, &number), PL_OK);
+        assert_true(f.pts_us > time);
         rounds += number < last;
         last = number;
-        time = raw.pts_us;
+        time = f.pts_us;
     }
     assert_in_range(rounds, 2, 3);
     assert_in_range(time, 2000000, 4200000); /* 80 pictures at about 25 a second */
     atomic_store(&stop, true);
-    assert_int_equal(source_next(s, &raw), PL_UNAVAILABLE);
+    assert_int_equal(source_next(s, &f), PL_UNAVAILABLE);
     source_close(s);
     close(fd);
     assert_int_equal(unlink(path), 0);
+}
+
+/* --- the line of time, and pace --------------------------------------------------------------------------------------------------------- */
+
+static const enum camera_media V = CAMERA_VIDEO, A = CAMERA_AUDIO;
+#define FRAME (40 * PL_MS)
+#define BLOCK (20 * PL_MS)
+
+/* Ten pictures and the sound of their time, from `us` on in the source's time, with the sound `skew` later; what the line makes of the first of each. */
+static void place_some(struct line *l, int64_t us, int64_t skew, int64_t *ret_video, int64_t *ret_audio)
+{
+    for (int i = 0; i < 10; i++) {
+        int64_t v = line_place(l, V, us + i * FRAME, FRAME), a = line_place(l, A, us + skew + i * FRAME, BLOCK);
+        assert_int_equal(line_place(l, A, us + skew + i * FRAME + BLOCK, BLOCK), a + BLOCK);
+        if (i == 0) {
+            *ret_video = v;
+            *ret_audio = a;
+        }
+        assert_true(v == *ret_video + i * FRAME && a == *ret_audio + i * FRAME);
+    }
+}
+
+/* A clock that is set, an hour that was cut out, a day back: the line goes on where it ended, and picture and sound stay as far apart as they were (V-A4). */
+static void leaps_of_the_source_are_not_seen_on_the_line_V_A4(void **state)
+{
+    (void)state;
+    static const int64_t from[] = { 5 * PL_HOUR, 5 * PL_HOUR + 400 * PL_MS, 6 * PL_HOUR, 6 * PL_HOUR - 5 * PL_SECOND, 0, 2 * PL_SECOND };
+    struct line l = { 0 };
+    int64_t v, a, end = 0;
+    for (size_t i = 0; i < PL_COUNT(from); i++) {
+        place_some(&l, from[i], 7 * PL_MS, &v, &a);
+        assert_int_equal(a - v, 7 * PL_MS);
+        assert_in_range(v - end, 0, 10 * PL_MS);
+        end = v + 10 * FRAME;
+    }
+    /* A step of less than a second is the camera's own: it puts its tracks in step by it. */
+    int64_t before = line_place(&l, V, 2 * PL_SECOND + 400 * PL_MS, FRAME);
+    assert_int_equal(line_place(&l, V, 2 * PL_SECOND + 240 * PL_MS, FRAME), before - 160 * PL_MS);
+    assert_int_equal(line_place(&l, V, 2 * PL_SECOND + 1340 * PL_MS, FRAME), before + 940 * PL_MS);
+    /* The next round of a short film follows the last one, and no leap tells it. */
+    struct line film = { 0 };
+    place_some(&film, 100, 0, &v, &a);
+    line_again(&film);
+    place_some(&film, 100, 0, &v, &a);
+    assert_true(v == 10 * FRAME && a == 10 * FRAME);
+    assert_int_equal(line_behind(&film, V, FRAME), 20 * FRAME);
+    /* A track that was quiet for long has its place all the same. */
+    assert_int_equal(line_place(&film, V, 100 + 11 * FRAME, FRAME), 21 * FRAME);
+    for (int i = 12; i < 500; i++)
+        assert_int_equal(line_place(&film, V, 100 + i * FRAME, FRAME), (10 + i) * FRAME);
+    assert_int_equal(line_place(&film, A, 100 + 500 * FRAME, BLOCK), 510 * FRAME);
+}
+
+/* What a camera sent before the way was open leaves four times as fast as it was taken, what is of now at once; a film keeps its time, and skips what it was too late for. */
+static void frames_leave_in_their_time(void **state)
+{
+    (void)state;
+    struct pl_mono now = { 5 * PL_SECOND };
+    struct pace live = pace_begin(true, now), film = pace_begin(false, now);
+    for (int i = 0; i < 50; i++) {
+        assert_int_equal(pl_mono_sub(pace_due(&live, i * FRAME), now), i ? FRAME / PACE_FASTER : 0);
+        now = pace_due(&live, i * FRAME);
+        assert_int_equal(pace_leaves(&live, now, i * FRAME), i * FRAME);
+    }
+    now = pl_mono_add(now, FRAME);
+    assert_true(pl_mono_cmp(pace_due(&live, 50 * FRAME), now) <= 0);
+    assert_true(pl_mono_cmp(pace_due(&live, 48 * FRAME), now) <= 0); /* sound of a moment ago waits for nothing */
+    assert_int_equal(pl_mono_sub(pace_due(&film, 50 * FRAME), film.base), 50 * FRAME);
+    assert_int_equal(pace_leaves(&film, pl_mono_add(film.base, 50 * FRAME + PL_SECOND), 50 * FRAME), 50 * FRAME);
+    assert_int_equal(pace_leaves(&film, pl_mono_add(film.base, 51 * FRAME + 2 * PL_SECOND), 51 * FRAME), 51 * FRAME + 2 * PL_SECOND);
+    assert_int_equal(pl_mono_sub(pace_due(&film, 52 * FRAME), film.base), 52 * FRAME + 2 * PL_SECOND);
 }
 
 /* --- what is kept over a power cut --------------------------------------------------------------------------------------------------------- */
@@ -316,6 +389,7 @@ int main(void)
         cmocka_unit_test(a_key_frame_comes_when_asked_and_every_two_seconds), cmocka_unit_test(the_encoder_changes_its_rate_within_the_stream),
         cmocka_unit_test(a_source_that_is_not_there_is_an_error),
         cmocka_unit_test(a_file_is_played_over_and_over),
+        cmocka_unit_test(leaps_of_the_source_are_not_seen_on_the_line_V_A4), cmocka_unit_test(frames_leave_in_their_time),
         cmocka_unit_test(the_state_file_is_the_old_one_or_the_new_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
