@@ -34,7 +34,7 @@ static const char usage[] =
 struct options {
     struct hub_conf hub;
     const char *key, *onboarding, *wifi;
-    bool onboard, verbose;
+    bool onboard, verbose, help;
 };
 
 enum { O_SERVER = 1, O_SERVER_NAME, O_SERIAL, O_KEY, O_CAMERA, O_SUITE, O_ONBOARDING, O_ONBOARD, O_WIFI, O_STATE, O_RESET, O_ROLE, O_MODEL, O_FIRMWARE, O_CA, O_VERBOSE, O_HELP };
@@ -125,6 +125,7 @@ static bool set_option(struct options *o, int which)
     case O_FIRMWARE: o->hub.firmware = optarg; return true;
     case O_CA: o->hub.ca_file = optarg; return true;
     case O_VERBOSE: o->verbose = true; return true;
+    case O_HELP: o->help = true; return true;
     default: return false;
     }
 }
@@ -135,7 +136,7 @@ static bool take_options(int argc, char **argv, struct options *o)
     while ((which = getopt_long(argc, argv, "", option_rows, NULL)) != -1)
         if (!set_option(o, which))
             return false;
-    return optind == argc && o->hub.server && o->hub.serial.n && o->key;
+    return o->help || (optind == argc && o->hub.server && o->hub.serial.n && o->key);
 }
 
 static enum pl_err read_key(const char *path, uint8_t seed[32], struct pl_fail *reterr)
@@ -291,9 +292,10 @@ int main(int argc, char **argv)
     struct pl_fail f = PL_FAIL_INIT;
     struct options o = { .hub = { .role = "hub", .model = "Porchlight reference hub", .firmware = "0.1.0", .suites = { true, true }, .clock = &pl_clock_system,
         .rand = &pl_rand_system, .log = &log, .on_connected = on_connected, .on_change = on_change } };
-    if (!take_options(argc, argv, &o)) {
-        fputs(usage, stderr);
-        return EXIT_USAGE;
+    bool understood = take_options(argc, argv, &o);
+    if (!understood || o.help) {
+        fputs(usage, understood ? stdout : stderr);
+        return understood ? 0 : EXIT_USAGE;
     }
     pl_log_level(o.verbose ? PL_DEBUG : PL_INFO);
     av_log_set_level(AV_LOG_QUIET); /* it would write plain text between our JSON lines */

@@ -38,6 +38,7 @@ static const char usage[] =
 struct options {
     const char *session, *out, *trace;
     uint32_t every, frames, seconds, timeout;
+    bool help;
 };
 
 struct watch {
@@ -271,8 +272,18 @@ static bool set_option(struct options *o, int which)
     case O_FRAMES: return pl_parse_u32(pl_str_of(optarg), 1, UINT32_MAX, &o->frames) == PL_OK;
     case O_SECONDS: return pl_parse_u32(pl_str_of(optarg), 1, 86400, &o->seconds) == PL_OK;
     case O_TIMEOUT: return pl_parse_u32(pl_str_of(optarg), 1, 3600, &o->timeout) == PL_OK;
+    case O_HELP: return o->help = true;
     default: return false;
     }
+}
+
+static bool take_options(int argc, char **argv, struct options *o)
+{
+    int which;
+    while ((which = getopt_long(argc, argv, "", option_rows, NULL)) != -1)
+        if (!set_option(o, which))
+            return false;
+    return o->help || optind == argc;
 }
 
 static enum pl_err read_session(struct watch *w)
@@ -283,6 +294,8 @@ static enum pl_err read_session(struct watch *w)
     int fd = w->o.session ? open(w->o.session, O_RDONLY | O_CLOEXEC) : 0;
     if (fd < 0)
         return pl_fail(&w->fail, PL_IO, "%s cannot be opened: %s", w->o.session, strerror(errno));
+    if (isatty(fd))
+        fputs("porchlight-watch: type or paste the session, and end it by Ctrl-D\n", stderr);
     while (n < sizeof text && (got = read(fd, text + n, sizeof text - n)) > 0)
         n += (size_t)got;
     if (w->o.session)
@@ -301,6 +314,7 @@ static enum pl_err open_way(struct watch *w)
     return e;
 }
 
+/* All that may wait for somebody: signals end it as they end any program. */
 static enum pl_err prepare(struct watch *w)
 {
     enum pl_err e = decoder_new(&(struct decoder_conf){ .self = w, .on_picture = on_picture, .on_sound = on_sound }, &w->decoder);
@@ -308,14 +322,18 @@ static enum pl_err prepare(struct watch *w)
         e = output_open(w->o.out, w->o.every, &w->output, &w->fail);
     if (e == PL_OK)
         e = read_session(w); /* on stdin it may come later: all that does not need it is there by then */
-    if (e == PL_OK && !w->o.out && player_possible() && player_start(&w->session, &w->player, &w->fail) != PL_OK)
+    return e == PL_OK ? open_way(w) : e;
+}
+
+static enum pl_err begin(struct watch *w)
+{
+    enum pl_err e = PL_OK;
+    if (!w->o.out && player_possible() && player_start(&w->session, &w->player, &w->fail) != PL_OK)
         fprintf(stderr, "porchlight-watch: %s; only counting\n", w->fail.detail);
-    if (e == PL_OK && w->o.trace && !(w->trace = fopen(w->o.trace, "we")))
+    if (w->o.trace && !(w->trace = fopen(w->o.trace, "we")))
         e = pl_fail(&w->fail, PL_IO, "%s cannot be written: %s", w->o.trace, strerror(errno));
     if (w->trace)
         setvbuf(w->trace, NULL, _IOLBF, 0); /* who follows it sees each picture when it comes */
-    if (e == PL_OK)
-        e = open_way(w);
     w->began = w->progress_at = now_of(w);
     if (e == PL_OK)
         e = receiver_new(&(struct receiver_conf){ .session = &w->session, .rand = &pl_rand_system, .self = w, .send = send_datagram, .on_video = on_video,
@@ -335,28 +353,37 @@ static void clean_up(struct watch *w)
     way_close(&w->way);
 }
 
-int main(int argc, char **argv)
+/* From here on a signal ends the view, and what it came to is told. */
+static int block_signals(void)
 {
-    static struct watch w = { .o = { .every = 25, .timeout = 20 }, .clock = &pl_clock_system, .way.fd = -1, .fail = PL_FAIL_INIT };
-    int which, code = EXIT_FAILED;
     sigset_t enders;
-    while ((which = getopt_long(argc, argv, "", option_rows, NULL)) != -1)
-        if (!set_option(&w.o, which)) {
-            fputs(usage, stderr);
-            return EXIT_USAGE;
-        }
     sigemptyset(&enders);
     sigaddset(&enders, SIGINT);
     sigaddset(&enders, SIGTERM);
     pthread_sigmask(SIG_BLOCK, &enders, NULL);
-    int signals = signalfd(-1, &enders, SFD_CLOEXEC);
+    return signalfd(-1, &enders, SFD_CLOEXEC);
+}
+
+int main(int argc, char **argv)
+{
+    static struct watch w = { .o = { .every = 25, .timeout = 20 }, .clock = &pl_clock_system, .way.fd = -1, .fail = PL_FAIL_INIT };
+    int code = EXIT_FAILED, signals = -1;
+    bool understood = take_options(argc, argv, &w.o);
+    if (!understood || w.o.help) {
+        fputs(usage, understood ? stdout : stderr);
+        return understood ? 0 : EXIT_USAGE;
+    }
     av_log_set_level(AV_LOG_QUIET);
     w.tell = isatty(2);
-    enum pl_err e = signals < 0 ? PL_IO : secure_init();
+    enum pl_err e = secure_init();
     if (e == PL_OK)
         e = pl_srtp_start();
     if (e == PL_OK)
         e = prepare(&w);
+    if (e == PL_OK && (signals = block_signals()) < 0)
+        e = PL_IO;
+    if (e == PL_OK)
+        e = begin(&w);
     if (e == PL_OK) {
         enum end end = play(&w, signals);
         if (w.tell)
