@@ -20,17 +20,32 @@ struct player {
 
 bool player_possible(void) { return getenv("DISPLAY") || getenv("WAYLAND_DISPLAY"); }
 
+static struct sockaddr_in on_loopback(uint16_t port) { return (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } }; }
+
+/* A socket on that port; -1: it is taken. */
+static int bound_to(uint16_t port)
+{
+    struct sockaddr_in a = on_loopback(port);
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (const struct sockaddr *)(const void *)&a, sizeof a) == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
 /* An even port that is free now, its odd neighbour too (RTCP). ffplay binds them a moment later. */
 static bool free_port(struct sockaddr_in *ret, uint16_t from)
 {
     for (uint16_t port = from; port < from + 200; port = (uint16_t)(port + 2)) {
-        int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
-        bool ok = fd >= 0 && bind(fd, (const struct sockaddr *)(const void *)&a, sizeof a) == 0;
-        if (fd >= 0)
-            close(fd);
+        int rtp = bound_to(port), rtcp = bound_to((uint16_t)(port + 1));
+        bool ok = rtp >= 0 && rtcp >= 0;
+        if (rtp >= 0)
+            close(rtp);
+        if (rtcp >= 0)
+            close(rtcp);
         if (ok) {
-            *ret = a;
+            *ret = on_loopback(port);
             return true;
         }
     }
