@@ -6,7 +6,7 @@
 #define FENCED_MAX PL_MINUTE
 #define WINDOW_MIN PL_SECOND        /* where the server has said nothing */
 #define WINDOW_MAX (5 * PL_SECOND)
-enum { CLOSE_FENCED = 4409, WIFI_RSSI = -52, BATTERY = 100 /* this hub and its sources have a plug */ };
+enum { CLOSE_FENCED = 4409, BATTERY = 100 /* this hub's cameras have a plug; and neither they nor it know of a radio */ };
 
 void hub_send(struct hub *h, const struct pl_buf *b)
 {
@@ -199,9 +199,9 @@ static void send_status(struct hub *h)
     struct msg_camera_status cameras[HUB_CAMERAS];
     char id[PL_UUID_TEXT];
     for (size_t i = 0; i < h->conf.cameras_n; i++)
-        cameras[i] = (struct msg_camera_status){ h->conf.cameras[i].serial, pl_str_of(h->conf.firmware), true, hub_camera_busy(h, i), BATTERY, WIFI_RSSI };
+        cameras[i] = (struct msg_camera_status){ h->conf.cameras[i].serial, pl_str_of(h->conf.firmware), reach_online(h->reach, i), hub_camera_busy(h, i), BATTERY };
     struct pl_buf b = hub_buf(h);
-    msg_status_put(&b, hub_id(h, id), WIFI_RSSI, cameras, h->conf.cameras_n);
+    msg_status_put(&b, hub_id(h, id), cameras, h->conf.cameras_n);
     hub_send(h, &b);
     h->status_due = false;
     h->status_at = pl_mono_add(pl_now_mono(h->conf.clock), STATUS_EVERY);
@@ -398,6 +398,7 @@ static void on_tick(void *self)
     struct hub *h = self;
     PL_LOCK(&h->lock);
     h->status_due |= hub_reap(h);
+    h->status_due |= reach_changed(h->reach);
     hub_uplink_tick(h);
     if (h->phase == HUB_READY && (h->status_due || pl_mono_cmp(pl_now_mono(h->conf.clock), h->status_at) >= 0))
         send_status(h);
@@ -426,6 +427,7 @@ static enum pl_err begin_boot(struct hub *h, struct pl_fail *reterr)
 /* All but the connection and the sessions. */
 static struct hub *discard(struct hub *h)
 {
+    h->reach = reach_free(h->reach);
     secure_keypair_wipe(&h->key);
     h->arena = pl_arena_free(h->arena);
     pthread_mutex_destroy(&h->lock);
@@ -445,7 +447,9 @@ enum pl_err hub_new(struct hub_conf *conf, struct hub **ret, struct pl_fail *ret
     h->phase = HUB_AWAY;
     h->log = pl_log_child(conf->log, PL_F_STR("hub", conf->serial));
     h->arena = pl_arena_new(HUB_ARENA);
-    enum pl_err e = h->arena ? begin_boot(h, reterr) : PL_NO_MEMORY;
+    enum pl_err e = h->arena ? reach_new(&h->conf, &h->reach) : PL_NO_MEMORY;
+    if (e == PL_OK)
+        e = begin_boot(h, reterr);
     if (e != PL_OK) {
         discard(h);
         return e;

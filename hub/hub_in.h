@@ -3,6 +3,7 @@
 #include "hub.h"
 #include "link_client.h"
 #include "messages.h"
+#include "reach.h"
 #include "state.h"
 #include "stream.h"
 
@@ -53,6 +54,7 @@ struct hub {
     struct hub_started started[HUB_STARTED]; /**< the last ones */
     size_t started_n; /**< ever */
     struct hub_uplink uplink;
+    struct reach *reach;
     struct pl_mono status_at;
     bool status_due, leaving;
 };

@@ -57,6 +57,10 @@ static void note_end(struct hub *h, const struct stream *s)
 {
     struct hub_started *at = started_before(h, stream_which(s)->live_id);
     struct stream_end end = stream_end(s);
+    if (end.camera == PL_IO)
+        for (size_t i = 0; i < h->conf.cameras_n; i++)
+            if (h->conf.cameras[i].source == stream_which(s)->source)
+                reach_lost(h->reach, i);
     if (!at || at->generation != stream_which(s)->generation)
         return; /* a newer one has its place */
     at->end = end.state;

@@ -218,18 +218,16 @@ void msg_live_state_put(struct pl_buf *b, const struct msg_live_state *m)
     jw_close(&w);
 }
 
-void msg_status_put(struct pl_buf *b, struct pl_str id, int64_t wifi_rssi, const struct msg_camera_status *cameras, size_t n)
+void msg_status_put(struct pl_buf *b, struct pl_str id, const struct msg_camera_status *cameras, size_t n)
 {
     struct jw w = start(b, "status");
     jw_str(&w, "id", id);
-    jw_int(&w, "wifi_rssi", wifi_rssi);
     jw_array(&w, "cameras");
     for (size_t i = 0; i < n; i++) {
         jw_open(&w, NULL);
         jw_str(&w, "serial", cameras[i].serial);
         jw_bool(&w, "online", cameras[i].online);
         jw_int(&w, "battery", cameras[i].battery);
-        jw_int(&w, "wifi_rssi", cameras[i].wifi_rssi);
         jw_str(&w, "firmware", cameras[i].firmware);
         jw_bool(&w, "busy", cameras[i].busy);
         jw_close(&w);

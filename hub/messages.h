@@ -110,6 +110,6 @@ void msg_live_state_put(struct pl_buf *b, const struct msg_live_state *m);
 struct msg_camera_status {
     struct pl_str serial, firmware;
     bool online, busy;
-    int64_t battery, wifi_rssi;
+    int64_t battery;
 };
-void msg_status_put(struct pl_buf *b, struct pl_str id, int64_t wifi_rssi, const struct msg_camera_status *cameras, size_t n);
+void msg_status_put(struct pl_buf *b, struct pl_str id, const struct msg_camera_status *cameras, size_t n);

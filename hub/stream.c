@@ -163,6 +163,7 @@ static void shut_down(struct stream *s)
     PL_LOG(&s->log, PL_INFO, "stream.done", PL_F_INT("frames", st.frames), PL_F_INT("key_frames", st.key_frames), PL_F_INT("packets", st.packets),
         PL_F_INT("bytes", st.bytes), PL_F_INT("resent", st.resent), PL_F_INT("key_asked", st.key_asked), PL_F_INT("lost", st.lost), PL_F_INT("rtt_us", st.rtt_us));
     s->sender = sender_free(s->sender);
+    s->end.camera = s->camera_died;
 }
 
 static void *run(void *arg)

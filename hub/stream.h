@@ -41,7 +41,11 @@ bool stream_over(const struct stream *s);
 /* What it came to; once it is over. */
 struct sender_stats stream_stats(const struct stream *s);
 /* How it ended, as on_state was told; once it is over. The code is the stream's. */
-struct stream_end { const char *state; struct pl_str code; };
+struct stream_end {
+    const char *state;
+    struct pl_str code;
+    enum pl_err camera; /**< what became of the camera by itself; PL_OK: nothing */
+};
 struct stream_end stream_end(const struct stream *s);
 const struct stream_conf *stream_which(const struct stream *s);
 /* Stops if need be, waits for the threads. Takes NULL; returns NULL. */

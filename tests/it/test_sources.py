@@ -4,6 +4,8 @@ import subprocess
 import pytest
 
 from lib.household import Household, watch
+from lib.rtsp_server import RtspCamera
+from lib.wait import until
 
 
 def clip(path, seconds, *coding, layout="mono", rate=48000, tone=440, size="320x240"):
@@ -58,3 +60,23 @@ def test_b_frames_that_come_later_are_refused_V_C7(porch, account, tmp_path):
         home.ended(live["live_id"], "hub_failed")
     finally:
         home.close()
+
+
+def test_a_camera_that_is_unplugged_is_away_until_it_is_there_again(porch, account, tmp_path):
+    with RtspCamera() as camera:
+        home = Household(porch, account, source=camera.url)
+        try:
+            def connectivity():
+                seen = home.api.get(f"/v1/devices/{home.cameras[0]}").ok(200)
+                return seen["connectivity"], seen["cause"], seen["status"]["wifi_rssi"]
+            assert connectivity() == ("online", None, None)
+            port = camera.unplug()
+            home.ended(home.live().ok(201)["live_id"], "hub_failed")
+            until(lambda: connectivity() == ("offline", "camera_silent", None), "the hub has said so")
+            home.live().refused("hub_offline")
+            camera.plug_in(port)
+            until(lambda: connectivity()[0] == "online", "the hub has found it", deadline=40)
+            seen = watch(porch, home.live().ok(201), tmp_path / "out", 50)
+            assert seen["frames"] >= 50 and seen["decode_errors"] == 0, seen
+        finally:
+            home.close()

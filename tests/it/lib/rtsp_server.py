@@ -1,6 +1,6 @@
 """A real RTSP camera: GStreamer's server with one stream of H.264 (1280x720, a key frame every four seconds, nobody can ask for one) and Opus (440 Hz).
 
-    with RtspCamera() as camera: camera.url"""
+    with RtspCamera() as camera: camera.url        (unplug() and plug_in() again, at the same address)"""
 import os
 import subprocess
 import sys
@@ -11,14 +11,22 @@ PIPELINE = """( videotestsrc is-live=true ! video/x-raw,width=1280,height=720,fr
 
 class RtspCamera:
     def __enter__(self):
-        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return self.plug_in()
+
+    def plug_in(self, port="0"):
+        self.process = subprocess.Popen([sys.executable, os.path.abspath(__file__), port], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.url = self.process.stdout.readline().strip()
         assert self.url.startswith("rtsp://"), "GStreamer's RTSP server does not start"
         return self
 
-    def __exit__(self, *_):
+    def unplug(self):
+        """Returns the port that it had."""
         self.process.kill()
         self.process.communicate()
+        return self.url.split(":")[2].split("/")[0]
+
+    def __exit__(self, *_):
+        self.unplug()
 
 
 def main():
@@ -29,7 +37,7 @@ def main():
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
-    server.set_service("0")
+    server.set_service(sys.argv[1])
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(PIPELINE)
     factory.set_shared(True)
