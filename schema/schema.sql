@@ -563,7 +563,8 @@ CREATE TABLE relay (
     sessions integer DEFAULT 0 NOT NULL,
     viewers integer DEFAULT 0 NOT NULL,
     heard bigint DEFAULT 0 NOT NULL,
-    fingerprint bytea
+    fingerprint bytea,
+    busy integer DEFAULT 0 NOT NULL
 );
 
 CREATE TABLE session (

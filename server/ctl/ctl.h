@@ -89,7 +89,7 @@ PL_MUST enum pl_err ctl_argument(const char *arg, struct pl_fail *reterr);
 struct ctl_view {
     const char *path;  /**< "/admin/v1/audit/%s": %s becomes the first argument */
     const char *list;  /**< member with the rows; NULL: the answer itself is one object, shown member by member */
-    const char *columns[10];
+    const char *columns[12];
 };
 extern const struct ctl_view ctl_view_outbox, ctl_view_status, ctl_view_nodes, ctl_view_relays, ctl_view_hubs, ctl_view_sessions, ctl_view_accounts, ctl_view_audit, ctl_view_live,
     ctl_view_oauth_clients, ctl_view_admins, ctl_view_log;

@@ -11,7 +11,8 @@
 const struct ctl_view ctl_view_outbox = { "/admin/v1/outbox", "messages", { "created_at", "channel", "to", "pin", "kind", "subject", "attempts", "id" } };
 const struct ctl_view ctl_view_status = { .path = "/admin/v1/status" };
 const struct ctl_view ctl_view_nodes = { "/admin/v1/nodes", "nodes", { "node_id", "name", "state", "hubs", "version", "started_at", "draining_since", "lease_until" } };
-const struct ctl_view ctl_view_relays = { "/admin/v1/relays", "relays", { "id", "name", "connected", "media_host", "media_port", "sessions", "viewers", "max_sessions", "seen_at", "revoked_at" } };
+const struct ctl_view ctl_view_relays = { "/admin/v1/relays", "relays",
+    { "id", "name", "connected", "media_host", "media_port", "sessions", "viewers", "max_sessions", "busy_percent", "seen_at", "revoked_at" } };
 const struct ctl_view ctl_view_hubs = { "/admin/v1/hubs", "hubs", { "serial", "role", "connected", "cause", "changed_at", "firmware", "boot_reason", "reset_count", "device_id" } };
 const struct ctl_view ctl_view_sessions = { "/admin/v1/sessions", "sessions", { "live_id", "state", "end_code", "camera_serial", "hub_serial", "viewers", "created_at", "ended_at" } };
 const struct ctl_view ctl_view_accounts = { "/admin/v1/accounts", "accounts", { "account_id", "email", "phone", "country", "region", "created_at" } };

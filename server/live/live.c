@@ -94,6 +94,15 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
     }
 }
 
+void live_close_spare(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid relay_id, struct pl_uuid live_id, int32_t generation)
+{
+    const struct live_ending spare = { .live_id = live_id, .relay_id = relay_id, .generation = generation, .code = "closed" };
+    struct pl_str ignored;
+    /* If that is lost, too: it ends without a source, by the relay's own clock. */
+    enum pl_err e = live_ask_relay(ctx, a, relay_id, stop_text(ctx, a, "session.close", &spare), TELL_TIMEOUT, &ignored, /* reterr= */ NULL);
+    PL_LOG(ctx->log, PL_INFO, "live.spare-closed", PL_F_UUID("live", live_id), PL_F_UUID("relay", relay_id), PL_F_ERR(e == PL_RELAY_TIMEOUT ? PL_OK : e));
+}
+
 void live_tell_later(void *told)
 {
     const struct live_told *t = told;
@@ -235,6 +244,7 @@ enum pl_err live_list_relays(struct db_tx *tx, struct pl_utc now, struct jw *out
         jw_int(out, "max_sessions", rows[i].max_sessions);
         jw_int(out, "sessions", rows[i].sessions);
         jw_int(out, "viewers", rows[i].viewers);
+        jw_int(out, "busy_percent", rows[i].busy);
         jw_utc(out, "seen_at", rows[i].seen_at);
         jw_utc(out, "revoked_at", rows[i].revoked_at);
         jw_close(out);

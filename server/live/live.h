@@ -30,8 +30,16 @@ struct live_ctx {
     struct pl_str outside;   /**< where the API is from outside; empty: not known, and then */
     const struct http *rest; /**< hubs are sent to where this listens; NULL: to where they are connected to, for a proxy stands there */
     bool rest_tls;
+    struct live_rooms *rooms; /**< live_rooms_new */
+    int64_t reachable_us;     /**< live_reachable */
     struct pl_secret way_key; /**< makes the addresses of WebRTC viewers; the same on every node */
 };
+
+/* What this node knows of the relays' room beyond what they say. */
+PL_MUST enum pl_err live_rooms_new(struct live_rooms **ret);
+struct live_rooms *live_rooms_free(struct live_rooms *r);
+/* From now on relays can come to this node: it has started, or is back from a time without database. Those that were away until now may be on their way. */
+void live_reachable(struct live_ctx *ctx, struct pl_utc now);
 
 extern const struct http_route live_routes[];        /* self: struct live_ctx */
 extern const struct http_route live_whep_routes[];   /* self: struct live_ctx; viewers by WebRTC */

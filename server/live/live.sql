@@ -29,7 +29,7 @@ SELECT id FROM relay WHERE revoked_at > $1;
 -- in: id uuid, node_id uuid, boot_id uuid, media_host text, media_port integer, max_sessions integer, sessions integer, now timestamptz, fingerprint bytea?
 -- A relay has connected: takes an epoch, by the clock, so that one that is rolled back is not given again. A new process numbers its reports from 1.
 UPDATE relay SET epoch = GREATEST(epoch + 1, (extract(epoch FROM $8) * 1000000)::bigint), heard = CASE WHEN boot_id = $3 THEN heard ELSE 0 END, node_id = $2, boot_id = $3, media_host = $4, media_port = $5, max_sessions = $6,
-sessions = $7, connected = true, seen_at = $8, fingerprint = $9
+sessions = $7, busy = CASE WHEN boot_id = $3 THEN busy ELSE 0 END, connected = true, seen_at = $8, fingerprint = $9
 WHERE id = $1 AND revoked_at IS NULL RETURNING epoch, name;
 
 -- name: relay_heard :exec
@@ -43,24 +43,32 @@ UPDATE relay SET heard = $3 WHERE id = $1 AND epoch = $2 AND heard < $3;
 UPDATE relay SET connected = false, seen_at = $3 WHERE id = $1 AND epoch = $2;
 
 -- name: relay_stats :exec
--- in: id uuid, epoch bigint, sessions integer, viewers integer, now timestamptz
--- What the relay counts.
-UPDATE relay SET sessions = $3, viewers = $4, seen_at = $5 WHERE id = $1 AND epoch = $2;
+-- in: id uuid, epoch bigint, sessions integer, viewers integer, busy integer, now timestamptz
+-- What the relay counts, and how busy its thread is, in percent of a core.
+UPDATE relay SET sessions = $3, viewers = $4, busy = $5, seen_at = $6 WHERE id = $1 AND epoch = $2;
 
--- name: relay_choose :one
+-- name: relay_rooms :many 1000
 -- in: now timestamptz
 -- null: nothing
--- The connected relay, on a node that lives, with the most room. No row: none.
-SELECT r.id, COALESCE(r.media_host, '') AS media_host, COALESCE(r.media_port, 0) AS media_port
+-- The connected relays, on nodes that live, with what they said last.
+SELECT r.id, COALESCE(r.media_host, '') AS media_host, COALESCE(r.media_port, 0) AS media_port, r.max_sessions, r.sessions, r.viewers, r.busy, COALESCE(r.seen_at, r.created_at) AS seen_at
 FROM relay r JOIN node n ON n.node_id = r.node_id
 WHERE r.connected AND r.revoked_at IS NULL AND n.lease_until > $1
-ORDER BY r.sessions, r.id LIMIT 1;
+ORDER BY r.id;
+
+-- name: relay_away :one
+-- in: id uuid, node_id uuid, now timestamptz
+-- null: since
+-- Since when a relay has no connection to a node that lives. No row: it has one, or this node, $2, has no lease itself at the moment and cannot tell.
+SELECT CASE WHEN r.connected THEN GREATEST(r.seen_at, n.lease_until) ELSE r.seen_at END AS since
+FROM relay r JOIN node me ON me.node_id = $2 AND me.lease_until > $3 LEFT JOIN node n ON n.node_id = r.node_id
+WHERE r.id = $1 AND (NOT r.connected OR n.node_id IS NULL OR n.lease_until <= $3);
 
 -- name: relay_list :many 1000
 -- in: now timestamptz
 -- null: boot_id, media_host, media_port, seen_at, revoked_at
 -- All relays, for operators. A node that died has nothing connected, though it wrote no end.
-SELECT r.id, r.name, COALESCE(r.connected AND n.lease_until > $1, false) AS connected, r.boot_id, r.media_host, r.media_port, r.max_sessions, r.sessions, r.viewers, r.seen_at, r.revoked_at
+SELECT r.id, r.name, COALESCE(r.connected AND n.lease_until > $1, false) AS connected, r.boot_id, r.media_host, r.media_port, r.max_sessions, r.sessions, r.viewers, r.busy, r.seen_at, r.revoked_at
 FROM relay r LEFT JOIN node n ON n.node_id = r.node_id ORDER BY r.name;
 
 -- name: counts :one
@@ -98,6 +106,13 @@ INSERT INTO live_place (live_id, account_id, relay_id, hub_serial, generation) V
 -- in: live_id uuid, hash bytea, until timestamptz
 -- The hub of a session that begins may make one offer.
 UPDATE live_place SET whip_hash = $2, whip_until = $3 WHERE live_id = $1;
+
+-- name: whip_waiting :many 64
+-- in: hub_serial text, granted_before timestamptz
+-- null: nothing
+-- The sessions of a hub that have been waiting for its offer since before then. Joined by the session's id alone: its home may move meanwhile.
+SELECT p.live_id, p.relay_id, p.generation, l.camera_serial, l.hard_end_at FROM live_place p JOIN live l ON l.id = p.live_id
+WHERE p.hub_serial = $1 AND p.whip_hash IS NOT NULL AND p.whip_until - interval '30 s' < $2 AND l.ended_at IS NULL;
 
 -- name: whip_spend :one
 -- in: live_id uuid, hash bytea, now timestamptz, spent boolean

@@ -125,13 +125,13 @@ static void list(const struct live_traffic *t, int64_t ret[PL_COUNT(traffic)])
     memcpy(ret, all, sizeof all);
 }
 
-enum { HIGH_PERCENT = 70, SLOW_MS = 300 }; /* from there on a relay answers node_full */
+enum { SLOW_MS = 300 };
 
 void live_count_traffic(struct live_traffic *before, const struct live_stats_msg *m)
 {
     const struct live_traffic *now = &m->traffic;
     pl_count(&loads[0], 1);
-    pl_count(&loads[1], m->busy_percent >= HIGH_PERCENT);
+    pl_count(&loads[1], m->busy_percent >= LIVE_RELAY_FULL);
     if (!before->any)
         *before = *now;
     int64_t was[PL_COUNT(traffic)], is[PL_COUNT(traffic)];

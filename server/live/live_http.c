@@ -1,10 +1,10 @@
 #include "account.h"
 #include "live_leg.h"
-#include "live_priv.h"
-#include "live_sql.h"
+#include "live_rooms.h"
 #include "power_gen.h"
 
 #define TRIES 3 /* a session that ends while somebody joins it is looked up again */
+#define OTHERS_TIMEOUT (500 * PL_MS) /* how long a relay has to answer while there is another one to ask */
 
 struct live_body {
     int transport, source;
@@ -21,8 +21,10 @@ static const struct json_field live_fields[] = { JSON_F(struct live_body, transp
 /* One POST live under way. */
 struct start {
     struct http_call *c;
-    const struct live_ctx *ctx;
+    struct live_ctx *ctx;
     struct device_view view;
+    struct live_choice choice;   /* relays that may take it */
+    struct live_ending *endings; /* what it found dead */
     struct pl_uuid live_id, relay_id;
     int32_t generation;
     struct pl_str host; /* where the relay's media port is */
@@ -69,18 +71,30 @@ static enum pl_err hub_suite(const struct device_view *v, enum live_suite *ret, 
 /* A plain source sends as the camera: that is for who may set it up. */
 static enum system_right right_of(const struct start *s) { return s->plain ? SYSTEM_MANAGE : SYSTEM_WATCH; }
 
-/* First transaction: whose camera, is its hub there, is a session running, else which relay. *ret_running: join s->live_id. */
+/* A session whose relay is gone for good is no reason to wait for its end: it ends here, and the next one begins at another relay, under an id and keys of its own (S-M6). Should
+ * the relay come back after all, live.sync takes the old one from it. */
+static enum pl_err end_lost(struct start *s, struct db_tx *tx, const struct live_sql_of_device_row *row, bool *ret_running)
+{
+    bool lost;
+    enum pl_err e = live_relay_lost(s->ctx, tx, s->c->now, row->relay_id, &lost);
+    if (e != PL_OK || !lost)
+        return e;
+    *ret_running = false;
+    return live_end(tx, s->c->now, row->id, "relay_lost", &s->endings);
+}
+
+/* First transaction: whose camera, is its hub there, is a session running, else which relays there are. *ret_running: join s->live_id. */
 static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_running, struct pl_fail *reterr)
 {
     struct db_tx *tx PL_CLEANUP(db_rollbackp) = NULL;
     struct http_call *c = s->c;
     struct live_sql_of_device_row row;
-    struct live_sql_relay_choose_row relay;
     struct live_sql_relay_media_row media;
     bool found;
+    s->endings = NULL;
     enum pl_err e = db_begin(c->db, c->arena, &tx);
     if (e != PL_OK || (e = device_may_view(tx, c->now, &c->actor, device_id, right_of(s), &s->view, reterr)) != PL_OK ||
-        (e = live_sql_of_device(tx, s->view.home_id, device_id, &row, ret_running)) != PL_OK)
+        (e = live_sql_of_device(tx, s->view.home_id, device_id, &row, ret_running)) != PL_OK || (*ret_running && (e = end_lost(s, tx, &row, ret_running)) != PL_OK))
         return e;
     if (*ret_running) {
         s->live_id = row.id;
@@ -96,22 +110,16 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
         return pl_fail(reterr, PL_HUB_OFFLINE, "The hub of this camera is not connected to the cloud.");
     s->source_suite = s->asked_suite;
     s->whip = !s->plain && s->view.suites & DEVICE_SUITE_WEBRTC;
-    if ((!s->plain && !s->whip && (e = hub_suite(&s->view, &s->source_suite, reterr)) != PL_OK) || (e = live_sql_relay_choose(tx, c->now, &relay, &found)) != PL_OK)
+    if ((!s->plain && !s->whip && (e = hub_suite(&s->view, &s->source_suite, reterr)) != PL_OK) || (e = live_rooms_look(tx, c->now, &s->choice)) != PL_OK)
         return e;
-    if (!found)
-        return PL_NO_RELAY;
-    s->opened = false;
-    s->live_id = pl_uuid7(c->rand, c->now);
-    s->relay_id = relay.id;
-    s->generation = 1;
-    s->host = relay.media_host;
-    s->port = relay.media_port;
-    return db_commit(&tx);
+    if ((e = db_commit(&tx)) == PL_OK)
+        live_tell(s->ctx, c->arena, s->endings);
+    return e;
 }
 
 static const struct live_power *power_of(const struct device_view *v) { return &live_powers[v->battery ? LIVE_BATTERY : LIVE_MAINS]; }
 
-static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
+static enum pl_err open_at_relay(struct start *s, int64_t timeout_us, struct pl_fail *reterr)
 {
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
     struct jw w = live_message(s->ctx, &b, "session.open");
@@ -135,10 +143,46 @@ static enum pl_err open_at_relay(struct start *s, struct pl_fail *reterr)
     jw_close(&w);
     enum pl_err e = pl_buf_err(&b);
     if (e == PL_OK)
-        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), LIVE_ASK_TIMEOUT, &ignored, reterr);
+        e = live_ask_relay(s->ctx, s->c->arena, s->relay_id, pl_buf_view(&b), timeout_us, &ignored, reterr);
     s->asked_relay = pl_now_utc(s->ctx->clock);
     s->opened = e == PL_OK;
     return e;
+}
+
+/* How much an answer says when several relays gave different ones: that all are full is true only if all said so. 0: what another relay would say, too. */
+static int weight(enum pl_err e) { return e == PL_RELAY_TIMEOUT ? 4 : e == PL_OVERLOADED ? 3 : e == PL_NODE_FULL ? 2 : e == PL_NO_RELAY ? 1 : 0; }
+
+/* Opens the session at the relay with the most room, and where that has none after all, or does not answer, at the next one (V-G4): as many as fit into the time of one
+ * answer. Each has an id and keys of its own: one that answers too late holds a session that is nobody's. */
+static enum pl_err open_somewhere(struct start *s, struct pl_fail *reterr)
+{
+    struct http_call *c = s->c;
+    struct pl_mono until = pl_mono_add(pl_now_mono(s->ctx->clock), LIVE_ASK_TIMEOUT);
+    int64_t left = LIVE_ASK_TIMEOUT;
+    enum pl_err said = PL_NO_RELAY;
+    const struct live_sql_relay_rooms_row *room;
+    while (left > 0 && (room = live_rooms_take(s->ctx->rooms, &s->choice)) != NULL) {
+        struct pl_fail why = PL_FAIL_INIT;
+        s->live_id = pl_uuid7(c->rand, c->now);
+        s->relay_id = room->id;
+        s->generation = 1;
+        s->host = room->media_host;
+        s->port = room->media_port;
+        enum pl_err e = open_at_relay(s, s->choice.left && left > OTHERS_TIMEOUT ? OTHERS_TIMEOUT : left, &why);
+        if (e == PL_OK)
+            return e;
+        if (e == PL_RELAY_TIMEOUT)
+            live_close_spare(s->ctx, c->arena, s->relay_id, s->live_id, s->generation);
+        if (weight(e) == 0 || weight(e) >= weight(said)) {
+            said = e;
+            *reterr = why;
+        }
+        if (weight(e) == 0)
+            return e;
+        live_rooms_refused(s->ctx->rooms, room->id);
+        left = pl_mono_sub(until, pl_now_mono(s->ctx->clock));
+    }
+    return said;
 }
 
 /* Whom the row names as the one that sends, and that is told of the end. A plain session is no business of the hub. */
@@ -174,29 +218,12 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
     return db_commit(&tx);
 }
 
-/* Where the hub posts its offer, and what lets it. */
-static void write_whip(const struct start *s, struct jw *w)
-{
-    jw_open(w, "whip");
-    jw_str(w, "url", live_whip_url(s->ctx, s->c->arena, s->live_id));
-    jw_z(w, "token", s->token);
-    jw_close(w);
-}
-
 static enum pl_err start_hub(struct start *s, struct pl_fail *reterr)
 {
     struct pl_buf b = pl_buf_init(s->c->arena, 8192);
-    struct jw w = live_message(s->ctx, &b, "live.start");
-    jw_uuid(&w, "live_id", s->live_id);
-    jw_int(&w, "generation", s->generation);
-    jw_str(&w, "camera", s->view.camera_serial);
-    jw_open(&w, "relay");
-    jw_str(&w, "host", s->host);
-    jw_int(&w, "port", s->port);
-    jw_close(&w);
-    jw_int(&w, "mtu", 1200);
+    struct jw w = live_start_message(s->ctx, &b, &(struct live_start_facts){ s->live_id, s->generation, s->port, s->view.camera_serial, s->host });
     if (s->whip)
-        write_whip(s, &w);
+        live_whip_write(s->ctx, s->c->arena, &w, s->live_id, s->token);
     else
         live_leg_write(&w, &s->source, LIVE_OTHER_SIDE, true);
     jw_int(&w, "hard_end_s", power_of(&s->view)->hard_s);
@@ -232,25 +259,18 @@ static void give_up_alone(struct start *s, const char *code)
         live_tell(s->ctx, s->c->arena, endings);
 }
 
-/* The relay forgets a session whose row lost the race. */
-static void close_spare(struct start *s)
-{
-    struct live_ending spare = { .live_id = s->live_id, .relay_id = s->relay_id, .generation = s->generation, .code = "closed" };
-    spare.hub_serial = sender_of(s);
-    live_tell(s->ctx, s->c->arena, &spare);
-}
-
 /* Brings a session up, or finds the one that runs. */
 static enum pl_err begin(struct start *s, struct pl_uuid device_id, struct pl_fail *reterr)
 {
     bool running;
+    s->opened = false;
     enum pl_err e = look(s, device_id, &running, reterr);
     if (e != PL_OK || running)
         return e;
-    if ((e = open_at_relay(s, reterr)) != PL_OK)
+    if ((e = open_somewhere(s, reterr)) != PL_OK)
         return e;
     if ((e = write_row(s, reterr)) != PL_OK) {
-        close_spare(s);
+        live_close_spare(s->ctx, s->c->arena, s->relay_id, s->live_id, s->generation);
         s->opened = false;
         return e;
     }
@@ -369,11 +389,11 @@ static enum pl_err start_plain(struct start *s, struct pl_uuid device_id, struct
     if (e == PL_OK && running)
         e = pl_fail(reterr, PL_VERSION_CONFLICT, "A live session of this device runs already. End it first.");
     if (e == PL_OK)
-        e = open_at_relay(s, reterr);
+        e = open_somewhere(s, reterr);
     if (e != PL_OK)
         return e;
     if ((e = write_row(s, reterr)) != PL_OK) {
-        close_spare(s);
+        live_close_spare(s->ctx, s->c->arena, s->relay_id, s->live_id, s->generation);
         return e;
     }
     return answer_source(s);

@@ -74,7 +74,8 @@ enum pl_err live_hub_welcome(void *self, struct link_call *c, const struct devic
     }
     jw_end_array(&w);
     jw_close(&w);
-    return live_say(c, &b);
+    e = live_say(c, &b);
+    return e == PL_OK ? live_whip_again(ctx, c, device_conn_serial(hub)) : e;
 }
 
 const struct link_message live_hub_messages[] = {

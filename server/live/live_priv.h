@@ -12,12 +12,25 @@ PL_MUST enum pl_err live_ask_relay(const struct live_ctx *ctx, struct pl_arena *
 PL_MUST enum pl_err live_ask_hub(const struct live_ctx *ctx, struct pl_arena *a, struct pl_str hub_serial, struct pl_str text, int64_t timeout_us, struct pl_fail *reterr);
 /* A token for the one offer of a session's hub; its hash is written beside the session's place. */
 PL_MUST enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct pl_uuid live_id, char ret_token[SECURE_TOKEN_TEXT]);
-/* Where that offer is posted: whole, or relative to where the hub is connected. */
-struct pl_str live_whip_url(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid live_id);
+/* `whip` of live.start: where the hub makes it. */
+void live_whip_write(const struct live_ctx *ctx, struct pl_arena *a, struct jw *w, struct pl_uuid live_id, const char *token);
+/* Begins a live.start; the caller writes keys or `whip`, and hard_end_s, and closes. */
+struct live_start_facts {
+    struct pl_uuid live_id;
+    int32_t generation, port;
+    struct pl_str camera, host; /**< host, port: of the relay */
+};
+struct jw live_start_message(const struct live_ctx *ctx, struct pl_buf *b, const struct live_start_facts *f);
+/* Of a hub's hello: the sessions that wait for its offer are told it again, with fresh tokens. */
+PL_MUST enum pl_err live_whip_again(const struct live_ctx *ctx, struct link_call *c, struct pl_str hub_serial);
+/* Percent of a core from which on a relay answers node_full (RELAY_BUSY_FULL). */
+enum { LIVE_RELAY_FULL = 70 };
 /* How long an answer that a phone waits for may take at relay or hub. */
 #define LIVE_ASK_TIMEOUT (2 * PL_SECOND)
 /* In a transaction of its own: ends what a call could not bring up, or found gone, and tells both ends. */
 void live_give_up(const struct live_ctx *ctx, struct http_call *c, struct pl_uuid live_id, const char *code);
+/* The relay forgets a session that has no row: whoever opened it gave it up. */
+void live_close_spare(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid relay_id, struct pl_uuid live_id, int32_t generation);
 /* live_tell as the argument of http_after and link_after: endings of the transaction that is now committed. */
 struct live_told {
     const struct live_ctx *ctx;

@@ -534,7 +534,7 @@ static enum pl_err on_stats(struct link_call *c, struct pl_fail *reterr)
     const struct live_stats_msg *m = c->msg;
     struct relay_conn *r = link_owner(c->conn);
     live_count_traffic(&r->traffic, m);
-    return live_sql_relay_stats(c->tx, r->relay_id, r->epoch, (int32_t)m->sessions, (int32_t)m->viewers, c->now, NULL);
+    return live_sql_relay_stats(c->tx, r->relay_id, r->epoch, (int32_t)m->sessions, (int32_t)m->viewers, (int32_t)m->busy_percent, c->now, NULL);
 }
 
 static enum pl_err on_session_stats(struct link_call *c, struct pl_fail *reterr)

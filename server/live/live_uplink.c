@@ -1,6 +1,6 @@
 /* The way from a home to the cloud: what it carries is measured, and shared out among the hub's streams. */
 #include "live_leg.h"
-#include "live_priv.h"
+#include "live_rooms.h"
 #include "live_sql.h"
 
 #define SHARED_OF_4 3                 /* quarters of what was measured: the rest is for checks, resends, and the household's own use */
@@ -107,8 +107,10 @@ static void begin_test(void *arg)
     struct pl_str ignored;
     struct pl_fail why = PL_FAIL_INIT;
     enum pl_err e = live_ask_relay(t->ctx, t->arena, t->relay_id, t->open, RELAY_WAIT, &ignored, &why);
-    if (e != PL_OK)
+    if (e != PL_OK) {
+        live_rooms_refused(t->ctx->rooms, t->relay_id);
         PL_LOG(t->ctx->log, PL_WARN, "uplink.no-relay", PL_F_UUID("relay", t->relay_id), PL_F_ERR(e));
+    }
     if (link_send(t->conn, t->begin) != PL_OK)
         link_close(t->conn, PL_TOO_SLOW);
 }
@@ -128,7 +130,7 @@ static struct pl_str open_text(struct link_call *c, struct pl_uuid id, const str
     return pl_buf_err(&b) == PL_OK ? pl_buf_view(&b) : PL_STR_NONE;
 }
 
-static struct pl_str test_text(struct link_call *c, struct pl_uuid command_id, const struct live_sql_relay_choose_row *relay, const struct live_leg *leg)
+static struct pl_str test_text(struct link_call *c, struct pl_uuid command_id, const struct live_sql_relay_rooms_row *relay, const struct live_leg *leg)
 {
     struct pl_buf b = pl_buf_init(c->arena, 8192);
     struct jw w = live_message(c->self, &b, "uplink_test");
@@ -150,7 +152,8 @@ enum pl_err live_on_uplink_wanted(struct link_call *c, struct pl_fail *reterr)
     const struct live_uplink_msg *m = c->msg;
     const struct device_conn *hub = link_owner(c->conn);
     struct live_ctx *ctx = c->self;
-    struct live_sql_relay_choose_row relay;
+    const struct live_sql_relay_rooms_row *relay;
+    struct live_choice choice;
     struct live_leg *leg = PL_NEW(c->arena, struct live_leg); /* wiped with the arena */
     struct test *t = PL_NEW(c->arena, struct test);
     unsigned suites = device_conn_suites(hub);
@@ -162,12 +165,12 @@ enum pl_err live_on_uplink_wanted(struct link_call *c, struct pl_fail *reterr)
         return pl_fail(reterr, PL_NOT_FOUND, "No uplink test was asked of this hub.");
     if (!(suites & ((1u << LIVE_SUITES) - 1)))
         return PL_UNSUPPORTED_MEDIA;
-    if ((e = live_sql_relay_choose(c->tx, c->now, &relay, &found)) != PL_OK)
+    if ((e = live_rooms_look(c->tx, c->now, &choice)) != PL_OK)
         return e;
-    if (!found)
+    if ((relay = live_rooms_take(ctx->rooms, &choice)) == NULL)
         return PL_NO_RELAY;
     live_leg_new(ctx->rand, suites & (1u << LIVE_GCM) ? LIVE_GCM : LIVE_SHA1_80, leg);
-    *t = (struct test){ ctx, c->arena, c->conn, relay.id, open_text(c, pl_uuid7(ctx->rand, c->now), leg), test_text(c, m->command_id, &relay, leg) };
+    *t = (struct test){ ctx, c->arena, c->conn, relay->id, open_text(c, pl_uuid7(ctx->rand, c->now), leg), test_text(c, m->command_id, relay, leg) };
     if (!t->open.p || !t->begin.p)
         return PL_NO_MEMORY;
     link_after(c, begin_test, t);

@@ -15,7 +15,8 @@ enum pl_err live_whip_grant(struct db_tx *tx, struct pl_utc now, struct pl_uuid 
     return e == PL_OK ? live_sql_whip_grant(tx, live_id, (struct pl_str){ (const char *)hash, sizeof hash }, pl_utc_add(now, TOKEN_LIFE), NULL) : e;
 }
 
-struct pl_str live_whip_url(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid live_id)
+/* Whole, or relative to where the hub is connected. */
+static struct pl_str whip_url(const struct live_ctx *ctx, struct pl_arena *a, struct pl_uuid live_id)
 {
     char id[PL_UUID_TEXT];
     pl_uuid_text(live_id, id);
@@ -24,11 +25,61 @@ struct pl_str live_whip_url(const struct live_ctx *ctx, struct pl_arena *a, stru
     return pl_fmt(a, "%.*s/v1/live/%s/whip", PL_FMT(ctx->outside), id);
 }
 
+struct jw live_start_message(const struct live_ctx *ctx, struct pl_buf *b, const struct live_start_facts *f)
+{
+    struct jw w = live_message(ctx, b, "live.start");
+    jw_uuid(&w, "live_id", f->live_id);
+    jw_int(&w, "generation", f->generation);
+    jw_str(&w, "camera", f->camera);
+    jw_open(&w, "relay");
+    jw_str(&w, "host", f->host);
+    jw_int(&w, "port", f->port);
+    jw_close(&w);
+    jw_int(&w, "mtu", 1200);
+    return w;
+}
+
+void live_whip_write(const struct live_ctx *ctx, struct pl_arena *a, struct jw *w, struct pl_uuid live_id, const char *token)
+{
+    jw_open(w, "whip");
+    jw_str(w, "url", whip_url(ctx, a, live_id));
+    jw_z(w, "token", token);
+    jw_close(w);
+}
+
+static enum pl_err start_again(const struct live_ctx *ctx, struct link_call *c, const struct live_sql_whip_waiting_row *row)
+{
+    struct live_sql_relay_media_row media;
+    struct pl_buf b = pl_buf_init(c->arena, 4096);
+    char token[SECURE_TOKEN_TEXT];
+    bool found;
+    enum pl_err e = live_sql_relay_media(c->tx, row->relay_id, &media, &found);
+    if (e != PL_OK || !found || (e = live_whip_grant(c->tx, c->now, row->live_id, token)) != PL_OK)
+        return e;
+    struct jw w = live_start_message(ctx, &b, &(struct live_start_facts){ row->live_id, row->generation, media.media_port, row->camera_serial, media.media_host });
+    live_whip_write(ctx, c->arena, &w, row->live_id, token);
+    int64_t left = pl_utc_sub(row->hard_end_at, c->now) / PL_SECOND;
+    jw_int(&w, "hard_end_s", left > 1 ? left : 1);
+    jw_close(&w);
+    return live_say(c, &b);
+}
+
+/* One that has restarted, or whose connection broke under the live.start, has no token any more. Not those of the last moment: their first live.start may be on its way. */
+enum pl_err live_whip_again(const struct live_ctx *ctx, struct link_call *c, struct pl_str hub_serial)
+{
+    struct live_sql_whip_waiting_row *rows;
+    size_t n;
+    enum pl_err e = live_sql_whip_waiting(c->tx, hub_serial, pl_utc_add(c->now, -LIVE_ASK_TIMEOUT), &rows, &n);
+    for (size_t i = 0; e == PL_OK && i < n; i++)
+        e = start_again(ctx, c, &rows[i]);
+    return e;
+}
+
 struct whip {
     struct live_offer o; /* first. whose.client_id: of the token, so that the address is of no use without it; no account: the home may move, the address stays */
     uint8_t hash[32];    /* of the token */
     struct pl_utc expires_at;
-    bool can_keyframe;
+    bool can_keyframe, spent;
     int64_t gop_ms;
     struct live_ending *endings;
 };
@@ -42,6 +93,7 @@ static enum pl_err spend(struct db_tx *tx, struct live_offer *o, struct pl_fail 
     struct device_view view;
     bool found;
     (void)reterr;
+    s->spent = false;
     enum pl_err e = live_sql_whip_spend(tx, o->whose.live_id, (struct pl_str){ (const char *)s->hash, sizeof s->hash }, o->c->now, o->whole, &place, &found);
     if (e != PL_OK || !found)
         return e == PL_OK ? PL_UNAUTHENTICATED : e;
@@ -56,6 +108,7 @@ static enum pl_err spend(struct db_tx *tx, struct live_offer *o, struct pl_fail 
     s->expires_at = row.expires_at;
     s->can_keyframe = view.can_keyframe;
     s->gop_ms = view.gop_ms;
+    s->spent = o->whole;
     return PL_OK;
 }
 
@@ -98,7 +151,12 @@ static enum pl_err on_publish(struct http_call *c, struct pl_fail *reterr)
 {
     struct whip *s;
     enum pl_err e = begin(c, &s);
-    return e == PL_OK ? live_offer_answer(&s->o, reterr) : e;
+    if (e != PL_OK || (e = live_offer_answer(&s->o, reterr)) == PL_OK || !s->spent)
+        return e;
+    /* It was the only one, and is refused: nobody need wait for a picture (V-C7). */
+    bool hubs = e == PL_UNSUPPORTED_MEDIA || e == PL_OFFER_REFUSED || e == PL_INVALID_REQUEST;
+    live_give_up(s->o.ctx, c, s->o.whose.live_id, hubs ? "hub_failed" : "relay_lost");
+    return e;
 }
 
 /* ---- What follows on the address of the answer. */

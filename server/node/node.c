@@ -41,6 +41,7 @@ static enum pl_err lease_start(struct node *n, struct db *db)
     enum pl_err e = db_begin(db, n->arena, &tx);
     if (e == PL_OK)
         e = node_sql_start(tx, n->id, pl_str_of(name), PL_STR(NODE_VERSION), now, pl_utc_add(now, NODE_LEASE), NULL);
+    n->leased_at = now;
     return e == PL_OK ? db_commit(&tx) : e;
 }
 
@@ -100,6 +101,9 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     n->system = (struct system_ctx){ .bus = n->bus, .rand = n->rand, .account = n->account, .limits = &c->pin.limits };
     n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name,
                                    .outside = c->oauth.issuer };
+    if ((e = live_rooms_new(&n->live.rooms)) != PL_OK)
+        return e;
+    live_reachable(&n->live, pl_now_utc(n->clock));
     secure_derive(&n->master, "live-way", &n->live.way_key);
     n->admin = (struct admin_ctx){ .notify = n->notify, .oauth = &n->oauth, .live = &n->live, .started_at = n->status.started_at, .version = NODE_VERSION };
     return PL_OK;
@@ -197,6 +201,7 @@ static void stop(struct node *n, int64_t grace_us)
     n->account = account_free(n->account);
     n->notify = notify_free(n->notify);
     n->bus = bus_free(n->bus);
+    n->live.rooms = live_rooms_free(n->live.rooms);
     pl_secret_wipe(&n->master);
     pl_secret_wipe(&n->live.way_key);
 }

@@ -35,6 +35,7 @@ struct node {
     struct http *http, *admin_http, *admin_tcp; /* admin_tcp NULL: none */
     struct link *link;
     struct node_runner *lease, *jobs, *outbox;
+    struct pl_utc leased_at; /* when the lease was renewed last; its job's thread, once that runs */
 };
 
 /* How long this process counts as alive after its last sign. Renewed by a job every third of it. */

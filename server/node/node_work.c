@@ -17,7 +17,12 @@ static enum pl_err renew_lease(struct node *n, struct db *db, struct pl_arena *a
 {
     (void)ret_again;
     struct pl_utc since = __atomic_load_n(&n->status.draining, __ATOMIC_ACQUIRE) ? n->status.draining_since : (struct pl_utc){ 0 };
+    struct pl_utc began = pl_now_utc(n->clock);
+    if (pl_utc_sub(began, n->leased_at) > NODE_LEASE) /* no database for so long, or this process stood still: nobody could come to it */
+        live_reachable(&n->live, began);
     IN_TX(n, db, a, node_sql_renew(tx, n->id, pl_utc_add(now, NODE_LEASE), since, NULL));
+    if (e == PL_OK)
+        n->leased_at = now;
     return e;
 }
 

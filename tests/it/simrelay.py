@@ -14,14 +14,18 @@ from simhub import SimHub, b64
 
 class SimRelay(SimHub):
     fingerprint = None  # of its certificate: 32 bytes; None: no WebRTC
+    port = 9            # where it says that its media are taken
+    max_sessions = 20000
 
-    def __init__(self, porch, name="sim", copy_of=None):
+    def __init__(self, porch, name="sim", copy_of=None, beside=()):
+        """`beside`: other simulated relays that new sessions may go to, too."""
         self.key = copy_of.key if copy_of else nacl.signing.SigningKey.generate()
         self.id = copy_of.id if copy_of else porch.ctl("relay", "enroll", name, bytes(self.key.verify_key).hex())["id"]
+        stay = {self.id, *(other.id for other in beside)}
         for other in porch.ctl("relays")["relays"]:
-            if other["id"] != self.id and not other["revoked_at"]:
+            if other["id"] not in stay and not other["revoked_at"]:
                 porch.ctl("relay", "revoke", other["id"])
-        self.automatic = set()
+        self.automatic, self.refused = set(), {}
         super().__init__(porch, None, "relay")
         self.url, self.protocol = ws_url(porch, "/relay/v1"), "porchlight.relay.v1"
 
@@ -36,17 +40,22 @@ class SimRelay(SimHub):
 
     def say_hello(self, running=(), **changes):
         text = "\n".join(["porchlight-hello-v1", "relay", self.id, self.challenge["nonce"], self.challenge["server_name"]])
-        media = {"host": "127.0.0.1", "port": 9, **({"fingerprint": b64(self.fingerprint)} if self.fingerprint else {})}
-        self.send("hello", **{"relay_id": self.id, "boot_id": str(uuid.uuid4()), "media": media, "max_sessions": 20000,
+        media = {"host": "127.0.0.1", "port": self.port, **({"fingerprint": b64(self.fingerprint)} if self.fingerprint else {})}
+        self.send("hello", **{"relay_id": self.id, "boot_id": str(uuid.uuid4()), "media": media, "max_sessions": self.max_sessions,
                               "running": [{"live_id": i, "generation": 1} for i in running], "signature": b64(self.key.sign(text.encode()).signature), **changes})
 
     def answers(self, *kinds):
         """From now on `ok` is said to these at once."""
         self.automatic = set(kinds)
 
+    def refuses(self, **codes):
+        """From now on session_open=CODE and the like is said at once."""
+        self.refused = {kind.replace("_", "."): code for kind, code in codes.items()}
+
     def came(self, message):
-        if message["type"] in self.automatic:
-            self._loop.create_task(self._ws.send(json.dumps({"type": "ok", "id": str(uuid.uuid4()), "re": message["id"]})))
+        answer = {"type": "error", "code": self.refused[message["type"]]} if message["type"] in self.refused else {"type": "ok"} if message["type"] in self.automatic else None
+        if answer:
+            self._loop.create_task(self._ws.send(json.dumps({**answer, "id": str(uuid.uuid4()), "re": message["id"]})))
 
     def ok(self, message):
         self.send("ok", re=message["id"])

@@ -19,7 +19,7 @@ class Sim:
         self.porch, self.account = porch, porch.sign_up()
         self.api = self.account.api
         self.device, *self.made = make(porch, "hub", *["wireless"] * cameras)
-        self.relay = SimRelay(porch).open()
+        self.relay = SimRelay(porch, f"sim {next(_n)}").open()
         self.system_id = self.api.post("/v1/systems", {"name": f"Sim {next(_n)}"}).ok(201)["id"]
         self.hub, self.hub_id = add_hub(porch, self.api, self.system_id, self.device, **hello)
         self.cameras = [add_camera(self.api, self.hub, self.system_id, one) for one in self.made]

@@ -337,3 +337,40 @@ def test_the_token_of_an_offer_is_for_one_session_and_half_a_minute_S_M3(publish
     publish(publisher, dict(again, token=whip["token"])).refused("unauthenticated")
     publisher.porch.clock.advance(31)
     publish(publisher, again).refused("unauthenticated")
+
+
+def test_a_hub_that_restarts_before_its_offer_is_told_again_V_C7(publisher):
+    """It has no token any more: it gets another one, and the first is worth nothing (S-M3)."""
+    live_id = start(publisher)
+    first = publisher.hub.expect("live.start", live_id=live_id)
+    publisher.hub.drop()
+    publisher.porch.clock.advance(10)
+    publisher.hub = SimHub(publisher.porch, publisher.device).open()
+    publisher.hub.hello(suites=["DTLS-SRTP"])
+    again = publisher.hub.expect("live.start", live_id=live_id)
+    assert {k: v for k, v in again.items() if k not in ("id", "whip", "hard_end_s")} == {k: v for k, v in first.items() if k not in ("id", "whip", "hard_end_s")}
+    assert again["whip"]["url"] == first["whip"]["url"] and 0 < first["hard_end_s"] - again["hard_end_s"] <= 30
+    publish(publisher, first["whip"]).refused("unauthenticated")
+    publish(publisher, again["whip"]).ok(201)
+    publisher.hub.drop()
+    publisher.hub = SimHub(publisher.porch, publisher.device).open()
+    publisher.hub.hello(suites=["DTLS-SRTP"])
+    assert publisher.hub.expect("live.sync")["sessions"] == [{"live_id": live_id, "generation": first["generation"]}]
+    publisher.api.delete(f"/v1/live/{live_id}").ok(204)
+    publisher.hub.expect("live.stop", live_id=live_id)
+    assert not [m for m in publisher.hub.messages if m["type"] == "live.start"]  # what has made its offer is not told again
+
+
+def test_an_only_offer_that_fails_ends_the_session_V_C7(publisher):
+    """Nobody waits two hours for a source that cannot come: the hub has no second token."""
+    live_id = start(publisher)
+    told = publisher.hub.expect("live.start", live_id=live_id)
+    publish(publisher, told["whip"], PUBLISH.replace("H264/90000", "VP8/90000")).refused("unsupported_media")
+    publisher.ended(live_id, "hub_failed")
+    publisher.relay.expect("session.close", live_id=live_id)
+    publisher.hub.expect("live.stop", live_id=live_id)
+    second = start(publisher)
+    assert second != live_id
+    publisher.relay.refuses(session_open="overloaded")
+    publish(publisher, publisher.hub.expect("live.start", live_id=second)["whip"]).refused("overloaded")
+    publisher.ended(second, "relay_lost")

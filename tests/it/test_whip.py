@@ -49,3 +49,17 @@ def test_webrtcbin_publishes(porch, whip_home, tmp_path):
         until(lambda: whip_home.api.get(f"/v1/live/{live['live_id']}").ok(200)["state"] == "live", "the session is live")
         assert whip_home.api.delete(publisher.location, token=told["whip"]["token"]).status == 200
     until(lambda: whip_home.api.get(f"/v1/live/{live['live_id']}").ok(200)["state"] == "ended", "the session has ended")
+
+
+def test_a_hub_that_never_makes_its_offer_keeps_no_camera_V_C7(porch, whip_home):
+    """The relay's own clock ends what waits for it; the next POST begins anew."""
+    waits = whip_home.api.post(f"/v1/devices/{whip_home.camera}/live", {}).ok(201)["live_id"]
+    whip_home.hub.expect("live.start", live_id=waits)
+    porch.clock.advance(30)
+    assert whip_home.api.post(f"/v1/devices/{whip_home.camera}/live", {}).ok(201)["live_id"] == waits
+    porch.clock.advance(10)
+    until(lambda: whip_home.api.get(f"/v1/live/{waits}").ok(200).body.get("end_code") == "start_timeout", "it ends with a verdict")
+    whip_home.hub.expect("live.stop", live_id=waits)
+    again = whip_home.api.post(f"/v1/devices/{whip_home.camera}/live", {}).ok(201)["live_id"]
+    assert again != waits
+    whip_home.hub.expect("live.start", live_id=again)

@@ -251,7 +251,7 @@ static void what_a_dead_node_had_connected_is_not_counted(void **state)
     struct live_counts before = counts_at(9000);
     int64_t epoch = hello(relay, 0, 9000);
     struct db_tx *tx = begin();
-    assert_int_equal(live_sql_relay_stats(tx, relay, epoch, 1, 3, at(9000), NULL), PL_OK);
+    assert_int_equal(live_sql_relay_stats(tx, relay, epoch, 1, 3, 10, at(9000), NULL), PL_OK);
     assert_int_equal(db_commit(&tx), PL_OK);
     struct live_counts c = counts_at(9999);
     assert_true(c.connected == before.connected + 1 && c.viewers == before.viewers + 3 && listed_connected("counted", 9999));
@@ -384,23 +384,6 @@ static void a_device_has_one_running_session(void **state)
     db_rollbackp(&tx);
 }
 
-/* The relay with the fewest sessions, on a node that lives; none when its node is dead. */
-static void the_emptiest_relay_of_a_living_node_is_chosen(void **state)
-{
-    (void)state;
-    struct live_sql_relay_choose_row row;
-    bool found;
-    struct pl_uuid busy = enroll("busy", 13), idle = enroll("idle", 14);
-    hello(busy, 1000, 0);
-    hello(idle, 0, 0);
-    struct db_tx *tx = begin();
-    assert_int_equal(live_sql_relay_choose(tx, at(0), &row, &found), PL_OK);
-    assert_true(found && !pl_uuid_eq(row.id, busy));
-    assert_int_equal(live_sql_relay_choose(tx, at(100000), &row, &found), PL_OK); /* the node's lease is over */
-    assert_false(found);
-    db_rollbackp(&tx);
-}
-
 /* S-M6: nothing of a leg is like anything of another one, and each side sees the keys from its own end. */
 static void legs_are_fresh_and_mirrored_S_M6(void **state)
 {
@@ -514,7 +497,6 @@ int main(void)
         cmocka_unit_test_setup(ended_sessions_are_forgotten, each_test),
         cmocka_unit_test_setup(a_deleted_account_leaves_no_session_S_S6, each_test),
         cmocka_unit_test_setup(a_device_has_one_running_session, each_test),
-        cmocka_unit_test_setup(the_emptiest_relay_of_a_living_node_is_chosen, each_test),
         cmocka_unit_test_setup(legs_are_fresh_and_mirrored_S_M6, each_test),
         cmocka_unit_test(a_viewers_address_is_its_own),
         cmocka_unit_test(an_ice_session_has_a_tag_of_its_own),
