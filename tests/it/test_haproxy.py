@@ -104,6 +104,8 @@ def test_rest_and_websockets_are_told_apart_by_path(proxied):
             return json.loads(await asyncio.wait_for(hub.recv(), 30))["type"]
 
     assert asyncio.run(hello()) == "challenge"
+    with open(f"/proc/{proxy.process.pid}/status", encoding="ascii") as f:
+        assert "\nUid:\t0\t" not in f.read(), "who serves strangers is root"
 
 
 def test_smuggled_and_dripped_heads_are_refused(proxied):

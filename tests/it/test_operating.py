@@ -143,13 +143,13 @@ def test_relay_enroll(porch):
 def test_one_more_relay_as_the_document_shows_it(own_porch, tmp_path):
     """docs/operators.md, One more relay, pasted: made, enrolled, connected, and at the end revoked."""
     porch = own_porch()
-    (make, revoke) = [t for _, language, t, _ in blocks("docs/operators.md") if language == "sh" and "porchctl relay " in t]
+    (make, run, revoke) = [t for _, language, t, _ in blocks("docs/operators.md") if language == "sh" and "porchctl relay" in t]
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "porchctl").write_text(f'#!/bin/sh\nexec {program("porchctl")} --dir {porch.dir} "$@"\n')
     (tmp_path / "bin" / "porchctl").chmod(0o755)
     (tmp_path / "bin" / "porchlight-relay").symlink_to(program("porchlight-relay"))
     env = dict(os.environ, PATH=f"{tmp_path}/bin:{os.environ['PATH']}", SERVER=f"ws://{porch.ws}/relay/v1", MEDIA="127.0.0.1:0")
-    script = f"set -eu -o pipefail\ntrap 'kill $(jobs -p)' EXIT\n{make}\necho ==\n{revoke}"
+    script = f"set -eu -o pipefail\ntrap 'kill $(jobs -p)' EXIT\n{make}\n{run}\necho ==\n{revoke}"
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     before, after = done.stdout.split("==\n")
