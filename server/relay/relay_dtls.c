@@ -378,6 +378,8 @@ int64_t relay_dtls_work(struct relay_dtls_thread *t, struct pl_mono now)
 static void *run(void *arg)
 {
     struct relay_dtls_thread *t = arg;
+    (void)pthread_setname_np(pthread_self(), "dtls"); /* by itself: another's name is a file, and files are refused under the lock */
+    (void)pthread_setschedparam(pthread_self(), SCHED_OTHER, &(struct sched_param){ 0 }); /* where the relay goes before others (its unit), its packets go before handshakes */
     while (!atomic_load_explicit(&t->stop, memory_order_acquire)) {
         int64_t us = relay_dtls_work(t, pl_now_mono(t->conf.clock));
         struct pollfd f = { .fd = t->wake, .events = POLLIN };
@@ -436,7 +438,6 @@ enum pl_err relay_dtls_start(struct relay_dtls_thread *t, struct pl_fail *reterr
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (failed)
         return pl_fail(reterr, PL_NO_MEMORY, "the DTLS thread cannot be started.");
-    (void)pthread_setname_np(t->thread, "dtls");
     t->started = true;
     return PL_OK;
 }

@@ -54,6 +54,7 @@ static const struct { int call; unsigned n; struct scmp_arg_cmp args[2]; } allow
     { SCMP_SYS(mprotect), 1, { ARG(2, MASKED_EQ, PROT_EXEC, 0) } },
     { SCMP_SYS(clone), 1, { ARG(0, MASKED_EQ, CLONE_VM | CLONE_THREAD, CLONE_VM | CLONE_THREAD) } }, /* threads, no processes */
     { SCMP_SYS(prctl), 1, { ARG(0, EQ, PR_SET_NAME) } },
+    { SCMP_SYS(sched_setscheduler), 1, { ARG(1, EQ, SCHED_OTHER) } }, /* a thread may step back */
     { SCMP_SYS(ioctl), 1, { ARG(1, EQ, FIONBIO) } },
     { SCMP_SYS(ioctl), 1, { ARG(1, EQ, FIOCLEX) } },
     { SCMP_SYS(ioctl), 1, { ARG(1, EQ, FIONREAD) } },

@@ -328,6 +328,7 @@ static int wait_ms(const struct relay_worker *w, struct pl_mono now)
 static void *run(void *arg)
 {
     struct relay_worker *w = arg;
+    (void)pthread_setname_np(pthread_self(), "media");
     while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
         struct pl_mono now = pl_now_mono(w->conf.clock);
         struct epoll_event ready[2];
@@ -445,7 +446,6 @@ enum pl_err relay_worker_start(struct relay_worker *w, struct pl_fail *reterr)
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (failed)
         return pl_fail(reterr, PL_NO_MEMORY, "the media thread cannot be started.");
-    (void)pthread_setname_np(w->thread, "media");
     w->started = true;
     return PL_OK;
 }

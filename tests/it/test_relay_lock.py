@@ -135,6 +135,29 @@ def test_a_streaming_relay_is_locked_in_every_thread(porch, account, tmp_path):
         home.close()
 
 
+def test_packets_go_before_handshakes_V_B1(tmp_path):
+    """As its unit starts it (deploy/systemd), before others in the scheduler: of its threads the one that makes handshakes steps back, under the lock."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    except PermissionError:
+        pytest.skip("nobody goes before others here: no CAP_SYS_NICE")
+    relay = Relay(tmp_path, "ws://127.0.0.1:9/relay/v1", before=["chrt", "--fifo", "10"])
+
+    def policies():
+        found = {}
+        for thread in os.listdir(f"/proc/{relay.process.pid}/task"):
+            with open(f"/proc/{relay.process.pid}/task/{thread}/comm", encoding="ascii") as f:
+                found[f.read().strip()] = os.sched_getscheduler(int(thread))
+        return found
+
+    try:
+        until(lambda: (p := policies()).get("media") == os.SCHED_FIFO and p.get("dtls") == os.SCHED_OTHER, "the threads have their names and places")
+        assert not relay.said("relay.system-call-refused")
+    finally:
+        assert relay.end() == 0
+
+
 def test_files_are_refused_and_nothing_breaks(intruded):
     intruded.process.send_signal(signal.SIGUSR1)
     until(lambda: any(m["what"] == "done" for m in intruded.said("intruder")), "the intruder has tried")
