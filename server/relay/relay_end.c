@@ -240,8 +240,9 @@ static void on_keys(struct relay *r, struct relay_end *end, struct pl_mono now, 
 {
     if (end->out)
         return;
-    if (set_keys(end, in->suite, in->receive_key, in->send_key) != PL_OK) {
-        failed(r, end, now, "dtls_failed");
+    enum pl_err e = set_keys(end, in->suite, in->receive_key, in->send_key);
+    if (e != PL_OK) {
+        failed(r, end, now, e == PL_INVALID_REQUEST ? "dtls_refused" : "dtls_no_memory");
         return;
     }
     if (in->peer_finished)

@@ -264,7 +264,7 @@ struct relay_session {
     struct pl_mono asked_at;
     bool ever_asked;
     struct relay_viewer *viewers[RELAY_VIEWERS];
-    uint64_t keys[RELAY_KEYS * 2]; /**< digests of the keys that this session has ever had */
+    uint64_t keys[RELAY_KEYS * 2]; /**< digests of the keys that this session has ever had: two a leg */
     unsigned keys_n;
 };
 

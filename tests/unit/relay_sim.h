@@ -475,7 +475,7 @@ static inline void sim_webrtc_viewer(struct sim *s, struct sim_peer *v, unsigned
 
 static inline void sim_dtls_in(struct sim *s, const struct sim_peer *p, enum relay_dtls_in_kind kind, bool peer_finished)
 {
-    struct relay_dtls_in in = { .kind = kind, .assoc = p->assoc, .suite = p->leg.suite, .peer_finished = peer_finished, .p = sim_hello, .n = sizeof sim_hello, .code = "dtls_failed" };
+    struct relay_dtls_in in = { .kind = kind, .assoc = p->assoc, .suite = p->leg.suite, .peer_finished = peer_finished, .p = sim_hello, .n = sizeof sim_hello, .code = "dtls_alert" };
     memcpy(in.receive_key, p->leg.receive_key, sizeof in.receive_key);
     memcpy(in.send_key, p->leg.send_key, sizeof in.send_key);
     relay_dtls(s->relay, s->now, &in, &s->sink);
