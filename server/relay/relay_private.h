@@ -124,7 +124,7 @@ struct relay_track { /* of the source */
 };
 
 struct relay_au { /* an access unit of the source's video, as it comes in */
-    bool started, key;
+    bool started, key, told;   /**< told: those who wait for a key frame have started at it */
     uint32_t timestamp;
     uint64_t frame;            /**< how many came before it */
     uint64_t low, high, count; /**< sequence numbers: least, greatest; packets */

@@ -153,11 +153,10 @@ bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret)
     return true;
 }
 
-static void key_started(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
+static void key_started(struct relay *r, struct relay_session *s, struct pl_mono now, struct relay_au *a)
 {
     struct relay_key k = key_of(a);
-    if (!startable(a))
-        return;
+    a->told = true;
     s->want_key = s->asked = false;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
         if (s->viewers[i])
@@ -260,7 +259,6 @@ static void video(struct relay *r, struct relay_session *s, struct pl_mono now, 
     if (!number_of(s, seq, &number))
         return;
     struct relay_au *a = au_of(r, s, now, number, pkt->h.timestamp);
-    bool starts = a && scan.key && !a->key;
     if (scan.sps || scan.pps)
         keep_params(s, pkt);
     if (scan.idr && a == &s->au && a->idr == UINT64_MAX && a->sps == UINT64_MAX && !scan.sps && params_known(s))
@@ -270,7 +268,7 @@ static void video(struct relay *r, struct relay_session *s, struct pl_mono now, 
         a->counted = true;
         r->stats.freezes_in += relay_flow_picture(&s->flow, now);
     }
-    if (starts)
+    if (a && !a->told && startable(a))
         key_started(r, s, now, a);
     if (a)
         au_check(r, s, now, a);

@@ -253,6 +253,62 @@ static void s_m6_a_key_frame_comes_middle_first(void **state)
     }
 }
 
+/* V-A2: the very first key frame, whose SPS comes behind the start of its slice: who waits for it gets it. */
+static void v_a2_parameter_sets_come_late(void **state)
+{
+    (void)state;
+    static const uint8_t params[] = { 0x78, 0, 4, 0x67, 0x42, 0xe0, 0x1f, 0, 3, 0x68, 0xce, 0x3c };
+    struct sim s;
+    struct sim_peer hub, v;
+    uint8_t p[2][SIM_PACKET], last[SIM_PACKET], payload[600] = { 0x7c, 0x85 };
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    hub.ts += 3000;
+    size_t n0 = sim_hub_packet(&hub, 0, false, params, sizeof params, p[0]), n1 = sim_hub_packet(&hub, 0, false, payload, sizeof payload, p[1]);
+    sim_in(&s, &hub.addr, p[1], n1);
+    sim_in(&s, &hub.addr, p[0], n0);
+    payload[1] = 0x45;
+    sim_in(&s, &hub.addr, last, sim_hub_packet(&hub, 0, true, payload, sizeof payload, last));
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.got[0], 3);
+    sim_contiguous(&v);
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.got[0], 5);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* V-A2: a source whose timestamps begin anew while its numbers run on (its encoder restarted, its clock was set). Who watches sees time go on, who comes gets the picture. */
+static void v_a2_timestamps_begin_anew(void **state)
+{
+    (void)state;
+    static const uint32_t steps[] = { (uint32_t)-100000, (uint32_t)-1000000000, 0x80000000 + 5000 };
+    for (unsigned k = 0; k < PL_COUNT(steps); k++) {
+        struct sim s;
+        struct sim_peer hub, v, late, *alive[] = { &hub, &v };
+        sim_session(&s, &hub, PL_SRTP_GCM);
+        sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+        uint32_t before = 0;
+        for (unsigned i = 0; i < 40; i++) {
+            hub.ts += i == 20 ? steps[k] : 0;
+            sim_hub_frame(&s, &hub, i == 0 || i == 30, false, 3, -1);
+            sim_deliver(&s, &v, &ignore);
+            assert_true(i == 0 || (v.last_ts - before > 0 && v.last_ts - before < 9000));
+            before = v.last_ts;
+            if (i % 10 == 5)
+                sim_rtcp(&s, &hub, false, true);
+            sim_pass(&s, 35 * PL_MS, alive, 2);
+        }
+        sim_deliver(&s, &v, &ignore);
+        assert_true(v.keys == 2 && v.frames == 40 && v.incomplete == 0);
+        assert_true(v.sr_ts[0] - before + 9000 < 18000); /* reports are of the same time */
+        sim_viewer(&s, &late, 3, PL_SRTP_GCM);
+        sim_deliver(&s, &late, &ignore);
+        assert_true(late.first_is_key && late.keys == 1 && late.frames == 10 && late.incomplete == 0);
+        sim_done(&s, &hub, &v, &late);
+    }
+}
+
 /* V-A5: however many viewers want a key frame, the hub is asked once in 2 s; unanswered for 500 ms, control is asked to ask. */
 static void v_a5_governor(void **state)
 {
@@ -491,6 +547,7 @@ int main(void)
         cmocka_unit_test(v_a4_join_at_cached_key_frame), cmocka_unit_test(v_a4_jump_leaves_no_half_frame),
         cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed),
         cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets), cmocka_unit_test(s_m6_a_key_frame_comes_middle_first), cmocka_unit_test(v_a5_governor),
+        cmocka_unit_test(v_a2_parameter_sets_come_late), cmocka_unit_test(v_a2_timestamps_begin_anew),
         cmocka_unit_test(too_large_is_said_once), cmocka_unit_test(a_long_gop_is_waited_for), cmocka_unit_test(falling_out_of_the_ring),
         cmocka_unit_test(v_e4_bursts_fit_into_a_short_queue), cmocka_unit_test(v_a4_replayed_time_ends_at_live),
         cmocka_unit_test(v_a2_in_the_middle_of_a_key_frame),
