@@ -126,6 +126,7 @@ struct relay_track { /* of the source */
 struct relay_au { /* an access unit of the source's video, as it comes in */
     bool started, key, told;   /**< told: those who wait for a key frame have started at it */
     uint32_t timestamp;
+    struct pl_mono began_at;
     uint64_t frame;            /**< how many came before it */
     uint64_t low, high, count; /**< sequence numbers: least, greatest; packets */
     uint64_t before;           /**< greatest number before it, 0: not known */
@@ -254,6 +255,8 @@ struct relay_session {
     struct relay_shift shifts[RELAY_SHIFTS];
     unsigned shifts_n;          /**< ever made */
     uint64_t high;              /**< greatest number that a packet of the video has got; 0: none */
+    uint32_t step, step_before; /**< are added to the video's timestamps: from the source's number `step_from` on, and before it */
+    uint64_t step_from;
     uint64_t rate;              /**< bytes a second of the source */
     uint64_t rate_bytes;        /**< since rate_at */
     struct pl_mono rate_at, reported_at;
@@ -323,7 +326,7 @@ void relay_end_tick(struct relay *r, struct relay_end *end, struct pl_mono now);
 bool relay_end_dtls(struct relay *r, const struct relay_in *in);          /* false: of nobody */
 
 /* relay_source.c: after the tag was checked */
-void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt);
+void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, struct rtp_packet *pkt);
 void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n);
 bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret); /* a key frame is coming in at this moment */
 void relay_want_key(struct relay_session *s);

@@ -114,6 +114,24 @@ static void shift_from(struct relay_session *s, uint64_t from)
     s->shifts_n++;
 }
 
+/* V-A2: when the source's timestamps step back while its numbers run on (or forward by so much that nobody can tell), they begin anew: its encoder restarted, or its clock was set.
+ * They are moved so that time goes on for all that comes after this. B-frames step back, too, but never so far. */
+static uint32_t timestamp_of(struct relay_session *s, struct pl_mono now, uint64_t seq, bool newest, uint32_t timestamp)
+{
+    enum { FAR = 90000, LEAST = 900 };
+    const struct relay_au *a = &s->au;
+    int32_t ahead = (int32_t)(timestamp + s->step - a->timestamp);
+    if (seq < s->step_from && (ahead <= -FAR || ahead >= FAR)) /* late, and of the time before */
+        return timestamp + s->step_before;
+    if (newest && ahead <= -FAR && a->started) {
+        int64_t since = pl_mono_sub(now, a->began_at) * 9 / (PL_SECOND / 10000);
+        s->step_before = s->step;
+        s->step = a->timestamp + (uint32_t)(since > LEAST ? since : LEAST) - timestamp;
+        s->step_from = seq;
+    }
+    return timestamp + s->step;
+}
+
 /* ---- Where key frames start and when they are whole. */
 
 static bool params_known(const struct relay_session *s) { return s->params_n[0] && s->params_n[1]; }
@@ -207,7 +225,7 @@ static struct relay_au *au_of(struct relay *r, struct relay_session *s, struct p
         au_check(r, s, now, a);
     }
     *b = *a;
-    *a = (struct relay_au){ .started = true, .timestamp = timestamp, .frame = s->frames++, .low = UINT64_MAX, .first_at = UINT64_MAX, .before = s->high,
+    *a = (struct relay_au){ .started = true, .timestamp = timestamp, .began_at = now, .frame = s->frames++, .low = UINT64_MAX, .first_at = UINT64_MAX, .before = s->high,
         .sps = UINT64_MAX, .idr = UINT64_MAX };
     return a;
 }
@@ -308,7 +326,7 @@ static bool too_fast(struct relay *r, struct relay_session *s, struct pl_mono no
     return true;
 }
 
-void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_packet *pkt)
+void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, struct rtp_packet *pkt)
 {
     struct relay_track *t = &s->tracks[track];
     uint64_t before = t->seq.highest;
@@ -321,6 +339,8 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         r->stats.lost -= r->stats.lost > 0;
         came_late(t, seq);
     }
+    if (track == RELAY_VIDEO)
+        pkt->h.timestamp = timestamp_of(s, now, seq, first || seq > before, pkt->h.timestamp);
     relay_map_arrived(t, now, pkt->h.timestamp, relay_clock_of(s, track));
     rtp_stats_add(&t->stats, seq, pkt->h.timestamp, (uint32_t)((uint64_t)now.us / 1000 * (relay_clock_of(s, track) / 1000)));
     measure(s, now, pkt->payload_n);
@@ -389,6 +409,7 @@ void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono 
                 continue;
             if (s->tracks[t].has_sr && pl_mono_sub(now, s->tracks[t].sr_at) < SR_APART)
                 continue;
+            it.sr.timestamp += t == RELAY_VIDEO ? s->step : 0;
             relay_map_reported(s, now, t, it.sr.ntp, it.sr.timestamp);
             s->tracks[t].has_sr = true;
             s->tracks[t].sr_at = now;

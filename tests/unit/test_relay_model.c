@@ -425,7 +425,7 @@ static void plane_run(struct plane *p)
         bool key = no == 0 || one_in(p, 12), back = p->b_frames && !key && !p->key[p->frame] && no % 3 == 2;
         bool seq_jump = one_in(p, 150), time_jump = one_in(p, 100);
         p->hub.ts += back ? (uint32_t)-3000 : p->b_frames ? 6000 : 3000;
-        p->hub.ts += time_jump ? pl_rand_below(&p->s.rand.base, 1U << 30) : 0;
+        p->hub.ts += time_jump ? pl_rand_u32(&p->s.rand.base) : 0;
         uint16_t jump = (uint16_t)(seq_jump ? pl_rand_below(&p->s.rand.base, 30000) : 0);
         p->hub.seq[0] = (uint16_t)(p->hub.seq[0] + jump);
         p->jumped[p->frame + 1] = p->jumped[p->frame] + jump;
