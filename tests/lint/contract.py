@@ -208,6 +208,17 @@ def events_against_asyncapi(src):
     yield from compare("event", code, set(load("proto/events.asyncapi.yaml")["components"]["schemas"]["EventName"]["enum"]))
 
 
+def live_stages(src):
+    """Stages of a live session in the code stand in openapi.yaml and in the chapter, both ways: those that the cloud writes, what relays report, what they warn of."""
+    code = {stage for path, text in src.c_and_h("server/live/") for stage in re.findall(r'\blive_stage_add\([^;"]*"(\w+)"', text)}
+    relay = read("server/live/live_relay.c")
+    code |= set(re.findall(r'\{ "(\w+)"', re.search(r"\breports\[\] = \{(.*?)\n\};", relay, re.S)[1]))
+    code |= set(re.findall(r'"(\w+)"', re.search(r"\bwarn\(.*?\bknown\[\] = \{(.*?)\};", relay, re.S)[1]))
+    yield from compare("live stage", code, set(openapi()["components"]["schemas"]["LiveStage"]["enum"]))
+    chapter = read("docs/app-developers-live.md")
+    yield from (f"docs/app-developers-live.md: live stage {stage} is not told" for stage in sorted(code) if f"`{stage}`" not in chapter)
+
+
 def step_up_purposes(src):
     """Every step-up that a route wants can be asked for at /v1/step-up, and is known to pin."""
     asked = openapi()["paths"]["/v1/step-up"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]["purpose"]["enum"]

@@ -300,6 +300,12 @@ def events_in_asyncapi(src):
 
 
 @check
+def live_stages_documented(src):
+    """The stages of a live session are those of openapi.yaml and of the chapter about it."""
+    yield from contract.live_stages(src)
+
+
+@check
 def step_ups_can_be_had(src):
     """Every step-up purpose that a route wants can be asked for."""
     yield from contract.step_up_purposes(src)
