@@ -22,7 +22,7 @@ const struct ctl_view ctl_view_admins = { "/admin/v1/admins", "admins", { "name"
 const struct ctl_view ctl_view_log = { "/admin/v1/log", "log", { "number", "at", "action", "detail" } };
 const struct ctl_view ctl_view_live = { .path = "/admin/v1/live/%s" };
 
-struct cells { struct pl_str v[10]; };
+struct cells { struct pl_str v[COLUMNS]; };
 struct rows { struct json_list rows; };
 
 /* Raw JSON as a person reads it: strings without their quotes, null as nothing. */
@@ -35,7 +35,7 @@ static struct pl_str shown(struct pl_str raw)
 
 static void print_rows(const struct ctl_view *view, const struct json_list *rows)
 {
-    size_t width[10] = { 0 };
+    size_t width[COLUMNS] = { 0 };
     const struct cells *row = rows->items;
     for (size_t k = 0; k < COLUMNS && view->columns[k]; k++) {
         width[k] = strlen(view->columns[k]);
@@ -56,7 +56,7 @@ static void print_rows(const struct ctl_view *view, const struct json_list *rows
 
 static enum pl_err show_table(struct ctl *c, const struct ctl_view *view, struct pl_str text, struct pl_fail *reterr)
 {
-    struct json_field cell_fields[11] = { 0 };
+    struct json_field cell_fields[COLUMNS + 1] = { 0 };
     for (size_t k = 0; k < COLUMNS && view->columns[k]; k++)
         cell_fields[k] = (struct json_field){ .name = view->columns[k], .type = J_RAW, .offset = offsetof(struct cells, v) + k * sizeof(struct pl_str), .hi = 4096 };
     const struct json_field list_fields[] = {

@@ -165,7 +165,7 @@ def test_a_revoked_relay_is_cut_and_refused_S_D12(own_porch):
         live = home.live().ok(201)["live_id"]
         home.hub.expect("live.start", live_id=live)
         revoked = home.porch.ctl("relay", "revoke", home.relay.id)
-        assert revoked["name"] == "sim" and home.porch.ctl("relay", "revoke", home.relay.id) == revoked
+        assert revoked["name"] == home.relay.name and home.porch.ctl("relay", "revoke", home.relay.id) == revoked
         assert until(lambda: home.relay.close_code, "it is cut") == 4401 and home.relay.close_reason == "unauthenticated"
         assert [m["sessions"] for m in home.relay.messages if m["type"] == "live.sync"][-1] == []  # whoever is at the other end is to run nothing any more
         until(lambda: home.api.get(f"/v1/live/{live}").ok(200).body.get("end_code") == "relay_lost", "its session has ended")
@@ -173,13 +173,13 @@ def test_a_revoked_relay_is_cut_and_refused_S_D12(own_porch):
         home.live().refused("no_relay")
         row, = (r for r in home.porch.ctl("relays")["relays"] if r["id"] == home.relay.id)
         assert row["revoked_at"] == revoked["revoked_at"] and until(lambda: not home.porch.ctl("relays")["relays"][0]["connected"], "it is shown as gone")
-        assert "error" in home.porch.ctl("relay", "enroll", "sim", bytes(home.relay.key.verify_key).hex(), code=1)
+        assert "error" in home.porch.ctl("relay", "enroll", home.relay.name, bytes(home.relay.key.verify_key).hex(), code=1)
         with SimRelay(home.porch, copy_of=home.relay).dial() as again:
             again.say_hello()
             assert again.closed() == "unauthenticated"
         assert home.porch.ctl("relay", "revoke", "01a1fd7f-7000-7aaa-8bbb-0ccc0ddd0eee", code=1)["error"]["code"] == "not_found"
         log = [(r["action"], r["detail"]) for r in home.porch.ctl("admin", "log")["log"]]
-        assert ("relay.revoked", {"by": "machine", "relay": "sim"}) in log
+        assert ("relay.revoked", {"by": "machine", "relay": home.relay.name}) in log
     finally:
         home.close()
 
