@@ -11,10 +11,17 @@ import pytest
 import requests
 from lib.browser import WEB, Chromium, chapter_page
 from lib.machine import Machine
-from lib.porch import Porch, program
+from lib.porch import program
 from lib.wait import until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes network namespaces")
+
+def a_machine(family=4):
+    if os.geteuid() != 0:
+        pytest.skip("needs root: makes a network namespace")
+    try:
+        return Machine(family)
+    except subprocess.CalledProcessError as e:
+        pytest.skip(f"namespaces are not permitted here: {e.stderr.strip()}")
 
 
 class Command:
@@ -73,7 +80,7 @@ def sees_and_hears(browser):
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_quickstart_shows_picture_and_tone_in_a_browser(tmp_path, family):
     """The page is the one of the document, byte for byte; the media go by the machine's own address, REST stays on loopback."""
-    with Machine(family) as machine, quickstart(machine, tmp_path / "d", "--demo") as up:
+    with a_machine(family) as machine, quickstart(machine, tmp_path / "d", "--demo") as up:
         host = f"[{machine.address}]" if family == 6 else machine.address
         assert (up.ready["media"], up.ready["http"], up.ready["ws"]) == (f"{host}:50000", "127.0.0.1:8080", "127.0.0.1:8081")
         told = up.says("demo page").split("In a page")[1].strip()
@@ -86,7 +93,7 @@ def test_the_quickstart_shows_picture_and_tone_in_a_browser(tmp_path, family):
 
 
 def test_without_a_default_route_the_demo_is_on_loopback_and_says_so(tmp_path):
-    with Machine(None) as machine, quickstart(machine, tmp_path / "d", "--demo") as up:
+    with a_machine(None) as machine, quickstart(machine, tmp_path / "d", "--demo") as up:
         assert up.ready["media"] == "127.0.0.1:50000"
         up.says("which browsers hardly use")
         assert watch(machine, tmp_path / "d", tmp_path / "out")["frames"] > 0
@@ -95,13 +102,13 @@ def test_without_a_default_route_the_demo_is_on_loopback_and_says_so(tmp_path):
 
 
 def test_without_the_demo_media_stay_on_loopback(tmp_path):
-    with Machine() as machine, quickstart(machine, tmp_path / "d") as up:
+    with a_machine() as machine, quickstart(machine, tmp_path / "d") as up:
         assert up.ready["media"] == "127.0.0.1:50000" and "demo" not in up.ready
 
 
 def test_a_page_that_is_changed_stays_as_it_is(tmp_path):
     mine = tmp_path / "mine"
-    with Machine() as machine, quickstart(machine, tmp_path / "d", "--demo", "--page", "3000"):
+    with a_machine() as machine, quickstart(machine, tmp_path / "d", "--demo", "--page", "3000"):
         args = machine.command(program("porchctl"), "--dir", str(tmp_path / "d"), "--json", "demo", "page", str(mine))
         with Command(*args) as page:
             assert page.ready["page"] == "http://localhost:3000/"
@@ -131,4 +138,3 @@ def test_the_demo_adds_its_page_to_the_origins_that_are_set(own_porch, tmp_path,
 def test_demo_page_wants_a_demo(porch):
     done = subprocess.run([program("porchctl"), "--dir", porch.dir, "demo", "page"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and "up --demo" in done.stderr, done.stderr
-    assert isinstance(porch, Porch)
