@@ -215,6 +215,8 @@ struct relay_viewer {
     bool wait_key;              /**< video starts at the next key frame */
     bool catching;              /**< behind, on its way from the cached key frame to the ring's head */
     bool in_frame;              /**< a frame went out in part: its marker is still to come */
+    bool jump;                  /**< when that is out, it goes on at `jump_to` */
+    struct relay_key jump_to;
     bool broken;                /**< it has asked for a key frame since the last one began: it shows nothing new */
     struct relay_flow flow;
     uint8_t ext;                /**< id of the header extension on each of its packets, 0: none */
@@ -336,7 +338,7 @@ void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now
 
 /* relay_viewer.c */
 void relay_viewer_join(struct relay_viewer *v, struct pl_mono now);
-void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_key *k); /* a key frame has begun */
+void relay_viewer_key(struct relay_viewer *v, struct pl_mono now, const struct relay_key *k); /* a key frame has begun */
 void relay_viewer_wake(struct relay *r, struct relay_viewer *v, struct pl_mono now); /* 5 ms are over; it is in no list */
 void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono now);
 const struct relay_piece *relay_piece_of(const struct relay_out *o, uint64_t seq); /* NULL: it never went out and never will */

@@ -171,14 +171,14 @@ bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret)
     return true;
 }
 
-static void key_started(struct relay *r, struct relay_session *s, struct pl_mono now, struct relay_au *a)
+static void key_started(struct relay_session *s, struct pl_mono now, struct relay_au *a)
 {
     struct relay_key k = key_of(a);
     a->told = true;
     s->want_key = s->asked = false;
     for (unsigned i = 0; i < RELAY_VIEWERS; i++)
         if (s->viewers[i])
-            relay_viewer_key(r, s->viewers[i], now, &k);
+            relay_viewer_key(s->viewers[i], now, &k);
 }
 
 static void au_check(struct relay *r, struct relay_session *s, struct pl_mono now, const struct relay_au *a)
@@ -287,7 +287,7 @@ static void video(struct relay *r, struct relay_session *s, struct pl_mono now, 
         r->stats.freezes_in += relay_flow_picture(&s->flow, now);
     }
     if (a && !a->told && startable(a))
-        key_started(r, s, now, a);
+        key_started(s, now, a);
     if (a)
         au_check(r, s, now, a);
     if (a != &s->au) /* what was missing before it may have come */

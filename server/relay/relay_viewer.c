@@ -170,6 +170,26 @@ static void put_behind(struct relay *r, struct relay_viewer *v)
     r->behind = v;
 }
 
+/* The ring's bytes between the viewer and the head. */
+static uint64_t distance(const struct relay_viewer *v)
+{
+    const struct relay_ring *g = &v->end.session->ring;
+    const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]);
+    return e ? g->end - e->start : 0;
+}
+
+static void start_at(struct relay_viewer *v, struct pl_mono now, const struct relay_key *k)
+{
+    (void)piece_open(&v->out[RELAY_VIDEO], k->from);
+    v->key_timestamp = k->timestamp;
+    v->key_from = k->from;
+    v->key_until = k->until;
+    v->key_at = v->key_again_at = now;
+    v->at[RELAY_VIDEO] = k->first_at;
+    v->wait_key = v->in_frame = false;
+    v->catching = distance(v) > RELAY_BURST;
+}
+
 /* Where it stood was overwritten: start again at a key frame. */
 static void fell_out(struct relay *r, struct relay_viewer *v)
 {
@@ -177,14 +197,25 @@ static void fell_out(struct relay *r, struct relay_viewer *v)
     piece_close(&v->out[RELAY_VIDEO]);
     v->at[RELAY_VIDEO] = v->end.session->ring.head;
     v->wait_key = true;
-    v->catching = false;
+    v->catching = v->jump = false;
     relay_want_key(v->end.session);
+}
+
+/* V-E4: a jump leaves no half frame behind, and is no burst: the frame at which the viewer stood has gone out at its pace. One that has come so far by itself plays on. */
+static void jump(struct relay_viewer *v, struct pl_mono now)
+{
+    const struct relay_key *k = &v->jump_to;
+    v->jump = false;
+    if ((v->wait_key || v->at[RELAY_VIDEO] < k->first_at) && relay_ring_at(&v->end.session->ring, k->first_at))
+        start_at(v, now, k);
 }
 
 static void pump_track(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track)
 {
     const struct relay_ring *g = &v->end.session->ring;
     while (v->at[track] < g->head && (track == RELAY_AUDIO || v->credit > 0)) {
+        if (track == RELAY_VIDEO && v->jump && (!v->in_frame || v->at[track] >= v->jump_to.first_at))
+            jump(v, now);
         const struct relay_entry *e = relay_ring_at(g, v->at[track]++);
         if (e && e->track == track)
             send_entry(r, v, now, e);
@@ -240,26 +271,6 @@ void relay_viewer_wake(struct relay *r, struct relay_viewer *v, struct pl_mono n
 
 /* ---- Starting, and starting again. */
 
-/* The ring's bytes between the viewer and the head. */
-static uint64_t distance(const struct relay_viewer *v)
-{
-    const struct relay_ring *g = &v->end.session->ring;
-    const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]);
-    return e ? g->end - e->start : 0;
-}
-
-static void start_at(struct relay_viewer *v, struct pl_mono now, const struct relay_key *k)
-{
-    (void)piece_open(&v->out[RELAY_VIDEO], k->from);
-    v->key_timestamp = k->timestamp;
-    v->key_from = k->from;
-    v->key_until = k->until;
-    v->key_at = v->key_again_at = now;
-    v->at[RELAY_VIDEO] = k->first_at;
-    v->wait_key = v->in_frame = false;
-    v->catching = distance(v) > RELAY_BURST;
-}
-
 /* V-A4: `frames` frames from the key frame to the newest one get times 10 ms apart that end at the newest one's own: what is played next is live. */
 static void squeeze(struct relay_piece *p, const struct relay_session *s, const struct relay_key *k)
 {
@@ -287,6 +298,7 @@ void relay_viewer_join(struct relay_viewer *v, struct pl_mono now)
     const struct relay_key *k = key_for(s, &buf);
     v->at[RELAY_VIDEO] = v->at[RELAY_AUDIO] = s->ring.head;
     v->wait_key = true;
+    v->jump = false;
     v->credit = RELAY_BURST;
     v->paced = now;
     if (!o->conf.ssrc)
@@ -309,36 +321,24 @@ void relay_viewer_join(struct relay_viewer *v, struct pl_mono now)
     }
 }
 
-/* A jump leaves no half frame behind: what is left of the one that was being paced goes out at once. */
-static void finish_frame(struct relay *r, struct relay_viewer *v, struct pl_mono now, uint64_t before)
-{
-    const struct relay_ring *g = &v->end.session->ring;
-    while (v->in_frame && v->at[RELAY_VIDEO] < before) {
-        const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]++);
-        if (!e)
-            return;
-        if (e->track == RELAY_VIDEO)
-            send_entry(r, v, now, e);
-    }
-}
-
-void relay_viewer_key(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_key *k)
+void relay_viewer_key(struct relay_viewer *v, struct pl_mono now, const struct relay_key *k)
 {
     if (!v->end.connected || v->paused || !v->out[RELAY_VIDEO].conf.ssrc)
         return;
     v->broken = false;
     /* One that is still far behind meets the live picture here; one that is nearly there plays on. */
-    bool jump = v->catching && v->at[RELAY_VIDEO] < k->first_at && distance(v) > RELAY_NEAR;
-    if (jump)
-        finish_frame(r, v, now, k->first_at);
-    if (v->wait_key || jump)
+    bool far = v->catching && v->at[RELAY_VIDEO] < k->first_at && distance(v) > RELAY_NEAR;
+    v->jump = far && v->in_frame;
+    if (v->jump)
+        v->jump_to = *k;
+    else if (v->wait_key || far)
         start_at(v, now, k);
 }
 
 void relay_viewer_pause(struct relay_viewer *v)
 {
     v->paused = true;
-    v->catching = false;
+    v->catching = v->jump = false;
     for (unsigned t = 0; t < RELAY_TRACKS; t++)
         piece_close(&v->out[t]);
 }

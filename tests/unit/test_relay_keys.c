@@ -123,6 +123,34 @@ static void v_a4_jump_leaves_no_half_frame(void **state)
     }
 }
 
+/* V-A4, V-E4: the rest of a large key frame that is being paced is paced on when the fresh one begins, and comes whole before the jump. */
+static void v_e4_a_jump_is_no_burst(void **state)
+{
+    (void)state;
+    for (unsigned ms = 5; ms <= 60; ms += 5) {
+        struct sim s;
+        struct sim_peer hub, v, *alive[] = { &hub, &v };
+        sim_session(&s, &hub, PL_SRTP_GCM);
+        sim_hub_frame(&s, &hub, true, false, 250, -1);
+        for (unsigned i = 0; i < 25; i++)
+            sim_hub_frame(&s, &hub, false, false, 8, -1);
+        sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+        sim_pass(&s, ms * PL_MS, alive, 2);
+        sim_deliver(&s, &v, &ignore);
+        for (unsigned i = 0; i < 200; i++) {
+            uint64_t before = v.got[0];
+            if (i % 8 == 0)
+                sim_hub_frame(&s, &hub, i == 0, false, i ? 4 : 60, -1);
+            sim_pass(&s, 5 * PL_MS, alive, 2);
+            sim_deliver(&s, &v, &ignore);
+            assert_true(v.got[0] - before <= 32);
+        }
+        assert_true(v.incomplete == 0 && v.keys == 2);
+        sim_contiguous(&v);
+        sim_done(&s, &hub, &v, NULL);
+    }
+}
+
 static void incomplete_key_frame_is_not_replayed(void **state)
 {
     (void)state;
@@ -545,6 +573,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v_a1_the_first_picture_waits_for_nobody), cmocka_unit_test(v_a3_the_first_key_frame_goes_right_through),
         cmocka_unit_test(v_a4_join_at_cached_key_frame), cmocka_unit_test(v_a4_jump_leaves_no_half_frame),
+        cmocka_unit_test(v_e4_a_jump_is_no_burst),
         cmocka_unit_test(incomplete_key_frame_is_not_replayed), cmocka_unit_test(lost_first_slice_is_noticed),
         cmocka_unit_test(parameter_sets_are_put_before), cmocka_unit_test(reordered_packets), cmocka_unit_test(s_m6_a_key_frame_comes_middle_first), cmocka_unit_test(v_a5_governor),
         cmocka_unit_test(v_a2_parameter_sets_come_late), cmocka_unit_test(v_a2_timestamps_begin_anew),
