@@ -126,9 +126,14 @@ enum pl_err live_account_deleted(struct db_tx *tx, struct pl_utc now, struct pl_
 {
     struct live_sql_of_nobody_row *rows;
     size_t n;
-    enum pl_err e = live_sql_of_nobody(tx, account_id, &rows, &n);
-    for (size_t i = 0; e == PL_OK && i < n; i++)
-        e = live_end(tx, now, rows[i].id, "revoked", endings);
+    enum pl_err e = PL_OK;
+    do {
+        n = 0;
+        if (e == PL_OK)
+            e = live_sql_of_nobody(tx, account_id, &rows, &n);
+        for (size_t i = 0; e == PL_OK && i < n; i++)
+            e = live_end(tx, now, rows[i].id, "revoked", endings);
+    } while (n);
     if (e == PL_OK)
         e = live_sql_forget_opener(tx, account_id, NULL);
     if (e == PL_OK)

@@ -20,7 +20,7 @@ SELECT public_key, boot_id FROM relay WHERE id = $1 AND revoked_at IS NULL;
 -- Its key is good no more; the first time stands. No row: unknown.
 UPDATE relay SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1 RETURNING name, revoked_at;
 
--- name: relays_revoked :many 100
+-- name: relays_revoked :many 1000
 -- in: since timestamptz
 -- Whose connections every node looks for once a second, until a minute after: the nudge may be lost.
 SELECT id FROM relay WHERE revoked_at > $1;
@@ -180,7 +180,7 @@ AND NOT EXISTS (SELECT 1 FROM live_viewer WHERE live_id = $1 AND revoked_at IS N
 -- Sessions that end by what is marked: nobody else has keys, or it was their source's, or the relay has not said since `before` that who is marked is gone.
 SELECT DISTINCT l.id FROM live_viewer v JOIN live l ON l.id = v.live_id
 WHERE v.revoked_at IS NOT NULL AND l.ended_at IS NULL AND (v.revoked_at < $1 OR v.kind = 'source'
-OR NOT EXISTS (SELECT 1 FROM live_viewer w WHERE w.live_id = v.live_id AND w.revoked_at IS NULL)) LIMIT 32;
+OR NOT EXISTS (SELECT 1 FROM live_viewer w WHERE w.live_id = v.live_id AND w.revoked_at IS NULL)) ORDER BY l.id LIMIT 32;
 
 -- name: openers_gone :exec
 -- Those who are marked and of whom the relay knows nothing, in sessions that others watch on.

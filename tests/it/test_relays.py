@@ -152,3 +152,23 @@ def test_a_relay_that_is_gone_keeps_no_camera_V_F5(two, transport):
     with SimRelay(two.porch, copy_of=two.relay, beside=[two.other]).open(running=[first]) as back:
         assert back.expect("live.sync")["sessions"] == []
     assert watch().ok(201)["live_id"] == second
+
+
+def test_a_relay_that_stands_still_holds_up_nobody_S_S5(two):
+    """What it is to cut ends with its session; who watches at another relay is cut there at once, and the others watch on."""
+    phones = [two.porch.log_in(two.account) for _ in range(2)]
+    stuck = two.live(0).ok(201)
+    two.relay.expect("session.open", live_id=stuck["live_id"])
+    for _ in range(6):
+        two.live(0, api=phones[0]).ok(201)
+    two.says(two.relay, sessions=SimRelay.max_sessions)
+    well = two.live(1).ok(201)
+    two.other.expect("session.open", live_id=well["live_id"])
+    joined = two.live(1, api=phones[1]).ok(201)
+    two.relay.answers()
+    for phone in phones:
+        phone.delete("/v1/sessions/current").ok(204)
+    two.other.expect("viewer.remove", live_id=well["live_id"], viewer_id=joined["viewer_id"])
+    two.other.event(well["live_id"], "viewer_gone", viewer_id=joined["viewer_id"], code="removed")
+    until(lambda: two.end_code(stuck["live_id"]) == "revoked", "the session of the one that stands still ends")
+    assert two.end_code(well["live_id"]) is None

@@ -133,6 +133,72 @@ static void who_are_revoked_together_leave_nobody_S_S5(void **state)
     assert_string_equal(end_code_of(&x), "revoked");
 }
 
+/* A client that is signed in, as log-in leaves it. */
+static void sign_in(struct pl_uuid account, struct pl_uuid client)
+{
+    char sql[300], a[PL_UUID_TEXT], c[PL_UUID_TEXT];
+    pl_uuid_text(account, a);
+    pl_uuid_text(client, c);
+    snprintf(sql, sizeof sql, "INSERT INTO session VALUES ('%s', '%s', gen_random_uuid(), 1, now(), 'infinity', '2200-01-01')", a, c);
+    assert_int_equal(pg_do(db, sql), PL_OK);
+}
+
+static enum pl_err join(const struct session *x, struct pl_uuid client, struct pl_mono held)
+{
+    struct live_joins j = { .live_id = x->live, .viewer_id = new_id(), .system_id = x->system, .right = SYSTEM_WATCH, .held = held };
+    struct http_actor who = { .account_id = x->account, .client_id = client };
+    struct db_tx *tx = begin();
+    enum pl_err e = live_join(tx, &ctx, at(1), &who, &j, NULL);
+    if (e == PL_OK)
+        return db_commit(&tx);
+    db_rollbackp(&tx);
+    return e;
+}
+
+/* What may be written of a session has a bound; nobody joins by what it lost, nor what has ended, nor so late that the relay may have let it go. */
+static void a_join_is_written_or_refused_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("joins", 34), 0);
+    struct pl_mono now = pl_now_mono(ctx.clock);
+    assert_int_equal(join(&x, x.client, now), PL_UNAUTHENTICATED);
+    sign_in(x.account, x.client);
+    assert_int_equal(join(&x, x.client, pl_mono_add(now, -5 * PL_SECOND)), PL_OK);
+    assert_int_equal(join(&x, x.client, pl_mono_add(now, -5 * PL_SECOND - 1)), PL_UNAVAILABLE);
+    for (int i = 2; i < 64; i++) /* it and its opener are there */
+        assert_int_equal(join(&x, x.client, now), PL_OK);
+    assert_int_equal(join(&x, x.client, now), PL_VIEWERS_FULL);
+    revoke(&x, x.client);
+    cut();
+    assert_string_equal(end_code_of(&x), "revoked");
+    assert_int_equal(join(&x, x.client, now), PL_LIVE_ENDED);
+}
+
+/* S-S6: however many sessions an account that is deleted has running, all of them end. */
+static void a_deleted_account_ends_all_its_sessions_S_S6(void **state)
+{
+    enum { MANY = 300 };
+    (void)state;
+    struct session x = session(enroll("all of it", 35), 0);
+    struct live_ending *endings = NULL;
+    struct pl_arena *job = pl_arena_new(1 << 20); /* as node_jobs.c gives */
+    char sql[600], account[PL_UUID_TEXT], system[PL_UUID_TEXT], relay[PL_UUID_TEXT];
+    pl_uuid_text(x.account, account);
+    pl_uuid_text(x.system, system);
+    pl_uuid_text(x.relay, relay);
+    snprintf(sql, sizeof sql, "INSERT INTO live (account_id, id, device_id, system_id, camera_serial, hub_serial, relay_id, generation, state, suite, created_at, expires_at, hard_end_at) "
+             "SELECT '%s', gen_random_uuid(), gen_random_uuid(), '%s', 'CAMERA0001', 'HUB00000001', '%s', 1, 'live', 'x', now(), now(), now() "
+             "FROM generate_series(2, %d)", account, system, relay, MANY);
+    assert_int_equal(pg_do(db, sql), PL_OK);
+    struct db_tx *tx;
+    assert_int_equal(db_begin(db, job, &tx), PL_OK);
+    assert_int_equal(system_delete(tx, &rnd.base, at(1), x.account, x.system), PL_OK);
+    assert_int_equal(live_account_deleted(tx, at(1), x.account, &endings), PL_OK);
+    assert_int_equal(count(endings), MANY);
+    db_rollbackp(&tx);
+    pl_arena_free(job);
+}
+
 int main(void)
 {
     if (!live_open("t_live_cut"))
@@ -142,6 +208,8 @@ int main(void)
         cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),
         cmocka_unit_test_setup(a_revocation_takes_any_number_S_S5, each_test),
         cmocka_unit_test_setup(a_frozen_relay_holds_up_nobody_S_S5, each_test),
+        cmocka_unit_test_setup(a_join_is_written_or_refused_S_S5, each_test),
+        cmocka_unit_test_setup(a_deleted_account_ends_all_its_sessions_S_S6, each_test),
         cmocka_unit_test_setup(who_are_revoked_together_leave_nobody_S_S5, each_test),
     };
     return live_close(cmocka_run_group_tests(tests, NULL, NULL));
