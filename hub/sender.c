@@ -6,6 +6,8 @@
 
 enum { VIDEO_CLOCK = 90000, AUDIO_CLOCK = CODER_RATE };
 #define REPORT_EVERY PL_SECOND
+#define SILENT (1500 * PL_MS) /* the relay reports every second: it may hear us no more where we are now, and a check tells it */
+#define SILENT_AGAIN PL_SECOND
 #define DRIFT PL_MS /* in REPORT_EVERY: a camera's clock that is slower than ours is followed that fast */
 #define CNAME PL_STR("hub")
 
@@ -36,7 +38,7 @@ struct sender {
     struct pl_mono began;     /**< when the camera's time 0 was, for both tracks alike: the quickest frame of either tells */
     bool timed;               /**< one did */
     struct pl_mono alive;     /**< the relay last proved itself */
-    struct pl_mono hard_end, report_at;
+    struct pl_mono hard_end, report_at, tried_at; /**< tried_at: the path, in silence */
     struct pl_mono frame_at;  /**< the last frame of either track left */
     bool connected, ended;
     int fir_seq;              /**< last FIR's number; -1: none */
@@ -161,6 +163,13 @@ static void note_time(struct sender *s, struct pl_mono now, int64_t pts_us)
     s->timed = true;
 }
 
+/* When the path is tried: this machine may have another address, or its router. */
+static struct pl_mono path_due(const struct sender *s)
+{
+    struct pl_mono silent = pl_mono_add(s->alive, SILENT), again = pl_mono_add(s->tried_at, SILENT_AGAIN);
+    return pl_mono_cmp(silent, again) > 0 ? silent : again;
+}
+
 unsigned sender_tick(struct sender *s, struct pl_mono now, struct pl_utc utc)
 {
     uint8_t packet[STUN_MAX];
@@ -171,6 +180,10 @@ unsigned sender_tick(struct sender *s, struct pl_mono now, struct pl_utc utc)
         return end(s, PL_EXPIRED);
     if (pl_mono_sub(now, s->alive) >= SENDER_SILENCE)
         return end(s, PL_TOO_SLOW);
+    if (s->connected && pl_mono_cmp(now, path_due(s)) >= 0) {
+        ice_check_restart(s->check, now);
+        s->tried_at = now;
+    }
     while (ice_check_poll(s->check, now, packet, sizeof packet, &n) == PL_OK && n > 0)
         s->conf.send(s->conf.self, packet, n);
     if (s->connected && pl_mono_cmp(now, s->report_at) >= 0)
@@ -339,6 +352,8 @@ struct pl_mono sender_due(const struct sender *s)
     struct pl_mono due = ice_check_due(s->check), silent = pl_mono_add(s->alive, SENDER_SILENCE);
     if (s->connected && pl_mono_cmp(s->report_at, due) < 0)
         due = s->report_at;
+    if (s->connected && pl_mono_cmp(path_due(s), due) < 0)
+        due = path_due(s);
     if (pl_mono_cmp(silent, due) < 0)
         due = silent;
     return pl_mono_cmp(s->hard_end, due) < 0 ? s->hard_end : due;

@@ -7,6 +7,7 @@
 #include "source.h"
 #include "state.h"
 #include "strip.h"
+#include <libavformat/avformat.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -269,6 +270,89 @@ static void a_file_is_played_over_and_over(void **state)
     assert_int_equal(unlink(path), 0);
 }
 
+/* A film of one second, raw pictures, whose sound begins 80 ms after them and ends at 900. */
+enum { QUIET_MS = 80, SOUND_UNTIL_MS = 900, LOUD = 8000, RATE = 8000 };
+static void put_packet(AVFormatContext *f, int stream, int64_t ms, const void *data, int n)
+{
+    AVPacket *p = av_packet_alloc();
+    assert_true(p && av_new_packet(p, n) == 0);
+    memcpy(p->data, data, (size_t)n);
+    p->stream_index = stream;
+    p->flags = AV_PKT_FLAG_KEY;
+    p->pts = p->dts = av_rescale_q(ms, (AVRational){ 1, 1000 }, f->streams[stream]->time_base);
+    assert_int_equal(av_interleaved_write_frame(f, p), 0);
+    av_packet_free(&p);
+}
+static void make_film_with_late_sound(const char *path)
+{
+    static uint8_t picture[64 * 64 * 3 / 2];
+    static int16_t sound[RATE / 50];
+    AVFormatContext *f;
+    assert_true(avformat_alloc_output_context2(&f, NULL, "nut", path) >= 0);
+    AVStream *v = avformat_new_stream(f, NULL), *a = avformat_new_stream(f, NULL);
+    assert_true(v && a);
+    v->codecpar->codec_type = AVMEDIA_TYPE_VIDEO;
+    v->codecpar->codec_id = AV_CODEC_ID_RAWVIDEO;
+    v->codecpar->format = AV_PIX_FMT_YUV420P;
+    v->codecpar->codec_tag = MKTAG('I', '4', '2', '0');
+    v->codecpar->width = v->codecpar->height = 64;
+    v->avg_frame_rate = (AVRational){ 25, 1 };
+    a->codecpar->codec_type = AVMEDIA_TYPE_AUDIO;
+    a->codecpar->codec_id = AV_CODEC_ID_PCM_S16LE;
+    a->codecpar->sample_rate = RATE;
+    a->codecpar->ch_layout = (AVChannelLayout)AV_CHANNEL_LAYOUT_MONO;
+    a->codecpar->block_align = 2;
+    a->codecpar->bits_per_coded_sample = 16;
+    for (size_t i = 0; i < PL_COUNT(sound); i++)
+        sound[i] = LOUD;
+    assert_true(avio_open(&f->pb, path, AVIO_FLAG_WRITE) >= 0 && avformat_write_header(f, NULL) >= 0);
+    for (int ms = 0; ms < 1000; ms += 20) {
+        if (ms % 40 == 0)
+            put_packet(f, 0, ms, picture, sizeof picture);
+        if (ms >= QUIET_MS && ms < SOUND_UNTIL_MS)
+            put_packet(f, 1, ms, sound, sizeof sound);
+    }
+    assert_true(av_write_trailer(f) == 0 && avio_closep(&f->pb) >= 0);
+    avformat_free_context(f);
+}
+
+/* V-A4: sound stands where the file says, at the start and in each round; where there is none, it is silent. */
+static void sound_of_a_file_stands_where_it_belongs_V_A4(void **state)
+{
+    (void)state;
+    static atomic_bool stop;
+    char path[] = "/tmp/porchlight-film-XXXXXX";
+    int fd = mkstemp(path);
+    struct source *s;
+    struct source_frame f;
+    bool loud = false;
+    int64_t end = 0, changes[6];
+    size_t n = 0;
+    assert_true(fd >= 0);
+    make_film_with_late_sound(path);
+    assert_int_equal(source_open(path, &stop, &s, NULL), PL_OK);
+    while (n < PL_COUNT(changes)) {
+        assert_int_equal(source_next(s, &f), PL_OK);
+        if (f.media != CAMERA_AUDIO)
+            continue;
+        assert_int_equal(f.pts_us, end); /* no block is missing, and none comes twice */
+        end += PL_SECOND * CODER_SAMPLES / CODER_RATE;
+        const int16_t *samples = (const void *)f.raw->data[0];
+        for (int i = 0; i < CODER_SAMPLES && n < PL_COUNT(changes); i++)
+            if (loud != (samples[i] > LOUD / 2)) {
+                loud = !loud;
+                changes[n++] = f.pts_us + i * PL_SECOND / CODER_RATE;
+            }
+    }
+    for (size_t i = 0; i < n; i++) {
+        int64_t due = (int64_t)(i / 2) * PL_SECOND + (i % 2 ? SOUND_UNTIL_MS : QUIET_MS) * PL_MS;
+        assert_in_range(changes[i] - due + 20 * PL_MS, 0, 40 * PL_MS);
+    }
+    source_close(s);
+    close(fd);
+    assert_int_equal(unlink(path), 0);
+}
+
 /* --- the line of time, and pace --------------------------------------------------------------------------------------------------------- */
 
 static const enum camera_media V = CAMERA_VIDEO, A = CAMERA_AUDIO;
@@ -389,6 +473,7 @@ int main(void)
         cmocka_unit_test(a_key_frame_comes_when_asked_and_every_two_seconds), cmocka_unit_test(the_encoder_changes_its_rate_within_the_stream),
         cmocka_unit_test(a_source_that_is_not_there_is_an_error),
         cmocka_unit_test(a_file_is_played_over_and_over),
+        cmocka_unit_test(sound_of_a_file_stands_where_it_belongs_V_A4),
         cmocka_unit_test(leaps_of_the_source_are_not_seen_on_the_line_V_A4), cmocka_unit_test(frames_leave_in_their_time),
         cmocka_unit_test(the_state_file_is_the_old_one_or_the_new_one),
     };

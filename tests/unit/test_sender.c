@@ -229,6 +229,34 @@ static void five_seconds_without_proof_from_the_relay_end_it(void **state)
     pl_srtp_free(stranger);
 }
 
+/* V-F3: the relay reports every second; when that stays out, the path is tried before the next check is due: where the hub has another address, that moves the session there. */
+static void v_f3_silence_tries_the_path(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b, 60 * PL_SECOND);
+    assert_int_equal(tick_after(&b, 0), 0);
+    assert_int_equal(answer(&b), SENDER_CONNECTED);
+    assert_int_equal(tick_after(&b, PL_SECOND), 0);
+    assert_int_equal(rtcp_in(&b, b.out, NULL, 0), 0);
+    assert_int_equal(tick_after(&b, PL_SECOND), 0); /* the check of every two seconds */
+    assert_int_equal(b.stun, 2);
+    (void)answer(&b);
+    assert_int_equal(tick_after(&b, 1499 * PL_MS), 0);
+    assert_int_equal(b.stun, 2);
+    assert_int_equal(pl_mono_sub(sender_due(b.sender), pl_now_mono(&b.clock.base)), PL_MS);
+    assert_int_equal(tick_after(&b, PL_MS), 0);
+    assert_int_equal(b.stun, 3);
+    assert_int_equal(tick_after(&b, 100 * PL_MS), 0);
+    assert_true(pl_mono_cmp(sender_due(b.sender), pl_now_mono(&b.clock.base)) > 0); /* not a check a moment */
+    assert_in_range(b.stun, 3, 4);
+    (void)answer(&b);
+    unsigned before = b.stun;
+    assert_int_equal(tick_after(&b, 1400 * PL_MS), 0);
+    assert_in_range(b.stun - before, 0, 1);
+    bench_close(&b);
+}
+
 static void the_hard_end_is_kept_whatever_the_relay_says(void **state)
 {
     (void)state;
@@ -339,7 +367,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(no_media_leaves_before_the_relay_has_answered_a_check),
         cmocka_unit_test(five_seconds_without_proof_from_the_relay_end_it),
-        cmocka_unit_test(the_hard_end_is_kept_whatever_the_relay_says),
+        cmocka_unit_test(v_f3_silence_tries_the_path), cmocka_unit_test(the_hard_end_is_kept_whatever_the_relay_says),
         cmocka_unit_test(pli_and_fir_ask_for_a_key_frame),
         cmocka_unit_test(reports_leave_every_second),
         cmocka_unit_test(the_relays_time_comes_back),
