@@ -1,7 +1,8 @@
 #include "reader.h"
+#include <sys/resource.h>
 
 #define READ_DEADLINE (5 * PL_SECOND)
-#define WAITED (4 * PL_MS) /* what is there already is read faster */
+#define WAITED (4 * PL_MS)
 
 static int gives_up(void *arg)
 {
@@ -28,13 +29,22 @@ enum pl_err reader_open(struct reader *r, const char *what, const atomic_bool *s
     return PL_OK;
 }
 
+/* How often this thread had to wait for something; not, for the processor. */
+static long waits(void)
+{
+    struct rusage u = { 0 };
+    (void)getrusage(RUSAGE_THREAD, &u);
+    return u.ru_nvcsw;
+}
+
 enum pl_err reader_next(struct reader *r, bool *ret_end)
 {
+    long waits_before = waits();
     struct pl_mono began = pl_now_mono(&pl_clock_system);
     r->deadline = pl_mono_add(began, READ_DEADLINE);
     av_packet_unref(r->packet);
     int got = av_read_frame(r->format, r->packet);
-    r->waited = pl_mono_sub(pl_now_mono(&pl_clock_system), began) >= WAITED;
+    r->waited = waits() > waits_before && pl_mono_sub(pl_now_mono(&pl_clock_system), began) >= WAITED;
     if (got < 0 && (got != AVERROR_EOF || r->live))
         return PL_IO;
     *ret_end = got < 0;
