@@ -114,6 +114,9 @@ enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct 
     if (!end->assoc)
         return PL_NO_MEMORY;
     end->assoc->conf = leg->webrtc;
+    end->assoc->held = pl_heap(sizeof *end->assoc->held);
+    if (!end->assoc->held)
+        return PL_NO_MEMORY;
     if (!start(r, end))
         return PL_OVERLOADED;
     relay_name_add(r, end, 0, &leg->ice);
@@ -125,6 +128,7 @@ void relay_end_done(struct relay *r, struct relay_end *end)
     if (end->assoc) {
         stop(r, end);
         relay_early_done(r, end->assoc);
+        pl_heap_free(end->assoc->held);
     }
     relay_unbind(r, end);
     for (unsigned i = 0; i < PL_COUNT(end->names); i++)
@@ -166,9 +170,9 @@ void relay_end_nominated(struct relay *r, struct relay_end *end, const struct ic
         struct relay_dtls_out out = { .kind = RELAY_DTLS_PATH, .assoc = a->id };
         (void)r->sink->dtls(r->sink, &out);
     }
-    for (unsigned i = 0; a && i < RELAY_FLIGHT && a->held_n[i]; i++) {
-        relay_out_one(r, &end->addr, a->held[i], a->held_n[i]);
-        a->held_n[i] = 0;
+    for (unsigned i = 0; a && a->held && i < RELAY_FLIGHT && a->held->n[i]; i++) {
+        relay_out_one(r, &end->addr, a->held->p[i], a->held->n[i]);
+        a->held->n[i] = 0;
     }
 }
 
@@ -181,6 +185,8 @@ void relay_end_heard(struct relay *r, struct relay_end *end)
 
 void relay_end_tick(struct relay *r, struct relay_end *end, struct pl_mono now)
 {
+    if (end->assoc && end->nominated) /* nothing waits any more */
+        end->assoc->held = pl_heap_free(end->assoc->held);
     if (end->assoc && end->assoc->id && end->assoc->finished && pl_mono_sub(now, end->assoc->finished_at) >= RELAY_ASSOC_LEFT)
         stop(r, end);
 }
@@ -212,12 +218,12 @@ static void send_or_hold(struct relay *r, struct relay_end *end, const struct re
         relay_out_one(r, &end->addr, in->p, in->n);
         return;
     }
-    while (i < RELAY_FLIGHT && a->held_n[i])
+    while (i < RELAY_FLIGHT && a->held->n[i])
         i++;
     if (i == RELAY_FLIGHT || in->n > RELAY_PACKET_MAX) /* the first flight is held; what comes again says the same */
         return;
-    memcpy(a->held[i], in->p, in->n);
-    a->held_n[i] = (uint16_t)in->n;
+    memcpy(a->held->p[i], in->p, in->n);
+    a->held->n[i] = (uint16_t)in->n;
 }
 
 static void failed(struct relay *r, struct relay_end *end, struct pl_mono now, const char *code)

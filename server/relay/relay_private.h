@@ -64,13 +64,16 @@ struct relay_early { /* where a WebRTC peer was proved that has not decided for 
     struct relay_assoc *assoc;
     struct ice_addr addr;        /**< family 0: not in the table */
 };
+struct relay_flight { /* datagrams that wait for a path */
+    uint16_t n[RELAY_FLIGHT];    /**< 0: none */
+    uint8_t p[RELAY_FLIGHT][RELAY_PACKET_MAX];
+};
 struct relay_assoc { /* of a WebRTC peer */
     uint64_t id;                 /**< 0: it has ended */
     struct relay_webrtc conf;
     bool finished;
     struct pl_mono finished_at;
-    uint16_t held_n[RELAY_FLIGHT]; /**< datagrams that wait for a path; 0: none */
-    uint8_t held[RELAY_FLIGHT][RELAY_PACKET_MAX];
+    struct relay_flight *held;   /**< until it has a path (V-G3) */
     struct relay_early early[RELAY_EARLIES];
     unsigned early_next;
 };
@@ -190,9 +193,11 @@ struct relay_out {
 
 struct relay_cc_sent { /* a packet under its transport-wide number */
     uint32_t at;                /**< microseconds, lower bits */
-    uint16_t number, n;         /**< bytes; 0: it was told of */
-    bool missing;               /**< it was told lost */
+    uint16_t number;
+    uint16_t n : 15;            /**< bytes; 0: it was told of */
+    uint16_t missing : 1;       /**< it was told lost */
 };
+_Static_assert(sizeof(struct relay_cc_sent) == 8 && RELAY_PACKET_MAX < 1 << 15, "V-G3: each viewer has RELAY_CC_SENT of them");
 struct relay_cc {
     struct relay_cc_sent sent[RELAY_CC_SENT];
     bool any;
