@@ -119,9 +119,11 @@ static void who_are_revoked_together_leave_nobody_S_S5(void **state)
     (void)state;
     struct session x = session(enroll("together", 33), 0);
     struct pl_uuid joined = new_id();
-    struct db *second = pg_connect(pg_schema_conninfo(schema), 0);
+    struct db_conf conf = { .conninfo = pg_schema_conninfo(schema), .clock = &pl_clock_system };
+    struct db *second = NULL;
     struct db_tx *one, *two = NULL;
     watches(&x, joined);
+    assert_int_equal(db_open(&conf, &second), PL_OK);
     one = begin();
     assert_int_equal(db_begin(second, arena, &two), PL_OK);
     assert_int_equal(live_client_revoked(one, at(1), x.account, joined), PL_OK);
