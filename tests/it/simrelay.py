@@ -19,7 +19,7 @@ class SimRelay(SimHub):
 
     def __init__(self, porch, name="sim", copy_of=None, beside=()):
         """`beside`: other simulated relays that new sessions may go to, too."""
-        self.key = copy_of.key if copy_of else nacl.signing.SigningKey.generate()
+        self.name, self.key = name, copy_of.key if copy_of else nacl.signing.SigningKey.generate()
         self.name = name
         self.id = copy_of.id if copy_of else porch.ctl("relay", "enroll", name, bytes(self.key.verify_key).hex())["id"]
         stay = {self.id, *(other.id for other in beside)}
