@@ -115,7 +115,8 @@ enum pl_err relay_end_init(struct relay *r, struct relay_end *end, const struct 
         return PL_NO_MEMORY;
     end->assoc->conf = leg->webrtc;
     end->assoc->held = pl_heap(sizeof *end->assoc->held);
-    if (!end->assoc->held)
+    end->assoc->media = end->viewer ? NULL : pl_heap(sizeof *end->assoc->media);
+    if (!end->assoc->held || (!end->viewer && !end->assoc->media))
         return PL_NO_MEMORY;
     if (!start(r, end))
         return PL_OVERLOADED;
@@ -129,6 +130,7 @@ void relay_end_done(struct relay *r, struct relay_end *end)
         stop(r, end);
         relay_early_done(r, end->assoc);
         pl_heap_free(end->assoc->held);
+        pl_heap_free(end->assoc->media);
     }
     relay_unbind(r, end);
     for (unsigned i = 0; i < PL_COUNT(end->names); i++)
@@ -236,10 +238,11 @@ static void failed(struct relay *r, struct relay_end *end, struct pl_mono now, c
     relay_viewer_free(r, end->viewer);
 }
 
-static void finished(struct relay_end *end, struct pl_mono now)
+static void finished(struct relay *r, struct relay_end *end, struct pl_mono now)
 {
     end->assoc->finished = true;
     end->assoc->finished_at = now;
+    relay_step_held(r, end->assoc, &end->addr, now);
 }
 
 static void on_keys(struct relay *r, struct relay_end *end, struct pl_mono now, const struct relay_dtls_in *in)
@@ -252,7 +255,7 @@ static void on_keys(struct relay *r, struct relay_end *end, struct pl_mono now, 
         return;
     }
     if (in->peer_finished)
-        finished(end, now);
+        finished(r, end, now);
     relay_connected(r, end, now);
 }
 
@@ -267,7 +270,7 @@ void relay_dtls(struct relay *r, struct pl_mono now, const struct relay_dtls_in 
     case RELAY_DTLS_KEYS: on_keys(r, end, now, in); break;
     case RELAY_DTLS_FINISHED:
         if (end->out && !end->assoc->finished)
-            finished(end, now);
+            finished(r, end, now);
         break;
     case RELAY_DTLS_FAILED: failed(r, end, now, in->code); break;
     }

@@ -47,6 +47,7 @@ enum {
     RELAY_PARAM_MAX = 256,
     RELAY_BUCKETS = 4096,
     RELAY_FLIGHT = 3,          /* datagrams of a DTLS flight */
+    RELAY_HELD = 24,           /* datagrams of a publisher between its Finished and the moment at which that is read */
     RELAY_EARLIES = 4,         /* addresses from which an end without a path may speak DTLS: the latest that were proved */
     RELAY_ENDS = 1 + RELAY_VIEWERS,
     RELAY_OUT_BYTES = 65000,   /* one UDP_SEGMENT send: less than 64 KiB and at most 64 segments */
@@ -76,6 +77,12 @@ struct relay_assoc { /* of a WebRTC peer */
     struct relay_flight *held;   /**< until it has a path (V-G3) */
     struct relay_early early[RELAY_EARLIES];
     unsigned early_next;
+    struct relay_held *media;    /**< of a source, until its Finished; NULL: there is none to hold */
+};
+struct relay_held { /* V-A2: a publisher's media that came before its Finished was read */
+    unsigned n;
+    uint16_t bytes[RELAY_HELD];
+    uint8_t p[RELAY_HELD][RELAY_PACKET_MAX];
 };
 struct relay_name { /* under which a peer's checks come */
     struct relay_name *next;
@@ -367,6 +374,7 @@ void relay_cc_sent(struct relay_cc *c, struct pl_mono now, uint16_t number, size
 void relay_cc_heard(struct relay_cc *c, struct pl_mono now, const struct rtcp_item *it);
 
 /* relay_step.c */
+void relay_step_held(struct relay *r, struct relay_assoc *a, const struct ice_addr *from, struct pl_mono now); /* what was held is looked at now, if there is any */
 void relay_connected(struct relay *r, struct relay_end *end, struct pl_mono now); /* once there are a path and keys; more often does nothing */
 void relay_out_one(struct relay *r, const struct ice_addr *to, const uint8_t *p, size_t n); /* a datagram alone */
 uint8_t *relay_out_room(struct relay *r, const struct ice_addr *to, size_t most);           /* where the next packet of the run to `to` goes */

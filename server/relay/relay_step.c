@@ -201,6 +201,17 @@ static void on_talk(struct relay *r, struct pl_mono now, const struct relay_in *
         count_failed(r, e);
 }
 
+/* Its keys are there and its Finished is on its way through the queues: what is full, or too large, is lost as any datagram may be. */
+static bool hold(const struct relay_end *end, const struct relay_in *in)
+{
+    struct relay_held *h = end->in && end->assoc ? end->assoc->media : NULL;
+    if (!h || h->n == RELAY_HELD || in->n > RELAY_PACKET_MAX)
+        return false;
+    memcpy(h->p[h->n], in->p, in->n);
+    h->bytes[h->n++] = (uint16_t)in->n;
+    return true;
+}
+
 static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
 {
     struct rtp_header h;
@@ -212,7 +223,8 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
     if (!s)
         s = latching_source(r, &in->from, h.payload_type);
     if (!s || !believed(&s->source)) {
-        on_talk(r, now, in);
+        if (!s || !hold(&s->source, in))
+            on_talk(r, now, in);
         return;
     }
     size_t n = in->n;
@@ -280,6 +292,35 @@ static void on_rtcp(struct relay *r, struct pl_mono now, struct relay_in *in)
     count_failed(r, e);
 }
 
+/* What the sources sent: viewer by viewer, so that what goes to one address is one run. */
+static void pass_on(struct relay *r, struct pl_mono now)
+{
+    while (r->dirty) {
+        struct relay_session *s = r->dirty;
+        r->dirty = s->next_dirty;
+        s->dirty = false;
+        for (unsigned i = 0; i < RELAY_VIEWERS; i++)
+            if (s->viewers[i])
+                relay_viewer_pump(r, s->viewers[i], now);
+        relay_governor(r, s, now);
+        relay_ask_again(r, s, now);
+    }
+}
+
+void relay_step_held(struct relay *r, struct relay_assoc *a, const struct ice_addr *from, struct pl_mono now)
+{
+    struct relay_held *h = a->media;
+    a->media = NULL;
+    for (unsigned i = 0; h && i < h->n; i++) {
+        struct relay_in in = { h->p[i], h->bytes[i], *from };
+        on_rtp(r, now, &in);
+    }
+    pass_on(r, now);
+    if (h)
+        explicit_bzero(h, sizeof *h); /* pictures by now */
+    pl_heap_free(h);
+}
+
 void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n, struct relay_sink *sink)
 {
     r->sink = sink;
@@ -297,17 +338,7 @@ void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t
     }
     if (sink->verified)
         sink->verified(sink);
-    /* Viewer by viewer, so that what goes to one address is one run. */
-    while (r->dirty) {
-        struct relay_session *s = r->dirty;
-        r->dirty = s->next_dirty;
-        s->dirty = false;
-        for (unsigned i = 0; i < RELAY_VIEWERS; i++)
-            if (s->viewers[i])
-                relay_viewer_pump(r, s->viewers[i], now);
-        relay_governor(r, s, now);
-        relay_ask_again(r, s, now);
-    }
+    pass_on(r, now);
     relay_out_flush(r);
     r->sink = NULL;
 }

@@ -252,14 +252,53 @@ static void a_source_by_webrtc(void **state)
     sim_hub_frame(&s, &hub, true, false, 3, -1); /* before its Finished */
     assert_true(sim_event(&s, RELAY_EV_SOURCE_CONNECTED, &e));
     assert_false(sim_event(&s, RELAY_EV_SOURCE_MEDIA, &e));
+    sim_deliver(&s, &v, &ignore);
+    assert_int_equal(v.got[0], 0);
     sim_dtls_in(&s, &hub, RELAY_DTLS_FINISHED, false);
-    sim_hub_frame(&s, &hub, true, false, 3, -1);
     assert_int_equal(count(&s, RELAY_DTLS_END, hub.assoc), 1);
     sim_deliver(&s, &v, &ignore);
-    assert_true(v.frames == 1 && v.keys == 1 && v.first_is_key);
+    assert_true(v.frames == 1 && v.keys == 1 && v.first_is_key); /* V-A2: it was held */
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.frames == 2 && v.keys == 2);
+    struct relay_stats st;
+    relay_stats(s.relay, &st);
+    assert_true(st.lost == 0 && st.unproved == 0 && st.replayed == 0);
     struct relay_cmd close = { .kind = RELAY_CLOSE, .ref = { s.live_id, 1 } };
     assert_int_equal(relay_apply(s.relay, s.now, &close, &s.sink), PL_OK);
     sim_done(&s, &hub, &v, NULL);
+}
+
+/* V-A2: what a publisher sends before its Finished was read here is held, so much and no more; what is not its own among that takes nobody in (S-M2). */
+static void v_a2_a_publishers_first_words_are_held(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub;
+    struct relay_stats st;
+    uint8_t p[SIM_PACKET];
+    sim_new(&s, 4, 0);
+    sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+    sim_as_webrtc(&hub, true);
+    assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+    hub.assoc = sim_last_start(&s);
+    sim_check(&s, &hub, true);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_KEYS, false);
+    size_t n = sim_hub_packet(&hub, 0, false, (const uint8_t[]){ 0x67, 1 }, 2, p);
+    p[n - 1] ^= 1;
+    sim_in(&s, &hub.addr, p, n); /* a stranger's */
+    for (unsigned i = 0; i < 10; i++)
+        sim_hub_frame(&s, &hub, i == 0, false, 10, -1);
+    relay_stats(s.relay, &st);
+    assert_true(st.packets_in == 0 && st.unproved == 0);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_FINISHED, false);
+    relay_stats(s.relay, &st);
+    assert_true(st.packets_in > 20 && st.packets_in < 40 && st.unproved == 1);
+    sim_hub_frame(&s, &hub, false, false, 1, -1);
+    relay_stats(s.relay, &st);
+    assert_true(st.packets_in > 21 && st.lost > 60);
+    sim_dtls_in(&s, &hub, RELAY_DTLS_FINISHED, false);
+    sim_done(&s, &hub, NULL, NULL);
 }
 
 /* A handshake with the publisher that fails ends the session with its code; one that never comes does after 30 s. */
@@ -525,7 +564,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(an_early_hello_from_any_proved_address), cmocka_unit_test(believed_after_finished),
         cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
-        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(a_publisher_that_fails), cmocka_unit_test(an_ice_restart_keeps_everything_else),
+        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(v_a2_a_publishers_first_words_are_held), cmocka_unit_test(a_publisher_that_fails),
+        cmocka_unit_test(an_ice_restart_keeps_everything_else),
         cmocka_unit_test(an_ice_restart_of_a_publisher), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
         cmocka_unit_test(v_c7_a_source_that_never_comes),
         cmocka_unit_test(a_source_that_cannot_is_not_asked), cmocka_unit_test(a_viewer_that_only_listens),
