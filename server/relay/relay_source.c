@@ -326,12 +326,12 @@ static bool too_fast(struct relay *r, struct relay_session *s, struct pl_mono no
     return true;
 }
 
-void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, struct rtp_packet *pkt)
+uint64_t relay_source_number(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_header *h)
 {
     struct relay_track *t = &s->tracks[track];
     uint64_t before = t->seq.highest;
     bool first = !t->seq.started;
-    uint64_t seq = rtp_seq_extend(&t->seq, pkt->h.seq);
+    uint64_t seq = rtp_seq_extend(&t->seq, h->seq);
     if (!first && seq > before + 1) {
         r->stats.lost += seq - before - 1;
         passed_over(s, t, before, seq);
@@ -339,10 +339,16 @@ void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono
         r->stats.lost -= r->stats.lost > 0;
         came_late(t, seq);
     }
+    rtp_stats_add(&t->stats, seq, h->timestamp, (uint32_t)((uint64_t)now.us / 1000 * (relay_clock_of(s, track) / 1000)));
+    return seq;
+}
+
+void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, uint64_t seq, struct rtp_packet *pkt)
+{
+    struct relay_track *t = &s->tracks[track];
     if (track == RELAY_VIDEO)
-        pkt->h.timestamp = timestamp_of(s, now, seq, first || seq > before, pkt->h.timestamp);
+        pkt->h.timestamp = timestamp_of(s, now, seq, seq == t->seq.highest, pkt->h.timestamp);
     relay_map_arrived(t, now, pkt->h.timestamp, relay_clock_of(s, track));
-    rtp_stats_add(&t->stats, seq, pkt->h.timestamp, (uint32_t)((uint64_t)now.us / 1000 * (relay_clock_of(s, track) / 1000)));
     measure(s, now, pkt->payload_n);
     if (!s->media_said) {
         s->media_said = true;

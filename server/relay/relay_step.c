@@ -244,6 +244,7 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
         s->tracks[track].conf.ssrc = h.ssrc;
     }
     struct rtp_packet pkt;
+    uint64_t seq = relay_source_number(r, s, now, (unsigned)track, &h);
     if (in->n > RELAY_PACKET_MAX) {
         too_large(r, s, now);
         return;
@@ -254,7 +255,7 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
     }
     r->stats.packets_in++;
     r->stats.bytes_in += n;
-    relay_source_media(r, s, now, (unsigned)track, &pkt);
+    relay_source_media(r, s, now, (unsigned)track, seq, &pkt);
     if (!s->dirty) {
         s->dirty = true;
         s->next_dirty = r->dirty;

@@ -103,6 +103,17 @@ static void count_wait(struct relay *r, int64_t us)
     r->stats.paced[k]++;
 }
 
+/* What comes next cannot follow what went out: start again, the picture at a key frame. */
+static void start_over(struct relay_viewer *v, unsigned track)
+{
+    piece_close(&v->out[track]);
+    if (track != RELAY_VIDEO)
+        return;
+    v->wait_key = true;
+    v->catching = v->jump = false;
+    relay_want_key(v->end.session);
+}
+
 static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono now, const struct relay_entry *e)
 {
     struct relay_out *o = &v->out[e->track];
@@ -112,8 +123,13 @@ static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
     if (!piece)
         return;
     uint64_t number = piece->base + (e->seq - piece->from);
-    if (number >= o->next)
+    if (number >= o->next) {
+        if (number - o->next > RELAY_NUMBERS_MOST) {
+            start_over(v, e->track);
+            return;
+        }
         o->next = number + 1; /* before anything can fail: a number is given once */
+    }
     if (e->seq >= o->sent_high)
         o->sent_high = e->seq + 1;
     if (e->track == RELAY_VIDEO)
@@ -194,11 +210,8 @@ static void start_at(struct relay_viewer *v, struct pl_mono now, const struct re
 static void fell_out(struct relay *r, struct relay_viewer *v)
 {
     r->stats.not_sent++;
-    piece_close(&v->out[RELAY_VIDEO]);
+    start_over(v, RELAY_VIDEO);
     v->at[RELAY_VIDEO] = v->end.session->ring.head;
-    v->wait_key = true;
-    v->catching = v->jump = false;
-    relay_want_key(v->end.session);
 }
 
 /* V-E4: a jump leaves no half frame behind, and is no burst: the frame at which the viewer stood has gone out at its pace. One that has come so far by itself plays on. */
@@ -331,7 +344,7 @@ void relay_viewer_key(struct relay_viewer *v, struct pl_mono now, const struct r
     v->jump = far && v->in_frame;
     if (v->jump)
         v->jump_to = *k;
-    else if (v->wait_key || far)
+    else if (v->wait_key || far || k->from > v->out[RELAY_VIDEO].sent_high + RELAY_NUMBERS_MOST)
         start_at(v, now, k);
 }
 

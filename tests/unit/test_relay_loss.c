@@ -79,6 +79,60 @@ static void v_e1_what_the_hubs_network_loses_is_asked_for(void **state)
     sim_done(&s, &hub, &v, NULL);
 }
 
+/* V-E1, S-M6: packets that are not passed on, too large or of another payload type, are numbered all the same: nothing was lost, nothing is asked for again, and when there were more of
+ * them than 16 bits can count, what follows is new to the relay and to its viewers. */
+static void v_e1_what_is_not_passed_on_is_numbered(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v;
+    struct relay_stats st;
+    uint8_t p[SIM_PACKET], payload[1400] = { 0x41 };
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 2, -1);
+    for (unsigned i = 0; i < 3; i++)
+        sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, false, payload, sizeof payload, p));
+    for (unsigned round = 0; round < 2; round++) {
+        hub.leg.video.payload_type++;
+        for (unsigned i = 0; i < (round ? 33000 : 3); i++)
+            sim_in(&s, &hub.addr, p, sim_hub_packet(&hub, 0, false, payload, 100, p));
+        hub.leg.video.payload_type--;
+        sim_hub_frame(&s, &hub, round, false, 2, -1);
+        sim_pass(&s, 200 * PL_MS, (struct sim_peer *[]){ &hub, &v }, 2);
+    }
+    sim_hub_frame(&s, &hub, false, false, 2, -1);
+    sim_deliver(&s, &hub, &ignore);
+    sim_deliver(&s, &v, &ignore);
+    relay_stats(s.relay, &st);
+    assert_true(st.lost == 0 && st.replayed == 0 && hub.nacks == 0 && v.keys == 2);
+    assert_int_equal(v.got[0], 3 + 2 + 3 + 2);
+    sim_done(&s, &hub, &v, NULL);
+}
+
+/* V-A5: the first key frame was lost and nobody watches: the source is asked all the same, before anybody says that it makes none. */
+static void v_a5_a_lost_first_key_frame_is_asked_for(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub;
+    struct relay_event e;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 3, 0);
+    sim_pass(&s, 400 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
+    sim_deliver(&s, &hub, &ignore);
+    assert_int_equal(hub.plis, 0);
+    sim_pass(&s, 200 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
+    sim_deliver(&s, &hub, &ignore);
+    assert_int_equal(hub.plis, 1);
+    sim_hub_frame(&s, &hub, true, false, 3, -1);
+    assert_true(sim_event(&s, RELAY_EV_SOURCE_KEYFRAME, &e));
+    sim_pass(&s, 11 * PL_SECOND, (struct sim_peer *[]){ &hub }, 1);
+    sim_deliver(&s, &hub, &ignore);
+    assert_true(hub.plis == 1 && !sim_event(&s, RELAY_EV_WARNING, &e));
+    sim_done(&s, &hub, NULL, NULL);
+}
+
 /* RFC 4588 where it was agreed, else the very same bytes (S-M6); neither twice within 20 ms, nothing that never went out, nothing of long ago. */
 static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
 {
@@ -315,6 +369,7 @@ static void v_e4_nothing_drowns_in_a_short_queue(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(v_e1_what_is_not_passed_on_is_numbered), cmocka_unit_test(v_a5_a_lost_first_key_frame_is_asked_for),
         cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again),
         cmocka_unit_test(v_a1_a_start_whose_first_packets_are_lost_comes_again),
         cmocka_unit_test(v_e1_a_lossy_viewer), cmocka_unit_test(v_e4_nothing_drowns_in_a_short_queue),
