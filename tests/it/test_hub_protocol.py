@@ -579,5 +579,18 @@ def test_what_an_rtsp_camera_sent_before_is_passed_over(tmp_path):
     with_hub(tmp_path, story)
 
 
+def test_a_camera_whose_source_fails_is_said_to_be_away(tmp_path):
+    async def story(hub):
+        hub.start("--camera", f"CAM00002={tmp_path / 'film.ts'}")
+        cloud = await (await hub.connection()).welcome()
+        assert [c["online"] for c in (await cloud.get("status"))["cameras"]] == [True, True]
+        await cloud.send({**example("live.start"), "camera": "CAM00002"})
+        assert (await cloud.get("live.state"))["code"] == "io_error"
+        while [c["online"] for c in (await cloud.get("status"))["cameras"]] != [True, False]:
+            pass
+
+    with_hub(tmp_path, story)
+
+
 if __name__ == "__main__":
     raise SystemExit(pytest.main([__file__, "-q"]))
