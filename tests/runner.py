@@ -176,7 +176,7 @@ def fuzz_one(name):
 
 
 def fuzz_long():
-    build(FUZZ_BUILD, [*SANITIZED, "-Db_sanitize=address,undefined", "-Dfuzz=true"], CLANG, limit=1200)
+    build(FUZZ_BUILD, [*SANITIZED, "-Db_sanitize=address,undefined", "-Dfuzz=true"], {**CLANG, "CXX": "clang++"}, limit=1200)
     names = sorted(f[5:-2] for f in os.listdir(os.path.join(ROOT, "tests", "fuzz")) if re.fullmatch(r"fuzz_\w+\.c", f))
     with ThreadPoolExecutor(int(JOBS)) as pool:
         results = dict(zip(names, pool.map(fuzz_one, names)))
