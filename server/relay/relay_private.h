@@ -232,6 +232,7 @@ struct relay_viewer {
     struct relay_key jump_to;
     bool broken;                /**< it has asked for a key frame since the last one began: it shows nothing new */
     struct relay_flow flow;
+    uint64_t gaps;              /**< numbers that were passed over since the last marker: its picture is not whole */
     uint8_t ext;                /**< id of the header extension on each of its packets, 0: none */
     bool ext_time;              /**< it is abs-send-time, else the transport-wide number */
     uint16_t transport_seq;
@@ -278,7 +279,10 @@ struct relay_session {
     int64_t rtt_us;             /**< to the source and back; 0: not known */
     uint8_t params[RELAY_TRACKS][RELAY_PARAM_MAX]; /**< SPS, PPS */
     size_t params_n[RELAY_TRACKS];
-    bool want_key, asked, asked_control;
+    bool want_key, asked;       /**< asked: no key frame has begun since */
+    unsigned ways;              /**< in which it was asked for (V-A5), the last one at `way_at` */
+    struct pl_mono way_at;
+    uint8_t fir_seq;
     struct pl_mono asked_at;
     bool ever_asked;
     struct relay_viewer *viewers[RELAY_VIEWERS];

@@ -5,7 +5,7 @@
 
 void relay_want_key(struct relay_session *s) { s->want_key = !s->no_key_frames; }
 
-enum ask { ASK_NOTHING, ASK_KEY, ASK_AGAIN };
+enum ask { ASK_PLI, ASK_FIR, ASK_CONTROL, ASK_AGAIN, ASK_NOTHING };
 
 /* The SSRC that the relay itself has at a source. */
 static uint32_t own_ssrc(const struct relay_session *s) { return s->talk_ssrc ? s->talk_ssrc : 1; }
@@ -23,11 +23,33 @@ static void send_rtcp(struct relay *r, struct relay_session *s, struct pl_mono n
         rtcp_put_xr_time(&b, own, relay_ntp(now));
     if (ask == ASK_AGAIN)
         rtcp_put_nack(&b, own, s->tracks[track].conf.ssrc, seqs, seqs_n);
-    else if (ask == ASK_KEY)
+    else if (ask == ASK_PLI)
         rtcp_put_pli(&b, own, s->tracks[RELAY_VIDEO].conf.ssrc);
+    else if (ask == ASK_FIR)
+        rtcp_put_fir(&b, own, s->tracks[RELAY_VIDEO].conf.ssrc, s->fir_seq++);
     size_t n = b.n;
     if (pl_buf_err(&b) == PL_OK && pl_srtp_protect_rtcp(s->source.out, p, &n, sizeof p) == PL_OK)
         relay_out_one(r, &s->source.addr, p, n);
+}
+
+/* A publisher is asked as it has agreed to be; a hub knows PLI, and its control. */
+static bool asked_so(const struct relay_session *s, unsigned way)
+{
+    const struct relay_webrtc *w = s->source.assoc ? &s->source.assoc->conf : NULL;
+    return way == ASK_PLI ? !w || w->pli || !w->fir : w && w->fir;
+}
+
+/* The next way to ask of this one request. */
+static void ask_for_key(struct relay *r, struct relay_session *s, struct pl_mono now)
+{
+    while (s->ways < ASK_CONTROL && !asked_so(s, s->ways))
+        s->ways++;
+    if (s->ways < ASK_CONTROL)
+        send_rtcp(r, s, now, NULL, 0, (enum ask)s->ways, RELAY_VIDEO, NULL, 0);
+    else
+        relay_event_add(r, now, RELAY_EV_KEYFRAME_WANTED, s, NULL, NULL);
+    s->ways++;
+    s->way_at = now;
 }
 
 void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now)
@@ -35,16 +57,14 @@ void relay_governor(struct relay *r, struct relay_session *s, struct pl_mono now
     /* Before its first packet there is nobody to ask, and a source starts with a key frame by itself. */
     if (!s->media_said)
         return;
-    if (s->asked && !s->asked_control && pl_mono_sub(now, s->asked_at) >= RELAY_KEY_ANSWER) {
-        s->asked_control = true;
-        relay_event_add(r, now, RELAY_EV_KEYFRAME_WANTED, s, NULL, NULL);
-    }
+    if (s->asked && s->ways <= ASK_CONTROL && pl_mono_sub(now, s->way_at) >= RELAY_KEY_ANSWER)
+        ask_for_key(r, s, now);
     if (!s->want_key || (s->ever_asked && pl_mono_sub(now, s->asked_at) < RELAY_KEY_EVERY))
         return;
     s->ever_asked = s->asked = true;
-    s->asked_control = false;
+    s->ways = 0;
     s->asked_at = now;
-    send_rtcp(r, s, now, NULL, 0, ASK_KEY, RELAY_VIDEO, NULL, 0);
+    ask_for_key(r, s, now);
 }
 
 /* ---- V-E1: what the source's own network lost is asked for, a few times, and then given up. */

@@ -128,7 +128,10 @@ static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
             start_over(v, e->track);
             return;
         }
+        v->gaps += e->track == RELAY_VIDEO ? number - o->next : 0;
         o->next = number + 1; /* before anything can fail: a number is given once */
+    } else if (e->track == RELAY_VIDEO) {
+        v->gaps -= v->gaps > 0;
     }
     if (e->seq >= o->sent_high)
         o->sent_high = e->seq + 1;
@@ -148,8 +151,11 @@ static void send_entry(struct relay *r, struct relay_viewer *v, struct pl_mono n
     o->bytes += e->n;
     r->stats.packets_out++;
     r->stats.bytes_out += n;
-    if (e->track == RELAY_VIDEO && e->marker && !v->broken)
-        r->stats.freezes_out += relay_flow_picture(&v->flow, now);
+    if (e->track == RELAY_VIDEO && e->marker) {
+        if (!v->broken && v->gaps == 0)
+            r->stats.freezes_out += relay_flow_picture(&v->flow, now);
+        v->gaps = 0;
+    }
     if (!v->media_said || !v->key_said || !o->sr_sent)
         said(r, v, now, e);
 }

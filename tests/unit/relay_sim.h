@@ -51,7 +51,7 @@ struct sim_peer {
     /* hub */
     uint16_t seq[2];
     uint32_t ts;
-    unsigned plis, nacks;
+    unsigned plis, firs, nacks;
     uint64_t told_ntp; /* the relay's own time, as it said last, and its SSRC here */
     uint32_t told_ssrc;
     uint16_t nacked[1024]; /* video numbers that the relay asked for since somebody looked */
@@ -283,6 +283,7 @@ static inline void sim_rtcp_in(struct sim_peer *p, uint8_t *q, size_t n)
             assert_int_equal(it.media_ssrc, p->leg.video.ssrc);
             p->plis++;
         }
+        p->firs += it.type == RTCP_FIR;
         if (it.type == RTCP_NACK && it.media_ssrc == p->leg.video.ssrc)
             sim_nack_in(p, &it);
         if (it.type == RTCP_XR) {

@@ -133,6 +133,25 @@ static void v_a5_a_lost_first_key_frame_is_asked_for(void **state)
     sim_done(&s, &hub, NULL, NULL);
 }
 
+/* A viewer's freeze is of pictures that went out whole: while each lacks a packet that the hub's network lost, it sees nothing new. */
+static void pictures_with_holes_are_a_viewers_freeze(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, *alive[] = { &hub, &v };
+    struct relay_session_stats st;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_viewer(&s, &v, 2, PL_SRTP_GCM);
+    for (unsigned i = 0; i < 100; i++) {
+        sim_hub_frame(&s, &hub, i == 0, false, 3, i >= 50 && i < 75 ? 1 : -1);
+        sim_pass(&s, 40 * PL_MS, alive, 2);
+    }
+    assert_true(relay_session_stats(s.relay, s.now, 0, &st));
+    assert_int_equal(st.viewers[0].freezes.count, 1);
+    assert_true(st.viewers[0].freezes.us > 900 * PL_MS && st.viewers[0].freezes.us < 1200 * PL_MS);
+    sim_done(&s, &hub, &v, NULL);
+}
+
 /* RFC 4588 where it was agreed, else the very same bytes (S-M6); neither twice within 20 ms, nothing that never went out, nothing of long ago. */
 static void v_e1_what_a_viewer_lost_is_sent_again(void **state)
 {
@@ -370,6 +389,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v_e1_what_is_not_passed_on_is_numbered), cmocka_unit_test(v_a5_a_lost_first_key_frame_is_asked_for),
+        cmocka_unit_test(pictures_with_holes_are_a_viewers_freeze),
         cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again),
         cmocka_unit_test(v_a1_a_start_whose_first_packets_are_lost_comes_again),
         cmocka_unit_test(v_e1_a_lossy_viewer), cmocka_unit_test(v_e4_nothing_drowns_in_a_short_queue),
