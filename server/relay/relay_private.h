@@ -345,8 +345,8 @@ void relay_end_tick(struct relay *r, struct relay_end *end, struct pl_mono now);
 bool relay_end_dtls(struct relay *r, const struct relay_in *in);          /* false: of nobody */
 
 /* relay_source.c: after the tag was checked */
-uint64_t relay_source_number(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_header *h); /* of each packet, once, also of one that is not passed on */
-void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, uint64_t seq, struct rtp_packet *pkt);
+void relay_source_unused(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_header *h); /* it came, and is not passed on: its number counts */
+void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, struct rtp_packet *pkt);
 void relay_source_rtcp(struct relay *r, struct relay_session *s, struct pl_mono now, const uint8_t *p, size_t n);
 bool relay_source_key_now(const struct relay_session *s, struct relay_key *ret); /* a key frame is coming in at this moment */
 void relay_want_key(struct relay_session *s);

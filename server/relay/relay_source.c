@@ -346,7 +346,8 @@ static bool too_fast(struct relay *r, struct relay_session *s, struct pl_mono no
     return true;
 }
 
-uint64_t relay_source_number(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_header *h)
+/* Of each packet, once. */
+static inline uint64_t take_number(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_header *h)
 {
     struct relay_track *t = &s->tracks[track];
     uint64_t before = t->seq.highest;
@@ -363,9 +364,12 @@ uint64_t relay_source_number(struct relay *r, struct relay_session *s, struct pl
     return seq;
 }
 
-void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, uint64_t seq, struct rtp_packet *pkt)
+void relay_source_unused(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, const struct rtp_header *h) { (void)take_number(r, s, now, track, h); }
+
+void relay_source_media(struct relay *r, struct relay_session *s, struct pl_mono now, unsigned track, struct rtp_packet *pkt)
 {
     struct relay_track *t = &s->tracks[track];
+    uint64_t seq = take_number(r, s, now, track, &pkt->h);
     if (track == RELAY_VIDEO)
         pkt->h.timestamp = timestamp_of(s, now, seq, seq == t->seq.highest, pkt->h.timestamp);
     relay_map_arrived(t, now, pkt->h.timestamp, relay_clock_of(s, track));

@@ -244,18 +244,19 @@ static void on_rtp(struct relay *r, struct pl_mono now, struct relay_in *in)
         s->tracks[track].conf.ssrc = h.ssrc;
     }
     struct rtp_packet pkt;
-    uint64_t seq = relay_source_number(r, s, now, (unsigned)track, &h);
     if (in->n > RELAY_PACKET_MAX) {
+        relay_source_unused(r, s, now, (unsigned)track, &h);
         too_large(r, s, now);
         return;
     }
     if (rtp_parse(in->p, n, &pkt) != PL_OK || pkt.h.payload_type != s->tracks[track].conf.payload_type) {
+        relay_source_unused(r, s, now, (unsigned)track, &h);
         r->stats.unknown++;
         return;
     }
     r->stats.packets_in++;
     r->stats.bytes_in += n;
-    relay_source_media(r, s, now, (unsigned)track, seq, &pkt);
+    relay_source_media(r, s, now, (unsigned)track, &pkt);
     if (!s->dirty) {
         s->dirty = true;
         s->next_dirty = r->dirty;
@@ -308,23 +309,8 @@ static void pass_on(struct relay *r, struct pl_mono now)
     }
 }
 
-void relay_step_held(struct relay *r, struct relay_assoc *a, const struct ice_addr *from, struct pl_mono now)
+static void take_in(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n)
 {
-    struct relay_held *h = a->media;
-    a->media = NULL;
-    for (unsigned i = 0; h && i < h->n; i++) {
-        struct relay_in in = { h->p[i], h->bytes[i], *from };
-        on_rtp(r, now, &in);
-    }
-    pass_on(r, now);
-    if (h)
-        explicit_bzero(h, sizeof *h); /* pictures by now */
-    pl_heap_free(h);
-}
-
-void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n, struct relay_sink *sink)
-{
-    r->sink = sink;
     for (size_t i = 0; i < n; i++) {
         switch (rtp_classify(in[i].p, in[i].n)) {
         case RTP_CLASS_STUN: on_stun(r, now, &in[i]); break;
@@ -337,6 +323,27 @@ void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t
         case RTP_CLASS_OTHER: r->stats.unknown++; break;
         }
     }
+}
+
+void relay_step_held(struct relay *r, struct relay_assoc *a, const struct ice_addr *from, struct pl_mono now)
+{
+    struct relay_held *h = a->media;
+    a->media = NULL;
+    if (!h)
+        return;
+    struct relay_in in[RELAY_HELD];
+    for (unsigned i = 0; i < h->n; i++)
+        in[i] = (struct relay_in){ h->p[i], h->bytes[i], *from };
+    take_in(r, now, in, h->n);
+    pass_on(r, now);
+    explicit_bzero(h, sizeof *h); /* pictures by now */
+    pl_heap_free(h);
+}
+
+void relay_step(struct relay *r, struct pl_mono now, struct relay_in *in, size_t n, struct relay_sink *sink)
+{
+    r->sink = sink;
+    take_in(r, now, in, n);
     if (sink->verified)
         sink->verified(sink);
     pass_on(r, now);

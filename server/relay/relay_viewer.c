@@ -233,13 +233,28 @@ static void pump_track(struct relay *r, struct relay_viewer *v, struct pl_mono n
 {
     const struct relay_ring *g = &v->end.session->ring;
     while (v->at[track] < g->head && (track == RELAY_AUDIO || v->credit > 0)) {
-        if (track == RELAY_VIDEO && v->jump && (!v->in_frame || v->at[track] >= v->jump_to.first_at))
-            jump(v, now);
         const struct relay_entry *e = relay_ring_at(g, v->at[track]++);
         if (e && e->track == track)
             send_entry(r, v, now, e);
         else if (!e && track == RELAY_VIDEO)
             fell_out(r, v);
+    }
+}
+
+/* The rest of the frame before the jump. */
+static void pump_jump(struct relay *r, struct relay_viewer *v, struct pl_mono now)
+{
+    const struct relay_ring *g = &v->end.session->ring;
+    while (v->jump && v->at[RELAY_VIDEO] < g->head && v->credit > 0) {
+        if (!v->in_frame || v->at[RELAY_VIDEO] >= v->jump_to.first_at) {
+            jump(v, now);
+            return;
+        }
+        const struct relay_entry *e = relay_ring_at(g, v->at[RELAY_VIDEO]++);
+        if (!e)
+            fell_out(r, v);
+        else if (e->track == RELAY_VIDEO)
+            send_entry(r, v, now, e);
     }
 }
 
@@ -270,6 +285,8 @@ void relay_viewer_pump(struct relay *r, struct relay_viewer *v, struct pl_mono n
     }
     if (v->at[RELAY_AUDIO] < g->head)
         pump_track(r, v, now, RELAY_AUDIO); /* sound is never held back */
+    if (!wait && v->jump)
+        pump_jump(r, v, now);
     if (!wait && v->at[RELAY_VIDEO] < g->head)
         pump_track(r, v, now, RELAY_VIDEO);
     if (v->at[RELAY_VIDEO] < g->head)
