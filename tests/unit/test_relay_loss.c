@@ -1,4 +1,4 @@
-/* What networks lose, at the hub's side, at the viewers' and in queues between. Rules: V-E1, V-E4, V-A4, S-M6. */
+/* What networks lose, at the hub's side, at the viewers' and in queues between. Rules: V-A4, V-A5, V-E1, V-E4, S-M6. */
 #include "relay_sim.h"
 
 static size_t ignore;
@@ -131,6 +131,39 @@ static void v_a5_a_lost_first_key_frame_is_asked_for(void **state)
     sim_deliver(&s, &hub, &ignore);
     assert_true(hub.plis == 1 && !sim_event(&s, RELAY_EV_WARNING, &e));
     sim_done(&s, &hub, NULL, NULL);
+}
+
+/* V-A5: a publisher is asked by PLI, then by FIR, then through control, half a second each, as far as it has agreed to them; all that is one request. */
+static void v_a5_a_publisher_is_asked_as_it_agreed(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 4; k++) {
+        bool pli = k & 1, fir = k & 2;
+        struct sim s;
+        struct sim_peer hub;
+        struct relay_event e;
+        sim_new(&s, 4, 0);
+        sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
+        sim_as_webrtc(&hub, true);
+        hub.leg.webrtc.pli = pli;
+        hub.leg.webrtc.fir = fir;
+        assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
+        hub.assoc = sim_last_start(&s);
+        sim_check(&s, &hub, true);
+        sim_dtls_in(&s, &hub, RELAY_DTLS_KEYS, true);
+        sim_hub_frame(&s, &hub, false, false, 2, -1); /* and after half a second it is asked */
+        unsigned plis[] = { pli || !fir, pli || !fir, pli || !fir, 2 * (pli || !fir) }, firs[] = { fir && !pli, fir, fir, fir + (fir && !pli) };
+        bool wanted = false;
+        for (unsigned i = 0; i < 4; i++) {
+            sim_pass(&s, i == 0 ? 600 * PL_MS : i == 3 ? 950 * PL_MS : 500 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
+            sim_deliver(&s, &hub, &ignore);
+            assert_int_equal(hub.plis, plis[i]);
+            assert_int_equal(hub.firs, firs[i]);
+            wanted |= sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e);
+            assert_true(wanted == (i > (pli && fir)));
+        }
+        sim_done(&s, &hub, NULL, NULL);
+    }
 }
 
 /* A viewer's freeze is of pictures that went out whole: while each lacks a packet that the hub's network lost, it sees nothing new. */
@@ -389,6 +422,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v_e1_what_is_not_passed_on_is_numbered), cmocka_unit_test(v_a5_a_lost_first_key_frame_is_asked_for),
+        cmocka_unit_test(v_a5_a_publisher_is_asked_as_it_agreed),
         cmocka_unit_test(pictures_with_holes_are_a_viewers_freeze),
         cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again),
         cmocka_unit_test(v_a1_a_start_whose_first_packets_are_lost_comes_again),

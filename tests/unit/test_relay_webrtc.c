@@ -301,39 +301,6 @@ static void v_a2_a_publishers_first_words_are_held(void **state)
     sim_done(&s, &hub, NULL, NULL);
 }
 
-/* V-A5: a publisher is asked by PLI, then by FIR, then through control, half a second each, as far as it has agreed to them; all that is one request. */
-static void v_a5_a_publisher_is_asked_as_it_agreed(void **state)
-{
-    (void)state;
-    for (unsigned k = 0; k < 4; k++) {
-        bool pli = k & 1, fir = k & 2;
-        struct sim s;
-        struct sim_peer hub;
-        struct relay_event e;
-        sim_new(&s, 4, 0);
-        sim_peer_new(&s, &hub, 1, PL_SRTP_GCM, true);
-        sim_as_webrtc(&hub, true);
-        hub.leg.webrtc.pli = pli;
-        hub.leg.webrtc.fir = fir;
-        assert_int_equal(sim_open(&s, &hub, 1), PL_OK);
-        hub.assoc = sim_last_start(&s);
-        sim_check(&s, &hub, true);
-        sim_dtls_in(&s, &hub, RELAY_DTLS_KEYS, true);
-        sim_hub_frame(&s, &hub, false, false, 2, -1); /* and after half a second it is asked */
-        unsigned plis[] = { pli || !fir, pli || !fir, pli || !fir, 2 * (pli || !fir) }, firs[] = { fir && !pli, fir, fir, fir + (fir && !pli) };
-        bool wanted = false;
-        for (unsigned i = 0; i < 4; i++) {
-            sim_pass(&s, i == 0 ? 600 * PL_MS : i == 3 ? 950 * PL_MS : 500 * PL_MS, (struct sim_peer *[]){ &hub }, 1);
-            sim_deliver(&s, &hub, &ignore);
-            assert_int_equal(hub.plis, plis[i]);
-            assert_int_equal(hub.firs, firs[i]);
-            wanted |= sim_event(&s, RELAY_EV_KEYFRAME_WANTED, &e);
-            assert_true(wanted == (i > (pli && fir)));
-        }
-        sim_done(&s, &hub, NULL, NULL);
-    }
-}
-
 /* A handshake with the publisher that fails ends the session with its code; one that never comes does after 30 s. */
 static void a_publisher_that_fails(void **state)
 {
@@ -597,8 +564,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(v_a2_media_waits_for_keys), cmocka_unit_test(keys_before_the_path), cmocka_unit_test(an_early_hello_from_any_proved_address), cmocka_unit_test(believed_after_finished),
         cmocka_unit_test(associations_end), cmocka_unit_test(s_m6_keys_of_a_handshake_are_new), cmocka_unit_test(v_f4_a_browser_that_is_gone),
-        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(v_a2_a_publishers_first_words_are_held), cmocka_unit_test(v_a5_a_publisher_is_asked_as_it_agreed),
-        cmocka_unit_test(a_publisher_that_fails),
+        cmocka_unit_test(a_source_by_webrtc), cmocka_unit_test(v_a2_a_publishers_first_words_are_held), cmocka_unit_test(a_publisher_that_fails),
         cmocka_unit_test(an_ice_restart_keeps_everything_else),
         cmocka_unit_test(an_ice_restart_of_a_publisher), cmocka_unit_test(a_source_that_comes_later), cmocka_unit_test(an_ssrc_that_nobody_said),
         cmocka_unit_test(v_c7_a_source_that_never_comes),
