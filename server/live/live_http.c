@@ -24,7 +24,8 @@ struct start {
     struct live_ctx *ctx;
     struct device_view view;
     struct live_choice choice;   /* relays that may take it */
-    struct live_ending *endings; /* what it found dead */
+    struct live_sql_of_device_row lost; /* a session whose relay stays away; id zero: none */
+    struct live_ending *endings;        /* of that, once another relay has taken its place */
     struct pl_uuid live_id, relay_id;
     int32_t generation;
     struct pl_str host; /* where the relay's media port is */
@@ -71,16 +72,17 @@ static enum pl_err hub_suite(const struct device_view *v, enum live_suite *ret, 
 /* A plain source sends as the camera: that is for who may set it up. */
 static enum system_right right_of(const struct start *s) { return s->plain ? SYSTEM_MANAGE : SYSTEM_WATCH; }
 
-/* A session whose relay is gone for good is no reason to wait for its end: it ends here, and the next one begins at another relay, under an id and keys of its own (S-M6). Should
- * the relay come back after all, live.sync takes the old one from it. */
-static enum pl_err end_lost(struct start *s, struct db_tx *tx, const struct live_sql_of_device_row *row, bool *ret_running)
+/* A session whose relay is gone for good is no reason to wait for its end: the next one begins at another relay, under an id and keys of its own (S-M6), and takes its
+ * place. Until that is so it goes on: its media may flow though its relay's connection is away. Should that relay come back after all, live.sync takes the old one from it. */
+static enum pl_err take_place(struct start *s, struct db_tx *tx)
 {
-    bool lost;
-    enum pl_err e = live_relay_lost(s->ctx, tx, s->c->now, row->relay_id, &lost);
-    if (e != PL_OK || !lost)
-        return e;
-    *ret_running = false;
-    return live_end(tx, s->c->now, row->id, "relay_lost", &s->endings);
+    bool lost = false;
+    if (pl_uuid_is_zero(s->lost.id))
+        return PL_OK;
+    enum pl_err e = live_relay_lost(s->ctx, tx, s->c->now, s->lost.relay_id, &lost);
+    if (e == PL_OK && !lost)
+        return PL_RETRY; /* it has come back: that one is joined */
+    return e == PL_OK ? live_end(tx, s->c->now, s->lost.id, "relay_lost", &s->endings) : e;
 }
 
 /* First transaction: whose camera, is its hub there, is a session running, else which relays there are. *ret_running: join s->live_id. */
@@ -90,12 +92,18 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
     struct http_call *c = s->c;
     struct live_sql_of_device_row row;
     struct live_sql_relay_media_row media;
-    bool found;
+    bool found, lost = false;
     s->endings = NULL;
+    s->lost.id = (struct pl_uuid){ { 0 } };
     enum pl_err e = db_begin(c->db, c->arena, &tx);
     if (e != PL_OK || (e = device_may_view(tx, c->now, &c->actor, device_id, right_of(s), &s->view, reterr)) != PL_OK ||
-        (e = live_sql_of_device(tx, s->view.home_id, device_id, &row, ret_running)) != PL_OK || (*ret_running && (e = end_lost(s, tx, &row, ret_running)) != PL_OK))
+        (e = live_sql_of_device(tx, s->view.home_id, device_id, &row, ret_running)) != PL_OK ||
+        (*ret_running && (e = live_relay_lost(s->ctx, tx, c->now, row.relay_id, &lost)) != PL_OK))
         return e;
+    if (lost) {
+        s->lost = row;
+        *ret_running = false;
+    }
     if (*ret_running) {
         s->live_id = row.id;
         s->relay_id = row.relay_id;
@@ -112,9 +120,7 @@ static enum pl_err look(struct start *s, struct pl_uuid device_id, bool *ret_run
     s->whip = !s->plain && s->view.suites & DEVICE_SUITE_WEBRTC;
     if ((!s->plain && !s->whip && (e = hub_suite(&s->view, &s->source_suite, reterr)) != PL_OK) || (e = live_rooms_look(tx, c->now, &s->choice)) != PL_OK)
         return e;
-    if ((e = db_commit(&tx)) == PL_OK)
-        live_tell(s->ctx, c->arena, s->endings);
-    return e;
+    return db_commit(&tx);
 }
 
 static const struct live_power *power_of(const struct device_view *v) { return &live_powers[v->battery ? LIVE_BATTERY : LIVE_MAINS]; }
@@ -150,7 +156,7 @@ static enum pl_err open_at_relay(struct start *s, int64_t timeout_us, struct pl_
 }
 
 /* How much an answer says when several relays gave different ones: that all are full is true only if all said so. 0: what another relay would say, too. */
-static int weight(enum pl_err e) { return e == PL_RELAY_TIMEOUT ? 4 : e == PL_OVERLOADED ? 3 : e == PL_NODE_FULL ? 2 : e == PL_NO_RELAY ? 1 : 0; }
+static int weight(enum pl_err e) { return e == PL_RELAY_TIMEOUT ? 4 : e == PL_OVERLOADED ? 3 : e == PL_NODE_FULL || e == PL_NO_MEMORY ? 2 : e == PL_NO_RELAY ? 1 : 0; }
 
 /* Opens the session at the relay with the most room, and where that has none after all, or does not answer, at the next one (V-G4): as many as fit into the time of one
  * answer. Each has an id and keys of its own: one that answers too late holds a session that is nobody's. */
@@ -205,7 +211,8 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
         return PL_RETRY;
     struct pl_str suite = s->whip ? PL_STR("DTLS-SRTP") : pl_str_of(live_suite_names[s->source_suite]);
     struct pl_utc expires = pl_utc_add(c->now, p->step_s * PL_SECOND), hard_end = pl_utc_add(c->now, p->hard_s * PL_SECOND);
-    if ((e = live_sql_add(tx, account, s->live_id, s->view.device_id, now.system_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.account_id, c->actor.client_id,
+    s->endings = NULL;
+    if ((e = take_place(s, tx)) != PL_OK || (e = live_sql_add(tx, account, s->live_id, s->view.device_id, now.system_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.account_id, c->actor.client_id,
                           s->generation, suite, c->now, expires, hard_end, NULL)) != PL_OK ||
         (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
         (s->whip && (e = live_whip_grant(tx, c->now, s->live_id, s->token)) != PL_OK) ||
@@ -215,7 +222,9 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
         (e = live_stage_add(tx, s->live_id, "relay_ready", s->asked_relay)) != PL_OK ||
         (e = live_event(tx, c->now, s->live_id, "waking_hub", NULL)) != PL_OK)
         return e;
-    return db_commit(&tx);
+    if ((e = db_commit(&tx)) == PL_OK)
+        live_tell(s->ctx, c->arena, s->endings);
+    return e;
 }
 
 static enum pl_err start_hub(struct start *s, struct pl_fail *reterr)

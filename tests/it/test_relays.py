@@ -154,6 +154,23 @@ def test_a_relay_that_is_gone_keeps_no_camera_V_F5(two, transport):
     assert watch().ok(201)["live_id"] == second
 
 
+def test_a_relay_that_is_gone_keeps_its_viewers_until_another_takes_their_place_V_F6(two):
+    """Media may flow though its control connection is away: what runs is not ended for a view that begins nowhere."""
+    first = two.live(0).ok(201)["live_id"]
+    two.pass_time(60)
+    two.relay.close()
+    two.other.refuses(session_open="node_full")
+    until(lambda: not two.row(two.relay, "connected"), "it is gone")
+    two.pass_time(20)
+    two.live(0).refused("node_full")
+    assert two.end_code(first) is None
+    assert not [m for m in two.hub.messages if m["type"] == "live.stop"]
+    two.other.refuses()
+    second = two.live(0).ok(201)["live_id"]
+    assert second != first and two.end_code(first) == "relay_lost"
+    two.hub.expect("live.stop", live_id=first)
+
+
 def test_a_relay_that_stands_still_holds_up_nobody_S_S5(two):
     """What it is to cut ends with its session; who watches at another relay is cut there at once, and the others watch on."""
     phones = [two.porch.log_in(two.account) for _ in range(2)]
