@@ -104,6 +104,7 @@ static inline void sim_new(struct sim *s, unsigned max_sessions, size_t ring)
     s->now.us = 1000 * PL_SECOND;
     s->queue = pl_heap(SIM_QUEUE * sizeof *s->queue);
     s->oracle = pl_heap(sizeof *s->oracle);
+    assert_true(s->queue && s->oracle);
     pl_rand_seed(&s->rand, 42);
     s->live_id.b[0] = 1;
     assert_int_equal(stun_mac_new(&s->mac), PL_OK);
