@@ -212,7 +212,8 @@ static enum pl_err write_row(struct start *s, struct pl_fail *reterr)
     struct pl_str suite = s->whip ? PL_STR("DTLS-SRTP") : pl_str_of(live_suite_names[s->source_suite]);
     struct pl_utc expires = pl_utc_add(c->now, p->step_s * PL_SECOND), hard_end = pl_utc_add(c->now, p->hard_s * PL_SECOND);
     s->endings = NULL;
-    if ((e = take_place(s, tx)) != PL_OK || (e = live_sql_add(tx, account, s->live_id, s->view.device_id, now.system_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.account_id, c->actor.client_id,
+    if ((e = take_place(s, tx)) != PL_OK ||
+        (e = live_sql_add(tx, account, s->live_id, s->view.device_id, now.system_id, s->view.camera_serial, sender_of(s), s->relay_id, c->actor.account_id, c->actor.client_id,
                           s->generation, suite, c->now, expires, hard_end, NULL)) != PL_OK ||
         (e = live_sql_place_add(tx, s->live_id, account, s->relay_id, sender_of(s), s->generation, NULL)) != PL_OK ||
         (s->whip && (e = live_whip_grant(tx, c->now, s->live_id, s->token)) != PL_OK) ||
