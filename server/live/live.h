@@ -31,6 +31,7 @@ struct live_ctx {
     const struct http *rest; /**< hubs are sent to where this listens; NULL: to where they are connected to, for a proxy stands there */
     bool rest_tls;
     struct live_rooms *rooms; /**< live_rooms_new */
+    struct live_cuts *cuts;   /**< live_cuts_new */
     int64_t reachable_us;     /**< live_reachable */
     struct pl_secret way_key; /**< makes the addresses of WebRTC viewers; the same on every node */
 };
@@ -38,6 +39,9 @@ struct live_ctx {
 /* What this node knows of the relays' room beyond what they say. */
 PL_MUST enum pl_err live_rooms_new(struct live_rooms **ret);
 struct live_rooms *live_rooms_free(struct live_rooms *r);
+/* When this node told relays which viewers are to be gone: live_cut. */
+PL_MUST enum pl_err live_cuts_new(struct live_cuts **ret);
+struct live_cuts *live_cuts_free(struct live_cuts *c);
 /* From now on relays can come to this node: it has started, or is back from a time without database. Those that were away until now may be on their way. */
 void live_reachable(struct live_ctx *ctx, struct pl_utc now);
 
@@ -72,7 +76,8 @@ void live_tell(const struct live_ctx *ctx, struct pl_arena *a, const struct live
 PL_MUST enum pl_err live_write_export(struct db_tx *tx, struct jw *w, struct pl_utc now, struct pl_uuid account_id);
 
 /* Does what marks of revoked viewers want, whoever made them: after the commit of who marks, and as a job every half second, for what was left undone. Relays stop to serve them,
- * and are not waited for; a session that nobody else has keys to ends, and so does one whose plain source was marked, or whose relay has not said in 1.2 s that the viewer is gone. */
+ * and are not waited for; a session that nobody else has keys to ends, and so does one whose plain source was marked, or whose relay has not said that the
+ * viewer is gone 1.2 s after this node told it: by this node's clock alone, at the first run after that. The nodes' clocks, and who marked when, do not matter. */
 PL_MUST enum pl_err live_cut(const struct live_ctx *ctx, struct db *db);
 
 /* Handlers of facts (node's table). Whoever is revoked is marked as to be gone from what it watches: live_cut is due after the commit.

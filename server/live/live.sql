@@ -176,10 +176,9 @@ SELECT EXISTS (SELECT 1 FROM live_viewer WHERE live_id = $1 AND revoked_at IS NU
 AND NOT EXISTS (SELECT 1 FROM live_viewer WHERE live_id = $1 AND revoked_at IS NOT NULL AND kind = 'source') AS any;
 
 -- name: over :many 32
--- in: before timestamptz
--- Sessions that end by what is marked: nobody else has keys, or it was their source's, or the relay has not said since `before` that who is marked is gone.
+-- Sessions that end at once by what is marked: nobody else has keys, or it was their source's.
 SELECT DISTINCT l.id FROM live_viewer v JOIN live l ON l.id = v.live_id
-WHERE v.revoked_at IS NOT NULL AND l.ended_at IS NULL AND (v.revoked_at < $1 OR v.kind = 'source'
+WHERE v.revoked_at IS NOT NULL AND l.ended_at IS NULL AND (v.kind = 'source'
 OR NOT EXISTS (SELECT 1 FROM live_viewer w WHERE w.live_id = v.live_id AND w.revoked_at IS NULL)) ORDER BY l.id LIMIT 32;
 
 -- name: openers_gone :exec
@@ -192,6 +191,11 @@ DELETE FROM live_viewer v WHERE v.revoked_at IS NOT NULL AND v.kind = 'opener' A
 SELECT v.live_id, v.viewer_id, l.relay_id FROM live_viewer v JOIN live l ON l.id = v.live_id
 WHERE v.revoked_at IS NOT NULL AND v.kind = 'viewer' AND v.viewer_id > $1 AND l.ended_at IS NULL
 AND EXISTS (SELECT 1 FROM live_viewer w WHERE w.live_id = v.live_id AND w.revoked_at IS NULL) ORDER BY v.viewer_id LIMIT 256;
+
+-- name: still :one
+-- in: live_id uuid, viewer_id uuid
+-- One who is marked. No row: the relay has said that it is gone.
+SELECT viewer_id FROM live_viewer WHERE live_id = $1 AND viewer_id = $2 AND revoked_at IS NOT NULL;
 
 -- name: place :one
 -- in: live_id uuid

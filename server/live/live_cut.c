@@ -1,6 +1,8 @@
 /* Who may no longer watch: cut from the relay, the others go on. A viewer has a row from when its relay holds it and before it gets its keys; the right is held while that is
  * written, so that whoever takes the right finds the row. Taking it only marks the rows, however many they are; what follows is for live_cut, which reads it from the marks:
- * relays are told and not waited for, and strike the rows out by their report that the viewer is gone (S-S5). A mark that stays ends the whole session. */
+ * relays are told and not waited for, and strike the rows out by their report that the viewer is gone (S-S5). A mark that stays ends the whole session: 1.2 s after this node
+ * told the relay, by this node's monotonic clock alone, for who marked may have another clock, or have waited since for a lock. Every node counts by itself from its own first
+ * look, so that it does not matter which of them dies. */
 #include "account.h"
 #include "live_priv.h"
 
@@ -8,6 +10,55 @@
 #define SLOW (5 * PL_SECOND) /* half of what the relay keeps one who does not come (relay.h, RELAY_GONE) */
 #define UNCUT (1200 * PL_MS) /* with the job's period, and a wait for the others, within the 2 s of S-S5 */
 #define CUT_ARENA (1 << 20)
+#define TOLD_KEPT (3 * PL_SECOND) /* a mark of so long ago is gone, or its session has ended */
+enum { TOLD_MOST = 4096, TOLD_NEAR = 16 };
+
+struct live_cuts {
+    pthread_mutex_t lock;
+    struct told {
+        struct pl_uuid viewer_id; /* zero: free */
+        struct pl_mono at;
+    } told[TOLD_MOST]; /* LOCK: lock */
+};
+
+enum pl_err live_cuts_new(struct live_cuts **ret)
+{
+    struct live_cuts *c = *ret = pl_heap(sizeof *c);
+    if (!c)
+        return PL_NO_MEMORY;
+    pthread_mutex_init(&c->lock, NULL);
+    return PL_OK;
+}
+
+struct live_cuts *live_cuts_free(struct live_cuts *c)
+{
+    if (c)
+        pthread_mutex_destroy(&c->lock);
+    return pl_heap_free(c);
+}
+
+/* Whether the relay was told longer ago than it may take. `tell`: it is told now, if it was not before. Who finds no place among so many is taken to have been told with the
+ * oldest of its neighbours: its session may end too early, but never too late. Viewers' ids end in random bits. */
+static bool is_silent(struct live_cuts *c, struct pl_uuid viewer_id, struct pl_mono now, bool tell)
+{
+    size_t first = (size_t)(viewer_id.b[14] << 8 | viewer_id.b[15]);
+    struct told *place = NULL, *oldest = NULL;
+    PL_LOCK(&c->lock);
+    for (size_t i = 0; i < TOLD_NEAR; i++) {
+        struct told *t = &c->told[(first + i) % TOLD_MOST];
+        if (pl_uuid_eq(t->viewer_id, viewer_id))
+            return pl_mono_sub(now, t->at) > UNCUT;
+        if (pl_uuid_is_zero(t->viewer_id) || pl_mono_sub(now, t->at) > TOLD_KEPT)
+            place = place ? place : t;
+        else if (!oldest || pl_mono_sub(t->at, oldest->at) < 0)
+            oldest = t;
+    }
+    if (!place)
+        return pl_mono_sub(now, oldest->at) > UNCUT;
+    if (tell)
+        *place = (struct told){ .viewer_id = viewer_id, .at = now };
+    return false;
+}
 
 enum pl_err live_may(struct db_tx *tx, struct pl_utc now, const struct http_actor *who, struct pl_uuid live_id, enum system_right right, struct system_row *ret_system,
                      struct live_sql_get_row *ret, struct pl_fail *reterr)
@@ -108,7 +159,7 @@ static enum pl_err end_some(struct db_tx *tx, void *arg, struct pl_fail *reterr)
     size_t n;
     (void)reterr;
     o->endings = NULL;
-    enum pl_err e = live_sql_over(tx, pl_utc_add(o->now, -UNCUT), &rows, &n);
+    enum pl_err e = live_sql_over(tx, &rows, &n);
     for (size_t i = 0; e == PL_OK && i < n; i++)
         e = live_end(tx, o->now, rows[i].id, "revoked", &o->endings);
     return e == PL_OK ? live_sql_openers_gone(tx, NULL) : e;
@@ -126,11 +177,66 @@ static enum pl_err read_some(struct db_tx *tx, void *arg, struct pl_fail *reterr
     return live_sql_marked(tx, m->after, &m->rows, &m->n);
 }
 
+/* Of one marked viewer, if it is still there: its session ends. */
+struct silent {
+    struct pl_utc now;
+    const struct live_sql_marked_row *viewer;
+    struct live_ending *endings;
+};
+static enum pl_err end_silent(struct db_tx *tx, void *arg, struct pl_fail *reterr)
+{
+    struct silent *s = arg;
+    struct live_sql_still_row row;
+    bool found;
+    (void)reterr;
+    s->endings = NULL;
+    enum pl_err e = live_sql_still(tx, s->viewer->live_id, s->viewer->viewer_id, &row, &found);
+    return e == PL_OK && found ? live_end(tx, s->now, s->viewer->live_id, "revoked", &s->endings) : e;
+}
+
+/* Reads all who are marked, and has something done about each. */
+typedef enum pl_err each_marked(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, const struct live_sql_marked_row *viewer, bool *silent);
+static enum pl_err for_marked(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, each_marked *fn, bool *silent)
+{
+    struct marked m = { .n = 1 };
+    enum pl_err e = PL_OK;
+    for (; e == PL_OK && m.n; pl_arena_reset(a)) {
+        e = db_look(db, a, read_some, &m, /* reterr= */ NULL);
+        for (size_t i = 0; e == PL_OK && i < m.n; i++) {
+            m.after = m.rows[i].viewer_id;
+            e = fn(ctx, db, a, &m.rows[i], silent);
+        }
+    }
+    return e;
+}
+
+static enum pl_err tell_one(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, const struct live_sql_marked_row *viewer, bool *silent)
+{
+    (void)db;
+    live_let_go(ctx, a, viewer->relay_id, viewer->live_id, viewer->viewer_id);
+    if (is_silent(ctx->cuts, viewer->viewer_id, pl_now_mono(ctx->clock), /* tell= */ true))
+        *silent = true;
+    return PL_OK;
+}
+
+static enum pl_err end_one(const struct live_ctx *ctx, struct db *db, struct pl_arena *a, const struct live_sql_marked_row *viewer, bool *silent)
+{
+    (void)a, (void)silent;
+    struct silent s = { .now = pl_now_utc(ctx->clock), .viewer = viewer };
+    if (!is_silent(ctx->cuts, viewer->viewer_id, pl_now_mono(ctx->clock), /* tell= */ false))
+        return PL_OK;
+    struct pl_arena *own PL_CLEANUP(pl_arena_freep) = pl_arena_new(CUT_ARENA); /* `a` holds the others who are marked */
+    enum pl_err e = own ? db_run(db, own, end_silent, &s, /* reterr= */ NULL) : PL_NO_MEMORY;
+    if (e == PL_OK)
+        live_tell(ctx, own, s.endings);
+    return e;
+}
+
 enum pl_err live_cut(const struct live_ctx *ctx, struct db *db)
 {
     struct pl_arena *a PL_CLEANUP(pl_arena_freep) = pl_arena_new(CUT_ARENA);
     struct over over = { .now = pl_now_utc(ctx->clock) };
-    struct marked m = { .n = 1 };
+    bool silent = false;
     enum pl_err e = a ? PL_OK : PL_NO_MEMORY;
     for (bool more = a != NULL; more; pl_arena_reset(a)) {
         e = db_run(db, a, end_some, &over, /* reterr= */ NULL);
@@ -138,14 +244,9 @@ enum pl_err live_cut(const struct live_ctx *ctx, struct db *db)
         if (more)
             live_tell(ctx, a, over.endings);
     }
-    while (e == PL_OK && m.n && (e = db_look(db, a, read_some, &m, /* reterr= */ NULL)) == PL_OK) {
-        for (size_t i = 0; i < m.n; i++) {
-            live_let_go(ctx, a, m.rows[i].relay_id, m.rows[i].live_id, m.rows[i].viewer_id);
-            m.after = m.rows[i].viewer_id;
-        }
-        pl_arena_reset(a);
-    }
-    return e;
+    if (e == PL_OK)
+        e = for_marked(ctx, db, a, tell_one, &silent);
+    return e == PL_OK && silent ? for_marked(ctx, db, a, end_one, &silent) : e; /* who is told for the first time is not looked at again before the next run */
 }
 
 enum pl_err live_move_home(struct db_tx *tx, struct pl_uuid home_id, struct pl_uuid system_id, struct pl_uuid to)

@@ -101,7 +101,7 @@ static enum pl_err make_capabilities(struct node *n, struct pl_fail *reterr)
     n->system = (struct system_ctx){ .bus = n->bus, .rand = n->rand, .account = n->account, .limits = &c->pin.limits };
     n->live = (struct live_ctx){ .bus = n->bus, .clock = n->clock, .rand = n->rand, .log = &n->log, .node_id = n->id, .server_name = server_name,
                                    .outside = c->oauth.issuer };
-    if ((e = live_rooms_new(&n->live.rooms)) != PL_OK)
+    if ((e = live_rooms_new(&n->live.rooms)) != PL_OK || (e = live_cuts_new(&n->live.cuts)) != PL_OK)
         return e;
     live_reachable(&n->live, pl_now_utc(n->clock));
     secure_derive(&n->master, "live-way", &n->live.way_key);
@@ -202,6 +202,7 @@ static void stop(struct node *n, int64_t grace_us)
     n->notify = notify_free(n->notify);
     n->bus = bus_free(n->bus);
     n->live.rooms = live_rooms_free(n->live.rooms);
+    n->live.cuts = live_cuts_free(n->live.cuts);
     pl_secret_wipe(&n->master);
     pl_secret_wipe(&n->live.way_key);
 }

@@ -26,7 +26,7 @@ class SimRelay(SimHub):
         for other in porch.ctl("relays")["relays"]:
             if other["id"] not in stay and not other["revoked_at"]:
                 porch.ctl("relay", "revoke", other["id"])
-        self.automatic, self.refused = set(), {}
+        self.automatic, self.refused, self.removes = set(), {}, False
         super().__init__(porch, None, "relay")
         self.url, self.protocol = ws_url(porch, "/relay/v1"), "porchlight.relay.v1"
 
@@ -49,6 +49,10 @@ class SimRelay(SimHub):
         """From now on `ok` is said to these at once."""
         self.automatic = set(kinds)
 
+    def lets_go(self, removes):
+        """Whether from now on a viewer that it is to remove is reported as gone, at once and by the socket's own thread: the cloud waits 1.2 s for that."""
+        self.removes = removes
+
     def refuses(self, **codes):
         """From now on session_open=CODE and the like is said at once."""
         self.refused = {kind.replace("_", "."): code for kind, code in codes.items()}
@@ -56,10 +60,21 @@ class SimRelay(SimHub):
     def came(self, message):
         answer = {"type": "error", "code": self.refused[message["type"]]} if message["type"] in self.refused else {"type": "ok"} if message["type"] in self.automatic else None
         if answer:
-            self._loop.create_task(self._ws.send(json.dumps({**answer, "id": str(uuid.uuid4()), "re": message["id"]})))
+            self._say(**answer, re=message["id"])
+        if message["type"] == "viewer.remove" and self.removes:
+            self._say(type="ok", re=message["id"])
+            self._say(**self._event(message["live_id"], "viewer_gone", viewer_id=message["viewer_id"], code="removed"))
+
+    def _say(self, **message):
+        """On the socket's thread."""
+        self._loop.create_task(self._ws.send(json.dumps({**message, "id": str(uuid.uuid4())})))
 
     def ok(self, message):
         self.send("ok", re=message["id"])
 
     def event(self, live_id, event, **more):
-        self.send("session.event", live_id=live_id, generation=1, event=event, time=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), **more)
+        message = self._event(live_id, event, **more)
+        self.send(message.pop("type"), **message)
+
+    def _event(self, live_id, event, **more):
+        return {"type": "session.event", "live_id": live_id, "generation": 1, "event": event, "time": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"), **more}

@@ -211,7 +211,7 @@ static inline bool live_open(const char *name)
     pl_rand_seed(&rnd, 17);
     pl_clock_fixed_init(&clk, T0);
     ctx = (struct live_ctx){ .clock = &clk.base, .rand = &rnd.base, .log = &log_root, .node_id = new_id(), .server_name = "test" };
-    if (bus_new(&clk.base, &ctx.bus) != PL_OK || live_rooms_new(&ctx.rooms) != PL_OK)
+    if (bus_new(&clk.base, &ctx.bus) != PL_OK || live_rooms_new(&ctx.rooms) != PL_OK || live_cuts_new(&ctx.cuts) != PL_OK)
         return false;
     live_reachable(&ctx, at(0));
     node_lives();
@@ -222,6 +222,7 @@ static inline int live_close(int failed)
 {
     bus_free(ctx.bus);
     live_rooms_free(ctx.rooms);
+    live_cuts_free(ctx.cuts);
     db_close(db);
     pl_arena_free(arena);
     return failed;

@@ -53,6 +53,94 @@ static void a_revoked_client_that_joined_is_cut_S_S5(void **state)
     db_rollbackp(&tx);
 }
 
+/* Whoever marks may have another clock than who cuts, or have waited since for a lock: relays are given their time all the same, and no more than that. */
+static void whose_clock_marked_does_not_matter_S_S5(void **state)
+{
+    (void)state;
+    const int64_t apart[] = { -5, 5 };
+    for (size_t i = 0; i < PL_COUNT(apart); i++) {
+        struct session x = session(enroll(i ? "ahead" : "behind", (uint8_t)(36 + i)), 0), y = session(x.relay, 0);
+        struct pl_uuid joined = new_id(), viewer = watches(&y, joined);
+        struct relay_asked relay;
+        watches(&x, joined);
+        relay_up(&relay, x.relay);
+        for (const struct session *of = &x; of; of = of == &x ? &y : NULL) {
+            struct db_tx *tx = begin();
+            assert_int_equal(live_client_revoked(tx, pl_utc_add(pl_now_utc(ctx.clock), apart[i] * PL_SECOND), of->account, joined), PL_OK);
+            assert_int_equal(db_commit(&tx), PL_OK);
+        }
+        cut();
+        assert_int_equal(relay.asked, 2);
+        pl_clock_fixed_advance(&clk, 1200 * PL_MS);
+        cut();
+        assert_true(end_code_of(&x)[0] == 0 && end_code_of(&y)[0] == 0);
+        gone(&y, viewer);
+        pl_clock_fixed_advance(&clk, 1);
+        cut();
+        assert_string_equal(end_code_of(&x), "revoked");
+        assert_string_equal(end_code_of(&y), "");
+        relay_down(&relay);
+    }
+}
+
+/* The node that told the relay dies: another one counts from its own first look. */
+static void another_node_takes_a_revocation_over_S_S5(void **state)
+{
+    (void)state;
+    struct session x = session(enroll("taken over", 38), 0);
+    struct pl_uuid joined = new_id();
+    struct relay_asked relay;
+    watches(&x, joined);
+    relay_up(&relay, x.relay);
+    revoke(&x, joined);
+    cut();
+    live_cuts_free(ctx.cuts);
+    assert_int_equal(live_cuts_new(&ctx.cuts), PL_OK);
+    pl_clock_fixed_advance(&clk, 9 * PL_SECOND);
+    cut();
+    assert_int_equal(relay.asked, 2);
+    assert_string_equal(end_code_of(&x), "");
+    pl_clock_fixed_advance(&clk, 1201 * PL_MS);
+    cut();
+    assert_string_equal(end_code_of(&x), "revoked");
+    relay_down(&relay);
+}
+
+/* More marks than a node keeps times for: the session of a silent relay ends all the same, and none of them at once. */
+static void more_marks_than_have_a_place_S_S5(void **state)
+{
+    enum { SESSIONS = 128, EACH = 48 };
+    (void)state;
+    struct session crowd[SESSIONS], last = session(enroll("crowd", 39), 0);
+    struct relay_asked relay;
+    struct pl_uuid client = new_id();
+    char sql[400], live[PL_UUID_TEXT], account[PL_UUID_TEXT], who[PL_UUID_TEXT];
+    pl_uuid_text(client, who);
+    pl_uuid_text(last.account, account);
+    for (size_t i = 0; i < SESSIONS; i++) {
+        crowd[i] = session(last.relay, 0);
+        pl_uuid_text(crowd[i].live, live);
+        snprintf(sql, sizeof sql, "INSERT INTO live_viewer (account_id, live_id, client_id, viewer_id, member_id) "
+                 "SELECT '%s', '%s', '%s', gen_random_uuid(), '%s' FROM generate_series(1, %d)", account, live, who, account, EACH);
+        assert_int_equal(pg_do(db, sql), PL_OK);
+    }
+    pl_clock_fixed_advance(&clk, 10 * PL_SECOND); /* what was told before is forgotten */
+    relay_up(&relay, last.relay);
+    revoke(&last, client);
+    cut();
+    assert_int_equal(relay.asked, SESSIONS * EACH);
+    watches(&last, client); /* no place is free for this one */
+    revoke(&last, client);
+    cut();
+    assert_string_equal(end_code_of(&last), "");
+    pl_clock_fixed_advance(&clk, 1201 * PL_MS);
+    cut();
+    relay_down(&relay);
+    assert_string_equal(end_code_of(&last), "revoked");
+    for (size_t i = 0; i < SESSIONS; i++)
+        assert_string_equal(end_code_of(&crowd[i]), "revoked");
+}
+
 /* Nobody keeps a revocation from being done by how much there is to cut. */
 static void a_revocation_takes_any_number_S_S5(void **state)
 {
@@ -208,11 +296,14 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(a_revoked_client_is_cut_S_S5, each_test),
         cmocka_unit_test_setup(a_revoked_client_that_joined_is_cut_S_S5, each_test),
+        cmocka_unit_test_setup(whose_clock_marked_does_not_matter_S_S5, each_test),
+        cmocka_unit_test_setup(another_node_takes_a_revocation_over_S_S5, each_test),
         cmocka_unit_test_setup(a_revocation_takes_any_number_S_S5, each_test),
         cmocka_unit_test_setup(a_frozen_relay_holds_up_nobody_S_S5, each_test),
         cmocka_unit_test_setup(a_join_is_written_or_refused_S_S5, each_test),
         cmocka_unit_test_setup(a_deleted_account_ends_all_its_sessions_S_S6, each_test),
         cmocka_unit_test_setup(who_are_revoked_together_leave_nobody_S_S5, each_test),
+        cmocka_unit_test_setup(more_marks_than_have_a_place_S_S5, each_test),
     };
     return live_close(cmocka_run_group_tests(tests, NULL, NULL));
 }
