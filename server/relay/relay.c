@@ -545,8 +545,8 @@ void relay_tick(struct relay *r, struct pl_mono now, struct relay_sink *sink)
         relay_ask_again(r, s, now);
         if (reports < reports_most)
             reports += report(r, s, now);
-        if (s->media_said && !s->key_said && pl_mono_sub(now, s->media_at) >= RELAY_KEY_ANSWER)
-            relay_want_key(s); /* its first one was lost, and nobody watches who would ask */
+        if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= RELAY_KEY_ANSWER)
+            relay_want_key(s); /* its first one was lost, and nobody watches who would ask; not for ever: one whose key frames are never whole here has been told of */
         relay_governor(r, s, now);
         if (s->media_said && !s->key_said && !s->no_key_said && pl_mono_sub(now, s->media_at) >= s->key_patience) {
             s->no_key_said = true;

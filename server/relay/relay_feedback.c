@@ -116,18 +116,31 @@ static void on_nack(struct relay *r, struct relay_viewer *v, struct pl_mono now,
     relay_out_flush(r);
 }
 
+/* Where the key frame ends that the viewer started at; 0: it is not out yet. */
+static uint64_t start_ends(const struct relay_viewer *v)
+{
+    for (uint64_t seq = v->key_from; seq < v->out[RELAY_VIDEO].sent_high; seq++) {
+        const struct relay_entry *e = relay_ring_find(&v->end.session->ring, RELAY_VIDEO, seq);
+        if (e && e->timestamp != v->key_timestamp)
+            return seq;
+        if (e && e->marker)
+            return seq + 1;
+    }
+    return 0;
+}
+
 /* V-A1: who lost the first packets of all, or could not read them yet because the end of the handshake was lost, does not know that there were any. It cannot name them and asks for a key
- * frame, and V-A5 lets nobody ask the source so soon: the one that it started at comes again. What is still missing after that it can name, or ask again. */
+ * frame, and V-A5 lets nobody ask the source so soon: the beginning of the one that it started at comes again, as much as the shortest queue holds (V-E4). What is missing behind that it can
+ * name. Nothing comes again while it is on its way, nor once a newer key frame has begun. */
 static void start_again(struct relay *r, struct relay_viewer *v, struct pl_mono now)
 {
-    const struct relay_out *o = &v->out[RELAY_VIDEO];
-    const struct relay_key *whole = &v->end.session->key;
-    const struct relay_piece *piece = relay_piece_of(o, v->key_from);
-    uint64_t until = whole->valid && whole->from == v->key_from ? whole->until : v->key_until;
-    if (!piece || !v->end.connected || v->paused || pl_mono_sub(now, v->key_again_at) < RELAY_START_LOST || pl_mono_sub(now, v->key_at) > RELAY_KEY_EVERY)
+    if (!v->end.connected || v->paused || pl_mono_sub(now, v->key_again_at) < RELAY_START_LOST || pl_mono_sub(now, v->key_at) > RELAY_KEY_EVERY)
         return;
+    const struct relay_piece *piece = relay_piece_of(&v->out[RELAY_VIDEO], v->key_from);
+    uint64_t end = start_ends(v);
+    int64_t before = v->credit;
     v->key_again_at = now;
-    for (uint64_t seq = v->key_from; seq < until && seq < o->sent_high && v->resend.credit >= 0; seq++)
+    for (uint64_t seq = v->key_from; piece && seq < end && before - v->credit < RELAY_BURST; seq++)
         resend(r, v, now, RELAY_VIDEO, piece, seq);
     relay_out_flush(r);
 }
@@ -224,6 +237,8 @@ void relay_map_reported(struct relay_session *s, struct pl_mono now, unsigned tr
     int64_t off = (int64_t)(ntp + s->ntp_shift - ours) / ((int64_t)1 << 16); /* 65536ths of a second */
     if (s->ntp_known && off < RELAY_MAP_LOST * 65536 / PL_SECOND && off > -RELAY_MAP_LOST * 65536 / PL_SECOND)
         return;
+    if (s->ntp_known) /* its clock was set: what the other track reported before belongs to the time before */
+        s->tracks[1 - track].has_sr = false;
     s->ntp_known = true;
     s->ntp_shift = ours - ntp;
 }
@@ -236,8 +251,8 @@ static uint32_t timestamp_at(const struct relay_session *s, struct pl_mono now, 
     uint32_t clock = relay_clock_of(s, track);
     if (!t->has_sr)
         return t->soonest.timestamp + (uint32_t)(pl_mono_sub(now, time_of(t, t->soonest.timestamp, clock)) * (int64_t)clock / PL_SECOND);
-    int64_t since = (int64_t)(relay_ntp(now) - t->sr_ntp - s->ntp_shift) / 256; /* 2^-24 s: a session's longest life times its clock fits */
-    return t->sr_timestamp + (uint32_t)((since * (int64_t)clock + (1 << 23)) >> 24);
+    int64_t since = (int64_t)(relay_ntp(now) - t->sr_ntp - s->ntp_shift) / 256; /* 2^-24 s; a source may say what it likes, so that the product wraps */
+    return t->sr_timestamp + (uint32_t)(((uint64_t)since * clock + (1 << 23)) >> 24);
 }
 
 void relay_viewer_sr(struct relay *r, struct relay_viewer *v, struct pl_mono now, unsigned track)

@@ -239,7 +239,7 @@ struct relay_viewer {
     struct relay_cc *cc;        /**< NULL: no transport-wide numbers */
     uint32_t key_timestamp;     /**< source timestamp of the key frame that it started at */
     uint64_t key_from, key_until; /**< its numbers */
-    struct pl_mono key_at, key_again_at; /**< when it was started at, when it came again last */
+    struct pl_mono key_at, key_again_at; /**< when it was started at, us 0: a newer one has begun; when it came again last */
     struct relay_out out[RELAY_TRACKS];
     struct relay_resend resend;
     uint64_t key_asked, remb_bps;

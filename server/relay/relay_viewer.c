@@ -362,6 +362,7 @@ void relay_viewer_key(struct relay_viewer *v, struct pl_mono now, const struct r
     if (!v->end.connected || v->paused || !v->out[RELAY_VIDEO].conf.ssrc)
         return;
     v->broken = false;
+    v->key_at.us = 0; /* what it started at is over */
     /* One that is still far behind meets the live picture here; one that is nearly there plays on. */
     bool far = v->catching && v->at[RELAY_VIDEO] < k->first_at && distance(v) > RELAY_NEAR;
     v->jump = far && v->in_frame;

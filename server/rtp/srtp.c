@@ -163,8 +163,10 @@ static enum pl_err run(struct pl_srtp *s, step f, bool receive, uint32_t ssrc, u
     if (s->receive != receive || !may_speak(s, ssrc, &fresh))
         return PL_AUTH;
     int len = (int)*n;
-    bool odd = (uintptr_t)p % sizeof(uint32_t) != 0 && *n <= ODD_MOST; /* libsrtp expects words; of what was received in a row a datagram begins anywhere */
+    bool odd = (uintptr_t)p % sizeof(uint32_t) != 0; /* libsrtp expects words; of what was received in a row a datagram begins anywhere */
     _Alignas(uint32_t) uint8_t words[ODD_MOST + PL_SRTP_RTCP_OVERHEAD];
+    if (odd && *n > ODD_MOST)
+        return PL_AUTH;
     if (odd)
         memcpy(words, p, *n);
     enum pl_err e = err_of(f(s->ctx, odd ? words : p, &len));

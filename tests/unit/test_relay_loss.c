@@ -295,6 +295,38 @@ static void v_a1_a_start_whose_first_packets_are_lost_comes_again(void **state)
     }
 }
 
+/* A start that is still on its way does not come twice, one that comes again is no burst, and once there is a newer key frame it is over. */
+static void v_e4_a_start_that_comes_again_is_no_burst(void **state)
+{
+    (void)state;
+    struct sim s;
+    struct sim_peer hub, v, *both[] = { &hub, &v };
+    struct relay_stats st;
+    sim_session(&s, &hub, PL_SRTP_GCM);
+    sim_hub_frame(&s, &hub, true, false, 400, -1);
+    sim_pass(&s, 40 * PL_MS, both, 1);
+    sim_connected_viewer(&s, &v, 2, PL_SRTP_GCM, true);
+    sim_pass(&s, 150 * PL_MS, both, 2);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.got[0] > 24 && v.got[0] < 400);
+    sim_rtcp(&s, &v, true, false);
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.resent, 0);
+    sim_pass(&s, 600 * PL_MS, both, 2);
+    sim_deliver(&s, &v, &ignore);
+    assert_true(v.got[0] > 400);
+    sim_rtcp(&s, &v, true, false);
+    relay_stats(s.relay, &st);
+    assert_true(st.resent >= 20 && st.resent <= 32);
+    uint64_t resent = st.resent;
+    sim_hub_frame(&s, &hub, true, false, 9, -1);
+    sim_pass(&s, 120 * PL_MS, both, 2);
+    sim_rtcp(&s, &v, true, false);
+    relay_stats(s.relay, &st);
+    assert_int_equal(st.resent, resent);
+    sim_done(&s, &hub, &v, NULL);
+}
+
 /* 5 % of what goes to the viewer is lost, and of what it asks, 100 ms away: one packet in a thousand is missing at most. */
 static void v_e1_a_lossy_viewer(void **state)
 {
@@ -425,7 +457,7 @@ int main(void)
         cmocka_unit_test(v_a5_a_publisher_is_asked_as_it_agreed),
         cmocka_unit_test(pictures_with_holes_are_a_viewers_freeze),
         cmocka_unit_test(v_e1_what_the_hubs_network_loses_is_asked_for), cmocka_unit_test(v_e1_what_a_viewer_lost_is_sent_again),
-        cmocka_unit_test(v_a1_a_start_whose_first_packets_are_lost_comes_again),
+        cmocka_unit_test(v_a1_a_start_whose_first_packets_are_lost_comes_again), cmocka_unit_test(v_e4_a_start_that_comes_again_is_no_burst),
         cmocka_unit_test(v_e1_a_lossy_viewer), cmocka_unit_test(v_e4_nothing_drowns_in_a_short_queue),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
