@@ -16,6 +16,7 @@ struct copier {
     int video, audio;       /**< streams; audio -1: none that can be copied */
     struct line line;       /**< begins with the first key frame */
     int64_t video_us;       /**< of the last picture: never backwards */
+    int64_t audio_us;       /**< where the sound that was handed on ends */
     bool got_any;           /**< a picture came in this round */
 };
 
@@ -114,9 +115,12 @@ static bool take_sound(struct copier *c, struct source_frame *ret)
     av_packet_move_ref(c->given, c->reader.packet);
     if (!c->line.begun)
         return false;
-    int64_t end = c->line.tracks[CAMERA_AUDIO].end, us = place(c, CAMERA_AUDIO, c->reader.format->streams[c->audio]);
+    int64_t us = place(c, CAMERA_AUDIO, c->reader.format->streams[c->audio]);
+    if (us < c->audio_us - LINE_STEP)
+        return false;
+    c->audio_us = c->line.tracks[CAMERA_AUDIO].end;
     *ret = (struct source_frame){ .media = CAMERA_AUDIO, .coded = { (const char *)c->given->data, (size_t)c->given->size }, .pts_us = us };
-    return us >= end - LINE_STEP;
+    return true;
 }
 
 static enum pl_err next(struct source *base, struct source_frame *ret)

@@ -4,12 +4,15 @@
 
 static bool runs(const struct stream *s) { return s && !stream_over(s); }
 
+/* The newest generation that runs: an older one may still be stopping beside it. */
 static struct stream *find(struct hub *h, struct pl_uuid live_id)
 {
+    struct stream *newest = NULL;
     for (size_t i = 0; i < HUB_STREAMS; i++)
-        if (runs(h->streams[i]) && pl_uuid_eq(stream_which(h->streams[i])->live_id, live_id))
-            return h->streams[i];
-    return NULL;
+        if (runs(h->streams[i]) && pl_uuid_eq(stream_which(h->streams[i])->live_id, live_id) &&
+            (!newest || stream_which(h->streams[i])->generation > stream_which(newest)->generation))
+            newest = h->streams[i];
+    return newest;
 }
 
 size_t hub_running(const struct hub *h, struct msg_live out[HUB_STREAMS])
@@ -50,7 +53,7 @@ static void note_started(struct hub *h, const struct msg_live_start *m)
     struct hub_started *at = started_before(h, m->live_id);
     if (!at)
         at = &h->started[h->started_n++ % HUB_STARTED];
-    *at = (struct hub_started){ .live_id = m->live_id, .generation = m->generation, .end = "ended" };
+    *at = (struct hub_started){ .live_id = m->live_id, .generation = m->generation };
 }
 
 static void note_end(struct hub *h, const struct stream *s)
@@ -172,7 +175,8 @@ enum pl_err hub_on_live_start(struct hub *h, const struct json_doc *d, struct pl
     hub_reap(h);
     const struct hub_started *before = started_before(h, m.live_id);
     if (before && before->generation >= m.generation) { /* said twice, and what became of it was lost on the way: its keys are used up */
-        tell(h, m.live_id, m.generation, before->end, pl_str_of(before->code));
+        if (before->end)
+            tell(h, m.live_id, m.generation, before->end, pl_str_of(before->code));
         return PL_OK;
     }
     if ((e = start(h, &m)) != PL_OK)

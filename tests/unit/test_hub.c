@@ -1,6 +1,7 @@
 /* test_hub.c - the pieces of the reference hub that need no network: the frame number strip, the test source, files, their line of time and their pace,
- * the encoder, the state file. */
+ * the encoder, the state file; and which generation of a session a message is for. */
 #include "camera.h"
+#include "hub_in.h"
 #include "line.h"
 #include "pace.h"
 #include "pattern.h"
@@ -8,6 +9,7 @@
 #include "state.h"
 #include "strip.h"
 #include <libavformat/avformat.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -404,6 +406,61 @@ static void leaps_of_the_source_are_not_seen_on_the_line_V_A4(void **state)
     assert_int_equal(line_place(&film, A, 100 + 500 * FRAME, BLOCK), 510 * FRAME);
 }
 
+/* A picture every ten seconds is no leap every ten seconds, and one that comes somewhat later is none either; an hour is one all the same. */
+static void a_slow_source_keeps_its_time_V_A4(void **state)
+{
+    (void)state;
+    struct line l = { 0 };
+    int64_t us = 5 * PL_HOUR, first, was;
+    line_place(&l, V, us, FRAME);
+    first = line_place(&l, V, us += 10 * PL_SECOND, FRAME); /* nobody knows yet that it is slow */
+    for (int i = 1; i < 20; i++)
+        assert_int_equal(line_place(&l, V, us += 10 * PL_SECOND, FRAME), first + i * 10 * PL_SECOND);
+    was = line_place(&l, V, us += 25 * PL_SECOND, FRAME);
+    assert_int_equal(was, first + 215 * PL_SECOND);
+    assert_int_equal(line_place(&l, V, us += PL_HOUR, FRAME), was + FRAME);
+    assert_int_equal(line_place(&l, V, us += 10 * PL_SECOND, FRAME), was + FRAME + 10 * PL_SECOND);
+    assert_int_equal(line_place(&l, V, us -= PL_HOUR, FRAME), was + 2 * FRAME + 10 * PL_SECOND);
+    /* A film's next round knows it from the last one. */
+    line_again(&l);
+    was = line_place(&l, V, 0, FRAME);
+    assert_int_equal(line_place(&l, V, 5 * PL_SECOND, FRAME), was + FRAME); /* what came before was a leap back */
+    assert_int_equal(line_place(&l, V, 15 * PL_SECOND, FRAME), was + FRAME + 10 * PL_SECOND);
+    line_again(&l);
+    was = line_place(&l, V, 0, FRAME);
+    assert_int_equal(line_place(&l, V, 10 * PL_SECOND, FRAME), was + 10 * PL_SECOND);
+    /* A clock that is set by less than a picture takes: the pictures go where the sound has gone. */
+    struct line both = { 0 };
+    for (int i = 0; i < 1000; i++) {
+        int64_t leap = i < 530 ? 0 : 5 * PL_SECOND, a = line_place(&both, A, i * BLOCK + leap, BLOCK);
+        if (i % 100 == 0)
+            assert_int_equal(line_place(&both, V, i * BLOCK + leap, FRAME), a);
+    }
+}
+
+/* A broadcast's sound may come seconds after the pictures of its time, and go back to before the first of them: in step with them it is all the same, in each round. */
+static void sound_that_comes_late_is_in_step_V_A4(void **state)
+{
+    (void)state;
+    struct line l = { 0 };
+    for (int round = 0; round < 3; round++) {
+        int64_t v = 0;
+        for (int i = 0; i < 100; i++) {
+            int64_t us = PL_HOUR + i * FRAME, at = line_place(&l, V, us, FRAME);
+            v = i ? v : at;
+            assert_int_equal(at, v + i * FRAME);
+            if (i >= 10)
+                for (int half = 0; half < 2; half++)
+                    assert_int_equal(line_place(&l, A, us - 2 * PL_SECOND + half * BLOCK, BLOCK), at - 2 * PL_SECOND + half * BLOCK);
+        }
+        line_again(&l);
+    }
+    /* Two clocks that have nothing to do with each other are not in step by their times: nobody waits an hour for the sound. */
+    struct line apart = { 0 };
+    assert_int_equal(line_place(&apart, V, 0, FRAME), 0);
+    assert_int_equal(line_place(&apart, A, PL_HOUR, BLOCK), FRAME);
+}
+
 /* What a camera sent before the way was open leaves four times as fast as it was taken, what is of now at once; a film keeps its time, and skips what it was too late for. */
 static void frames_leave_in_their_time(void **state)
 {
@@ -463,6 +520,55 @@ static void the_state_file_is_the_old_one_or_the_new_one(void **state)
     assert_int_equal(state_save(path, &s, &f), PL_IO);
 }
 
+/* --- sessions ------------------------------------------------------------------------------------------------------------------------------ */
+
+#define LIVE_ID "01a1fd7f-7001-7aaa-8bbb-0ccc0ddd0eee"
+static void start_live(struct hub *h, const char *generation)
+{
+    char text[1024];
+    struct json_doc *d;
+    struct pl_fail f = PL_FAIL_INIT;
+    snprintf(text, sizeof text, "{\"id\":\"s\",\"live_id\":\"" LIVE_ID "\",\"generation\":%s,\"camera\":\"CAM00001\",\"relay\":{\"host\":\"127.0.0.1\",\"port\":9},"
+        "\"ice\":{\"ufrag\":\"Zq3rT8bK\",\"pwd\":\"0b9C4vYh2LkQw7NfXsP1eRtUmA5dGjHz\",\"peer_ufrag\":\"hX2sW9nL\"},\"mtu\":1200,\"suite\":\"AEAD_AES_128_GCM\","
+        "\"keys\":{\"send\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGw\",\"receive\":\"HB0eHyAhIiMkJSYnKCkqKywtLi8wMTIzNDU2Nw\"},"
+        "\"video\":{\"ssrc\":2882400001,\"payload_type\":96,\"codec\":\"H264\",\"clock_rate\":90000},"
+        "\"audio\":{\"ssrc\":2882400002,\"payload_type\":111,\"codec\":\"opus\",\"clock_rate\":48000,\"channels\":2},\"hard_end_s\":1800}", generation);
+    assert_int_equal(json_parse(pl_str_of(text), &d, &f), PL_OK);
+    assert_int_equal(hub_on_live_start(h, d, &f), PL_OK);
+    json_doc_freep(&d);
+}
+
+/* While an older generation still stops, in a place before that of the newer one, what is said of the newer one is for it. */
+static void a_message_is_for_the_newest_generation(void **state)
+{
+    (void)state;
+    static const struct pl_log log = { 0 };
+    struct hub_conf conf = { .serial = PL_STR("HUB00001"), .cameras = { { PL_STR("CAM00001"), "test" } }, .cameras_n = 1, .suites = { true, true }, .clock = &pl_clock_system,
+        .rand = &pl_rand_system, .log = &log };
+    struct hub *h;
+    struct json_doc *stop;
+    struct pl_fail f = PL_FAIL_INIT;
+    assert_int_equal(hub_new(&conf, &h, &f), PL_OK);
+    start_live(h, "1");
+    struct stream *older = h->streams[0];
+    assert_non_null(older);
+    h->streams[0] = NULL;
+    start_live(h, "2");
+    struct stream *newer = h->streams[1] = h->streams[0];
+    assert_non_null(newer);
+    h->streams[0] = older;
+    h->status_due = false;
+    start_live(h, "2");
+    assert_false(h->status_due); /* it runs: nothing was told, nothing was started */
+    assert_int_equal(json_parse(PL_STR("{\"live_id\":\"" LIVE_ID "\",\"generation\":2,\"code\":\"ended_by_user\"}"), &stop, &f), PL_OK);
+    assert_int_equal(hub_on_live_stop(h, stop, &f), PL_OK);
+    json_doc_freep(&stop);
+    while (!stream_over(newer)) /* by itself after some seconds in which no relay answers */
+        sched_yield();
+    assert_true(pl_str_eqz(stream_end(newer).code, "ended_by_user"));
+    assert_null(hub_free(h));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -475,6 +581,8 @@ int main(void)
         cmocka_unit_test(a_file_is_played_over_and_over),
         cmocka_unit_test(sound_of_a_file_stands_where_it_belongs_V_A4),
         cmocka_unit_test(leaps_of_the_source_are_not_seen_on_the_line_V_A4), cmocka_unit_test(frames_leave_in_their_time),
+        cmocka_unit_test(a_slow_source_keeps_its_time_V_A4), cmocka_unit_test(sound_that_comes_late_is_in_step_V_A4),
+        cmocka_unit_test(a_message_is_for_the_newest_generation),
         cmocka_unit_test(the_state_file_is_the_old_one_or_the_new_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
