@@ -27,7 +27,10 @@ def test_a_word_that_is_no_option_is_refused(name):
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_viewer_that_waits_for_its_session_can_be_ended(tmp_path, sign):
-    with subprocess.Popen([program("porchlight-watch"), "--out", str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as viewer:
+    def as_at_a_terminal():  # a shell's background job, which these tests may be part of, ignores SIGINT and hands that on
+        signal.signal(sign, signal.SIG_DFL)
+    with subprocess.Popen([program("porchlight-watch"), "--out", str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                          preexec_fn=as_at_a_terminal) as viewer:
         until(lambda: os.path.exists(tmp_path / "audio.wav"), "it has begun, and reads its stdin next")
         viewer.send_signal(sign)
         assert viewer.wait(20) == -sign
